@@ -1,0 +1,131 @@
+/**
+ * What a filesystem offers to the kernel, one method an operation. `src/fuse` decodes requests into
+ * these calls and encodes what they return; `src/vfs` implements them; tests call them without a mount.
+ *
+ * Every method answers synchronously or throws an `FsError`, except where the type says otherwise.
+ * Names and xattr names are *latin1 strings*: one character a byte, so that any bytes survive.
+ * Node ids are durable integers below 2^53 (see docs/architecture.md, "Node ids").
+ * The caller of each request is passed in, because permission is a property of the caller.
+ */
+
+export interface Caller {
+  uid: number
+  gid: number
+  pid: number
+}
+
+/** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
+export interface Time {
+  s: number
+  ns: number
+}
+
+/** The attributes of an inode, as stat(2) reports them. */
+export interface Stat {
+  /** node id; also st_ino */
+  node: number
+  /** file type and permission bits */
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  rdev: number
+  /** bytes */
+  size: number
+  /** bytes that are backed by data (st_blocks is this / 512, rounded up) */
+  allocated: number
+  atime: Time
+  mtime: Time
+  ctime: Time
+  btime: Time
+}
+
+/** Only what is present changes. */
+export interface SetStat {
+  mode?: number
+  uid?: number
+  gid?: number
+  size?: number
+  atime?: Time | 'now'
+  mtime?: Time | 'now'
+  ctime?: Time
+  /** the kernel asks for set-uid and set-gid to be cleared (FATTR_KILL_SUIDGID) */
+  killSuidGid?: boolean
+}
+
+export interface StatFs {
+  blockBytes: number
+  blocks: number
+  blocksFree: number
+  blocksAvailable: number
+  files: number
+  filesFree: number
+  nameBytesMax: number
+}
+
+/**
+ * Receives directory entries; returns false when its buffer is full (that entry was not taken).
+ * `cookie` is the position after this entry: pass it to `readdir` to go on. `stat` is given when
+ * the listing was asked for with attributes; it is undefined for "." and "..".
+ */
+export type DirectorySink = (name: string, node: number, mode: number, cookie: number, stat: Stat | undefined) => boolean
+
+export interface Filesystem {
+  /** undefined: no such name, and the kernel may remember that until it is told otherwise */
+  lookup(caller: Caller, parent: number, name: string): Stat | undefined
+  /** the kernel dropped its last reference to this node */
+  forget(node: number): void
+  getattr(caller: Caller, node: number): Stat
+  setattr(caller: Caller, node: number, change: SetStat): Stat
+  readlink(caller: Caller, node: number): Uint8Array
+  symlink(caller: Caller, parent: number, name: string, target: Uint8Array): Stat
+  mknod(caller: Caller, parent: number, name: string, mode: number, rdev: number, umask: number): Stat
+  mkdir(caller: Caller, parent: number, name: string, mode: number, umask: number): Stat
+  unlink(caller: Caller, parent: number, name: string): void
+  rmdir(caller: Caller, parent: number, name: string): void
+  /** @param flags RENAME_NOREPLACE 1, RENAME_EXCHANGE 2; any other is EINVAL */
+  rename(caller: Caller, parent: number, name: string, newParent: number, newName: string, flags: number): void
+  link(caller: Caller, node: number, newParent: number, newName: string): Stat
+  /** creates a regular file, or with O_EXCL unset returns the existing one */
+  create(caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat
+  tmpfile(caller: Caller, parent: number, mode: number, umask: number): Stat
+  /**
+   * Reads at most `size` bytes into `into` from `at` on; returns how many (less only at end of file).
+   */
+  read(caller: Caller, node: number, offset: number, size: number, into: Buffer, at: number): number
+  /**
+   * Writes `length` bytes that lie in `buffer` at `start`. To append to the log without a copy the
+   * callee may overwrite `buffer` in [start - 80, start) and [start + length, start + length + 1024).
+   */
+  write(caller: Caller, node: number, offset: number, buffer: Buffer, start: number, length: number, killSuidGid: boolean): number
+  /** @param mode FALLOC_FL_* bits */
+  fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
+  /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */
+  lseek(caller: Caller, node: number, offset: number, whence: number): number
+  copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number
+  /** resolves when everything acknowledged before is on stable storage */
+  fsync(caller: Caller, node: number, dataOnly: boolean): Promise<void>
+  /** @param cookie 0 to start, or one that the sink was given */
+  readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
+  statfs(caller: Caller, node: number): StatFs
+  /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
+  setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void
+  getxattr(caller: Caller, node: number, name: string): Uint8Array
+  listxattr(caller: Caller, node: number): string[]
+  removexattr(caller: Caller, node: number, name: string): void
+}
+
+/**
+ * What the filesystem asks of the kernel after something changed that the kernel did not ask for
+ * itself (a restore, a deleted workspace). Each resolves when the kernel has acted on it.
+ */
+export interface KernelCaches {
+  /** drop attributes and cached pages (or a cached listing) of a node */
+  invalidateNode(node: number): Promise<void>
+  /** drop a name, positive or negative */
+  invalidateEntry(parent: number, name: string): Promise<void>
+  /** a name is gone: drop it and tell inotify watchers of the deleted child */
+  deleteEntry(parent: number, child: number, name: string): Promise<void>
+  /** write back what mappings have dirtied, so that it is in the log before this resolves */
+  writeBack(): Promise<void>
+}
