@@ -73,8 +73,8 @@ export type DirectorySink = (name: string, node: number, mode: number, cookie: n
 export interface Filesystem {
   /** undefined: no such name, and the kernel may remember that until it is told otherwise */
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
-  /** the kernel dropped its last reference to this node */
-  forget(node: number): void
+  /** the kernel gives back `times` of the references that answers with a Stat gave it */
+  forget(node: number, times: number): void
   getattr(caller: Caller, node: number): Stat
   setattr(caller: Caller, node: number, change: SetStat): Stat
   readlink(caller: Caller, node: number): Uint8Array

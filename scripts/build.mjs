@@ -1,0 +1,59 @@
+/**
+ * npm run build: dependencies, the native addon and the TypeScript, each only where it is out of date.
+ * Works without a network when node_modules is there.
+ */
+import { chmodSync, existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { die, filesBelow, missingPackages, modifiedMs, ROOT, run, runQuietly, runTool } from './lib.mjs'
+
+const COMPILER = { cc: 'build-essential', 'c++': 'build-essential', make: 'build-essential', python3: 'python3' }
+const ADDON = join(ROOT, 'build', 'Release', 'nexus_fuse.node')
+
+function checkNode() {
+  const { engines } = readJson('package.json')
+  const wanted = engines.node.replace('>=', '').split('.').map(Number)
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major > wanted[0] || (major === wanted[0] && minor >= wanted[1])) return
+  die(`nexus needs Node ${engines.node}, this is ${process.version}: see https://nodejs.org/en/download`)
+}
+
+function readJson(path) {
+  return JSON.parse(readFileSync(join(ROOT, path), 'utf8'))
+}
+
+/** By content, not by time: a git checkout makes package-lock.json newer without changing it. */
+function dependenciesAreCurrent() {
+  if (!existsSync(join(ROOT, 'node_modules', '.package-lock.json'))) return false
+  const installed = readJson('node_modules/.package-lock.json').packages
+  const wanted = Object.entries(readJson('package-lock.json').packages)
+  return wanted.every(([path, { optional, version }]) => path === '' || optional || installed[path]?.version === version)
+}
+
+function addonIsCurrent() {
+  const sources = [join(ROOT, 'binding.gyp'), ...filesBelow(join(ROOT, 'src', 'fuse', 'native'))]
+  return modifiedMs(ADDON) > Math.max(...sources.map(modifiedMs))
+}
+
+/** Headers that came with this Node, so that node-gyp need not download them. */
+function headerArgs() {
+  const prefix = dirname(dirname(process.execPath))
+  return existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : []
+}
+
+function buildAddon() {
+  const missing = missingPackages(COMPILER)
+  if (missing.length > 0) die(`the native addon needs a C compiler: apt-get install ${missing.join(' ')}`)
+  runQuietly(join(ROOT, 'node_modules', '.bin', 'node-gyp'), ['configure', 'build', ...headerArgs()])
+}
+
+function compile() {
+  runTool('tsc', ['-p', '.', '--incremental', '--tsBuildInfoFile', join(ROOT, 'dist', '.tsbuildinfo')])
+  for (const file of filesBelow(join(ROOT, 'dist', 'bin'))) {
+    if (file.endsWith('.js')) chmodSync(file, 0o755)
+  }
+}
+
+checkNode()
+if (!dependenciesAreCurrent()) run('npm', ['ci', '--no-audit', '--no-fund'])
+if (!addonIsCurrent()) buildAddon()
+compile()

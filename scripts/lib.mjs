@@ -1,0 +1,90 @@
+/** What the scripts share: running programs, finding them, and looking at the machine. */
+import { spawnSync } from 'node:child_process'
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** Ends the script with one line that says what to do. */
+export function die(message) {
+  process.stderr.write(`${message}\n`)
+  process.exit(1)
+}
+
+/** Runs a program that talks to the terminal; ends the script with its status when it fails. */
+export function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit' })
+  if (error) die(`cannot run ${command}: ${error.message}`)
+  if (status !== 0) process.exit(status ?? 1)
+}
+
+/** Runs a program whose output matters only when it fails. */
+export function runQuietly(command, args) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 28 })
+  if (error) die(`cannot run ${command}: ${error.message}`)
+  if (status !== 0) die(`${stdout}${stderr}${command} ${args.join(' ')} failed`)
+}
+
+/** Runs a program of node_modules. */
+export function runTool(name, args) {
+  run(join(ROOT, 'node_modules', '.bin', name), args)
+}
+
+export function build() {
+  run(process.execPath, [join(ROOT, 'scripts', 'build.mjs')])
+}
+
+export function onPath(program) {
+  return (process.env.PATH ?? '').split(delimiter).some((directory) => isExecutable(join(directory, program)))
+}
+
+function isExecutable(file) {
+  try {
+    accessSync(file, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The Debian packages of those programs that are missing; `packageOf` maps program to package. */
+export function missingPackages(packageOf) {
+  const missing = Object.entries(packageOf).filter(([program]) => !onPath(program))
+  return [...new Set(missing.map(([, name]) => name))]
+}
+
+/** Every file below a directory, as paths that start with it. */
+export function filesBelow(directory) {
+  if (!existsSync(directory)) return []
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .sort()
+}
+
+export function modifiedMs(file) {
+  return existsSync(file) ? statSync(file).mtimeMs : 0
+}
+
+/** Why FUSE cannot be used here, or undefined when it can. Opening shows what a container's rules forbid as well. */
+export function fuseProblem() {
+  try {
+    closeSync(openSync('/dev/fuse', 'r+'))
+    return undefined
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ENXIO' || error.code === 'ENODEV') {
+      return '/dev/fuse is missing: run sudo modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN'
+    }
+    return `/dev/fuse cannot be opened (${error.code}): a container needs --device /dev/fuse --cap-add SYS_ADMIN`
+  }
+}
+
+/** Where filesystems of ours are mounted. The kernel writes space, tab, newline and backslash in octal. */
+export function nexusMounts() {
+  return readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '))
+    .filter(([, , type]) => type === 'fuse.nexus')
+    .map(([, mountpoint]) => mountpoint.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8))))
+}

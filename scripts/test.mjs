@@ -1,0 +1,98 @@
+/**
+ * npm test [-- WORD...]: builds, lints, and runs the compiled tests whose path contains one of the words.
+ *
+ * Each file is an ordinary Node program that prints TAP. They are not run by tap's own runner: it loads a compiler and
+ * a process tracer into every process that a test starts, our daemons too, at several seconds a file.
+ * The last line is `N passed, N failed`, counted in assertions.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative, sep } from 'node:path'
+import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, runTool } from './lib.mjs'
+import { runTestFile } from './testfile.mjs'
+
+const JOBS = 2
+const PROGRAMS = {
+  setfacl: 'acl',
+  getfattr: 'attr',
+  setpriv: 'util-linux',
+  rsync: 'rsync',
+  sqlite3: 'sqlite3',
+  git: 'git',
+  make: 'make',
+  fusermount3: 'fuse3',
+}
+const CI = process.env.CI === 'true'
+
+function needPrograms() {
+  const packages = missingPackages(PROGRAMS)
+  if (packages.length === 0) return
+  const isRoot = process.getuid() === 0
+  if (!isRoot || missingPackages({ 'apt-get': 'apt' }).length > 0) die(`the tests need: apt-get install ${packages.join(' ')}`)
+  console.log(`installing what the tests need: ${packages.join(' ')}`)
+  runQuietly('apt-get', ['update'])
+  run('apt-get', ['install', '-y', '--no-install-recommends', ...packages])
+}
+
+/** Without FUSE the mount tests are skipped, except where that would go unseen. */
+function needFuse() {
+  const problem = fuseProblem()
+  if (!problem) return
+  console.log(`*** MOUNT TESTS ARE ${CI ? 'IMPOSSIBLE' : 'SKIPPED'}: ${problem} ***`)
+  if (CI) process.exit(1)
+  process.env.NEXUS_NO_FUSE = '1'
+}
+
+/** By the sources, because dist may still hold the tests of a file that is gone. */
+function findTests(words) {
+  return filesBelow(join(ROOT, 'test'))
+    .map((file) => relative(ROOT, file))
+    .filter((file) => file.endsWith('.test.ts') && (words.length === 0 || words.some((word) => file.includes(word))))
+}
+
+/** Runs the files, a few at a time, and adds up what they say. */
+async function runAll(files) {
+  const waiting = [...files]
+  const total = { passed: 0, failed: 0, skipped: 0 }
+  const work = async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const { passed, failed, skipped } = await runTestFile(file)
+      total.passed += passed
+      total.failed += failed
+      total.skipped += skipped
+    }
+  }
+  await Promise.all(Array.from({ length: JOBS }, work))
+  return total
+}
+
+/**
+ * Mounts that the tests forgot; they are unmounted. Outside of the tests' own directories one may belong to somebody
+ * who uses this machine meanwhile, so there it is only named, except in CI, where nobody else is.
+ */
+function clearMounts(before, directories) {
+  const left = nexusMounts().filter((mountpoint) => !before.includes(mountpoint))
+  const isOurs = (mountpoint) => CI || directories.some((directory) => mountpoint.startsWith(directory + sep))
+  for (const mountpoint of left) {
+    const ours = isOurs(mountpoint)
+    console.log(ours ? `*** a test left a mount behind: ${mountpoint} ***` : `a new mount, not of a test: ${mountpoint}`)
+    if (ours) runQuietly('umount', ['--lazy', mountpoint])
+  }
+  return left.filter(isOurs).length
+}
+
+build()
+needFuse()
+needPrograms()
+runTool('biome', ['ci', '.', ...(process.stdout.isTTY ? [] : ['--colors=off'])])
+const files = findTests(process.argv.slice(2))
+const mountsBefore = nexusMounts()
+const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))
+process.env.TMPDIR = scratch
+const { passed, failed, skipped } = await runAll(files)
+const leftMounts = clearMounts(mountsBefore, [scratch, join(ROOT, '.tap')])
+rmSync(scratch, { recursive: true, force: true })
+if (skipped > 0) console.log(`${skipped} skipped`)
+if (passed + failed === 0) console.log('*** no test ran ***')
+console.log(`${passed} passed, ${failed} failed`)
+process.exit(failed > 0 || leftMounts > 0 || passed === 0 ? 1 : 0)

@@ -1,0 +1,180 @@
+/** Writing and reading small binary records. Numbers are little endian; varints are LEB128, up to 2^53. */
+import { NexusError } from './errors.ts'
+
+const TWO_32 = 0x1_0000_0000
+
+/** A buffer that grows. `reset` reuses it, so `view` holds only until then. */
+export class ByteWriter {
+  #buffer: Buffer
+  #length = 0
+
+  constructor(bytes = 1024) {
+    this.#buffer = Buffer.allocUnsafe(bytes)
+  }
+
+  reset(): void {
+    this.#length = 0
+  }
+
+  get length(): number {
+    return this.#length
+  }
+
+  /** What was written, without a copy. */
+  view(): Buffer {
+    return this.#buffer.subarray(0, this.#length)
+  }
+
+  /** What was written, as a buffer of its own. */
+  copy(): Buffer {
+    return Buffer.from(this.view())
+  }
+
+  u8(value: number): this {
+    const at = this.#grow(1)
+    this.#buffer[at] = value
+    return this
+  }
+
+  u32(value: number): this {
+    this.#buffer.writeUInt32LE(value, this.#grow(4))
+    return this
+  }
+
+  /** @param value an integer from 0 to 2^53 - 1 */
+  u64(value: number): this {
+    const at = this.#grow(8)
+    this.#buffer.writeUInt32LE(value % TWO_32, at)
+    this.#buffer.writeUInt32LE(Math.floor(value / TWO_32), at + 4)
+    return this
+  }
+
+  /** @param value an integer from -2^53 to 2^53 */
+  i64(value: number): this {
+    const at = this.#grow(8)
+    const high = Math.floor(value / TWO_32)
+    this.#buffer.writeUInt32LE(value - high * TWO_32, at)
+    this.#buffer.writeInt32LE(high, at + 4)
+    return this
+  }
+
+  bigU64(value: bigint): this {
+    this.#buffer.writeBigUInt64LE(value, this.#grow(8))
+    return this
+  }
+
+  varint(value: number): this {
+    let rest = value
+    while (rest >= 0x80) {
+      this.u8((rest % 0x80) | 0x80)
+      rest = Math.floor(rest / 0x80)
+    }
+    return this.u8(rest)
+  }
+
+  raw(bytes: Uint8Array): this {
+    this.#buffer.set(bytes, this.#grow(bytes.length))
+    return this
+  }
+
+  /** Its length as a varint, then the bytes. */
+  bytes(bytes: Uint8Array): this {
+    return this.varint(bytes.length).raw(bytes)
+  }
+
+  /** A latin1 string: its length as a varint, then one byte a character. */
+  string(text: string): this {
+    this.varint(text.length)
+    return this.fixed(text)
+  }
+
+  /** The bytes of a latin1 string whose length the reader knows. */
+  fixed(text: string): this {
+    this.#buffer.write(text, this.#grow(text.length), text.length, 'latin1')
+    return this
+  }
+
+  #grow(bytes: number): number {
+    const at = this.#length
+    this.#length = at + bytes
+    if (this.#length > this.#buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#length))
+      this.#buffer.copy(larger, 0, 0, at)
+      this.#buffer = larger
+    }
+    return at
+  }
+}
+
+/** Reads what a ByteWriter wrote; every step is checked against the end. */
+export class ByteReader {
+  readonly #buffer: Buffer
+  #at: number
+
+  constructor(buffer: Buffer, at = 0) {
+    this.#buffer = buffer
+    this.#at = at
+  }
+
+  get done(): boolean {
+    return this.#at >= this.#buffer.length
+  }
+
+  u8(): number {
+    return this.#buffer.readUInt8(this.#take(1))
+  }
+
+  u32(): number {
+    return this.#buffer.readUInt32LE(this.#take(4))
+  }
+
+  u64(): number {
+    const at = this.#take(8)
+    return this.#buffer.readUInt32LE(at) + this.#buffer.readUInt32LE(at + 4) * TWO_32
+  }
+
+  i64(): number {
+    const at = this.#take(8)
+    return this.#buffer.readUInt32LE(at) + this.#buffer.readInt32LE(at + 4) * TWO_32
+  }
+
+  bigU64(): bigint {
+    return this.#buffer.readBigUInt64LE(this.#take(8))
+  }
+
+  varint(): number {
+    let value = 0
+    for (let unit = 1; unit <= 2 ** 49; unit *= 0x80) {
+      const byte = this.u8()
+      value += (byte & 0x7f) * unit
+      if (byte < 0x80) return value
+    }
+    throw new NexusError('NEXUS_CORRUPT', 'a number in a stored record is too long')
+  }
+
+  /** A view of the next `length` bytes. */
+  raw(length: number): Buffer {
+    const at = this.#take(length)
+    return this.#buffer.subarray(at, at + length)
+  }
+
+  bytes(): Buffer {
+    return this.raw(this.varint())
+  }
+
+  string(): string {
+    return this.fixed(this.varint())
+  }
+
+  fixed(length: number): string {
+    const at = this.#take(length)
+    return this.#buffer.toString('latin1', at, at + length)
+  }
+
+  #take(bytes: number): number {
+    const at = this.#at
+    if (at + bytes > this.#buffer.length) throw new NexusError('NEXUS_CORRUPT', 'a stored record ends early')
+    this.#at = at + bytes
+    return at
+  }
+}

@@ -1,0 +1,52 @@
+/** Where content lies in the log: what the index maps an address to. */
+import { ByteReader, ByteWriter } from '../bytes.ts'
+import type { Span } from '../journal/log.ts'
+
+export interface Location {
+  /** bytes of the content: the sum of its parts */
+  length: number
+  /** XXH64 of the content, seeded with the store's id */
+  xxh: bigint
+  /** in order; a chunk that was written in several requests lies in several records */
+  parts: readonly Span[]
+}
+
+/** u64 XXH64, then for each part varints: segment, offset, length. */
+export function encodeLocation(location: Location): Buffer {
+  const out = new ByteWriter(8 + location.parts.length * 12)
+  writeLocation(out, location)
+  return out.view()
+}
+
+export function decodeLocation(bytes: Buffer): Location {
+  const input = new ByteReader(bytes)
+  return readLocation(input, () => !input.done)
+}
+
+/** The same with a number of parts in front, for where more follows. */
+export function writeCountedLocation(out: ByteWriter, location: Location): void {
+  out.varint(location.parts.length)
+  writeLocation(out, location)
+}
+
+export function readCountedLocation(input: ByteReader): Location {
+  let left = input.varint()
+  return readLocation(input, () => left-- > 0)
+}
+
+function writeLocation(out: ByteWriter, location: Location): void {
+  out.bigU64(location.xxh)
+  for (const part of location.parts) out.varint(part.segment).varint(part.offset).varint(part.length)
+}
+
+function readLocation(input: ByteReader, more: () => boolean): Location {
+  const xxh = input.bigU64()
+  const parts: Span[] = []
+  let length = 0
+  while (more()) {
+    const part = { segment: input.varint(), offset: input.varint(), length: input.varint() }
+    parts.push(part)
+    length += part.length
+  }
+  return { length, xxh, parts }
+}

@@ -1,0 +1,194 @@
+/**
+ * The content store: tree nodes and chunks by their SHA-256, each stored once.
+ *
+ * Bytes are in the log; this keeps where. New places are held in memory (`pending`) until a
+ * checkpoint hands them to LevelDB; after a crash, the replay of the log finds them again.
+ */
+import { LRUCache } from 'lru-cache'
+import { ByteReader, ByteWriter } from '../bytes.ts'
+import { NexusError } from '../errors.ts'
+import { xxh64 } from '../journal/checksum.ts'
+import type { Log } from '../journal/log.ts'
+import { RecordType } from '../journal/record.ts'
+import type { LogRecord } from '../journal/replay.ts'
+import { type Address, ADDRESS_BYTES, addressOf, toHex, writeAddress } from './address.ts'
+import type { Index, IndexEntry } from './index.ts'
+import { decodeLocation, encodeLocation, type Location, readCountedLocation, writeCountedLocation } from './location.ts'
+
+export interface StoreOptions {
+  /** seeds the checksums */
+  store: bigint
+  /** memory for chunks of which only a part was read */
+  chunkCacheBytesMax: number
+}
+
+/** A chunk that was cut from data in the log. */
+export interface SealedChunk {
+  address: Address
+  location: Location
+}
+
+type Key = string
+
+const BATCH_ENTRIES_MAX = 1000
+
+export class ContentStore {
+  readonly #log: Log
+  readonly #index: Index
+  readonly #options: StoreOptions
+  readonly #chunks: LRUCache<Key, Buffer>
+  #pending = new Map<Key, Buffer>()
+  #flushing: Map<Key, Buffer> | undefined
+
+  constructor(log: Log, index: Index, options: StoreOptions) {
+    this.#log = log
+    this.#index = index
+    this.#options = options
+    this.#chunks = new LRUCache({ maxSize: options.chunkCacheBytesMax, sizeCalculation: (chunk) => chunk.length })
+  }
+
+  /**
+   * The tree node with this address.
+   * @throws NexusError NEXUS_CORRUPT when it is missing or not what was stored
+   */
+  get(address: Address): Buffer {
+    const location = this.#locate(nodeKey(address))
+    if (location === undefined) throw missing('tree node', address)
+    const bytes = this.#read(location)
+    if (addressOf(bytes) !== address) throw damaged('tree node', address, location)
+    return bytes
+  }
+
+  /** Stores a tree node, unless it is there already. */
+  put(bytes: Buffer): Address {
+    const address = addressOf(bytes)
+    const key = nodeKey(address)
+    if (this.#locate(key) !== undefined) return address
+    const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
+    writeAddress(meta, address, 0)
+    const span = this.#log.append(RecordType.node, bytes, meta)
+    this.#pending.set(key, encodeLocation({ length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }))
+    return address
+  }
+
+  hasChunk(domain: number, address: Address): boolean {
+    return this.#locate(chunkKey(domain, address)) !== undefined
+  }
+
+  /** Stores a chunk whose bytes do not lie in the log in few enough parts. */
+  putChunk(domain: number, address: Address, bytes: Buffer): void {
+    const key = chunkKey(domain, address)
+    if (this.#locate(key) !== undefined) return
+    const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
+    this.#pending.set(key, encodeLocation({ length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }))
+  }
+
+  /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
+  addChunks(domain: number, chunks: readonly SealedChunk[]): void {
+    const fresh = chunks.filter((chunk) => this.#locate(chunkKey(domain, chunk.address)) === undefined)
+    if (fresh.length === 0) return
+    const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
+    for (const { address, location } of fresh) {
+      writeCountedLocation(meta.fixed(address), location)
+      this.#pending.set(chunkKey(domain, address), encodeLocation(location))
+    }
+    this.#log.append(RecordType.sealed, Buffer.alloc(0), meta.view())
+  }
+
+  /**
+   * Copies [offset, offset + length) of a chunk to `into` at `at`; the whole chunk is verified.
+   * @throws NexusError NEXUS_CORRUPT when it is missing or not what was stored
+   */
+  readChunk(domain: number, address: Address, offset: number, length: number, into: Buffer, at: number): void {
+    const key = chunkKey(domain, address)
+    let chunk = this.#chunks.get(key)
+    if (chunk === undefined) {
+      const location = this.#locate(key)
+      if (location === undefined) throw missing('chunk', address)
+      if (offset + length > location.length) throw damaged('chunk', address, location)
+      const whole = offset === 0 && length === location.length
+      chunk = whole ? this.#read(location, into, at) : this.#read(location)
+      if (xxh64(chunk, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+      if (whole) return
+      this.#chunks.set(key, chunk)
+    }
+    chunk.copy(into, at, offset, offset + length)
+  }
+
+  /** Takes in a record of the log during recovery. */
+  adopt(record: LogRecord): void {
+    const input = new ByteReader(record.meta)
+    const span = { segment: record.segment, offset: record.offset, length: record.data.length }
+    const whole = (): Buffer => encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
+    if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
+    else if (record.type === RecordType.chunk) {
+      this.#pending.set(chunkKey(input.varint(), input.fixed(ADDRESS_BYTES) as Address), whole())
+    } else if (record.type === RecordType.sealed) {
+      const domain = input.varint()
+      while (!input.done) {
+        const address = input.fixed(ADDRESS_BYTES) as Address
+        this.#pending.set(chunkKey(domain, address), encodeLocation(readCountedLocation(input)))
+      }
+    }
+  }
+
+  /** Hands what is pending to the index, and then `more`, all or none of it. */
+  async flush(more: readonly IndexEntry[]): Promise<void> {
+    this.#flushing = this.#pending
+    this.#pending = new Map()
+    try {
+      let batch: IndexEntry[] = []
+      for (const [key, value] of this.#flushing) {
+        batch.push({ key: Buffer.from(key, 'latin1'), value })
+        if (batch.length < BATCH_ENTRIES_MAX) continue
+        await this.#index.write(batch)
+        batch = []
+      }
+      await this.#index.write(batch)
+      await this.#index.write(more)
+    } catch (error) {
+      for (const [key, value] of this.#pending) this.#flushing.set(key, value)
+      this.#pending = this.#flushing
+      throw error
+    } finally {
+      this.#flushing = undefined
+    }
+  }
+
+  /** Number of places not yet handed to the index. */
+  get pendingCount(): number {
+    return this.#pending.size
+  }
+
+  #locate(key: Key): Location | undefined {
+    const value = this.#pending.get(key) ?? this.#flushing?.get(key) ?? this.#index.get(Buffer.from(key, 'latin1'))
+    return value === undefined ? undefined : decodeLocation(value)
+  }
+
+  #read(location: Location, into: Buffer = Buffer.allocUnsafeSlow(location.length), at = 0): Buffer {
+    let done = at
+    for (const { segment, offset, length } of location.parts) {
+      this.#log.read(segment, offset, length, into, done)
+      done += length
+    }
+    return into.subarray(at, done)
+  }
+}
+
+function nodeKey(address: Address): Key {
+  return `n${address}`
+}
+
+function chunkKey(domain: number, address: Address): Key {
+  return `c${String.fromCharCode(domain >>> 24, (domain >>> 16) & 255, (domain >>> 8) & 255, domain & 255)}${address}`
+}
+
+function missing(what: string, address: Address): NexusError {
+  return new NexusError('NEXUS_CORRUPT', `${what} ${toHex(address)} is not in the store: restore the data directory from a backup`)
+}
+
+function damaged(what: string, address: Address, location: Location): NexusError {
+  const part = location.parts[0]
+  const place = part === undefined ? 'nowhere' : `segment ${part.segment} byte ${part.offset}`
+  return new NexusError('NEXUS_CORRUPT', `${what} ${toHex(address)} at ${place} is not what was stored: restore that file from a backup`)
+}

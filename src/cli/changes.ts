@@ -1,0 +1,18 @@
+/** How a list of changes looks to people, for `snapshot diff` and `restore`. */
+import type { Change } from '../control/service.ts'
+import { align, count } from './format.ts'
+
+/** One line for each change: what happened, the path (directories end in `/`), what differs. */
+export function describeChanges(changes: readonly Change[]): string {
+  return align(changes.map(({ change, path, kind, what }) => [change, pathOf(path, kind), what.join(', ')]))
+}
+
+/** The comparison's root itself has the empty path. */
+function pathOf(path: string, kind: Change['kind']): string {
+  return `${path === '' ? '.' : path}${kind === 'directory' ? '/' : ''}`
+}
+
+/** `3 changes`, or `1000 changes and more` when the list was cut at its limit. */
+export function countChanges({ changes, truncated }: { changes: readonly Change[]; truncated: boolean }): string {
+  return `${count(changes.length, 'change')}${truncated ? ' and more (raise --limit to see them)' : ''}`
+}

@@ -1,0 +1,48 @@
+/** `nexusctl restore` */
+import type { Command } from 'commander'
+import type { RestoreInfo, Service } from '../../control/service.ts'
+import { countChanges, describeChanges } from '../changes.ts'
+import { elapsed, printable } from '../format.ts'
+import { examples, limitOption } from '../options.ts'
+import type { Output } from '../output.ts'
+import type { OpenSession } from '../session.ts'
+
+export interface RestoreArguments {
+  path: string
+  snapshot: string
+  dryRun?: boolean
+  limit?: number
+}
+
+export async function runRestore(
+  service: Service,
+  { path, snapshot, ...options }: RestoreArguments,
+  output: Output,
+): Promise<void> {
+  const info = await service.restore(path, snapshot, options)
+  output.result(info, () => (info.dry_run ? describeDryRun(info) : describeRestore(info)))
+}
+
+function describeDryRun(info: RestoreInfo): string {
+  const summary = `${countChanges(info)} would restore ${printable(info.path)} to ${printable(info.restored)}; nothing was changed`
+  return [describeChanges(info.changes), summary].filter((text) => text !== '').join('\n')
+}
+
+function describeRestore(info: RestoreInfo): string {
+  const path = printable(info.path)
+  const done = `restored ${path} to ${printable(info.restored)} in ${elapsed(info.elapsed_ms)}`
+  return info.undo === null ? done : `${done}\nundo with: nexusctl restore ${path} ${info.undo}`
+}
+
+export function addRestoreCommand(program: Command, open: OpenSession): void {
+  program
+    .command('restore <PATH> <SNAPSHOT>')
+    .description('set a workspace or directory back to a snapshot, after taking one that undoes this')
+    .option('--dry-run', 'show what would change, and change nothing')
+    .addOption(limitOption())
+    .addHelpText('after', examples('restore /workspace/acme before-upgrade --dry-run'))
+    .action(async (path: string, snapshot: string, options: { dryRun?: boolean; limit: number }) => {
+      const { service, output, resolve } = open()
+      await runRestore(service, { path: await resolve(path), snapshot, ...options }, output)
+    })
+}

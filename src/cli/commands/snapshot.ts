@@ -1,0 +1,182 @@
+/** `nexusctl snapshot …` */
+import type { Command } from 'commander'
+import type { DiffInfo, Metadata, Service, SnapshotInfo } from '../../control/service.ts'
+import { countChanges, describeChanges } from '../changes.ts'
+import { align, count, elapsed, localTime, printable, size, table } from '../format.ts'
+import { examples, limitOption, type MetaOptions, metadataOf, metaOption } from '../options.ts'
+import type { Output } from '../output.ts'
+import type { OpenSession } from '../session.ts'
+
+export async function runSnapshotCreate(
+  service: Service,
+  { path, ...options }: { path: string; name?: string; metadata?: Metadata },
+  output: Output,
+): Promise<void> {
+  const info = await service.snapshotCreate(path, options)
+  const took = info.elapsed_ms === undefined ? '' : ` in ${elapsed(info.elapsed_ms)}`
+  output.result(info, () => `${info.snapshot_id}  ${title(info)} of ${printable(info.path)}, ${contents(info)}${took}`)
+}
+
+export async function runSnapshotList(service: Service, path: string, output: Output): Promise<void> {
+  const infos = await service.snapshotList(path)
+  output.result(infos, () => describeList(infos, path))
+}
+
+export async function runSnapshotShow(
+  service: Service,
+  { path, snapshot }: { path: string; snapshot: string },
+  output: Output,
+): Promise<void> {
+  const info = await service.snapshotShow(path, snapshot)
+  output.result(info, () => describeSnapshot(info))
+}
+
+export async function runSnapshotDelete(
+  service: Service,
+  { path, snapshot }: { path: string; snapshot: string },
+  output: Output,
+): Promise<void> {
+  const info = await service.snapshotDelete(path, snapshot)
+  output.result(info, () => `deleted ${title(info)} ${info.snapshot_id} of ${printable(info.path)}`)
+}
+
+/** @param to another snapshot, or null for the live state */
+export async function runSnapshotDiff(
+  service: Service,
+  { path, from, to, limit }: { path: string; from: string; to: string | null; limit: number },
+  output: Output,
+): Promise<void> {
+  const diff = await service.snapshotDiff(path, from, to, limit)
+  output.result(diff, () => describeDiff(diff))
+}
+
+function title({ name, automatic }: SnapshotInfo): string {
+  if (name !== null) return `snapshot "${printable(name)}"`
+  return automatic ? 'automatic snapshot' : 'snapshot'
+}
+
+function contents({ file_count, bytes }: SnapshotInfo): string {
+  return file_count === null || bytes === null ? 'not counted' : `${count(file_count, 'file')}, ${size(bytes)}`
+}
+
+function describeSnapshot(info: SnapshotInfo): string {
+  return align([
+    ['id', info.snapshot_id],
+    ['name', info.name ?? '-'],
+    ['path', info.path],
+    ['created', localTime(info.created_at)],
+    ['contents', contents(info)],
+    ['root', info.root],
+    ['parent', info.parent ?? '-'],
+    ['automatic', info.automatic ? 'yes' : 'no'],
+    ...Object.entries(info.metadata).map(([key, value]) => ['meta', `${key}=${value}`]),
+  ])
+}
+
+function describeList(infos: SnapshotInfo[], path: string): string {
+  if (infos.length === 0) return `no snapshots: take one with "nexusctl snapshot ${printable(path)}"`
+  return table(
+    [
+      { title: 'SNAPSHOT' },
+      { title: 'NAME' },
+      { title: 'CREATED' },
+      { title: 'FILES', align: 'right' },
+      { title: 'SIZE', align: 'right' },
+      { title: 'PATH' },
+    ],
+    infos.map((info) => [
+      info.snapshot_id,
+      info.name ?? (info.automatic ? '(automatic)' : '-'),
+      localTime(info.created_at),
+      info.file_count === null ? '-' : String(info.file_count),
+      info.bytes === null ? '-' : size(info.bytes),
+      info.path,
+    ]),
+  )
+}
+
+function describeDiff(diff: DiffInfo): string {
+  if (diff.changes.length === 0 && !diff.truncated) {
+    return `no difference between ${printable(diff.from)} and ${printable(diff.to)}`
+  }
+  return [describeChanges(diff.changes), countChanges(diff)].filter((text) => text !== '').join('\n')
+}
+
+/**
+ * `create` is the default subcommand, so that `snapshot PATH` needs no word more: a PATH that is
+ * spelt like one of the subcommands is written `./list`.
+ */
+export function addSnapshotCommands(program: Command, open: OpenSession): void {
+  const snapshot = program
+    .command('snapshot')
+    .usage('PATH [--name N] [--meta k=v]\n       nexusctl snapshot create|list|show|diff|delete PATH ...')
+    .description('take a snapshot of a workspace or directory; list, show, compare and delete them')
+  snapshot.addHelpText(
+    'after',
+    examples('snapshot /workspace/acme --name before-upgrade', 'snapshot list /workspace/acme'),
+  )
+  addCreate(snapshot, open)
+  addList(snapshot, open)
+  addShow(snapshot, open)
+  addDiff(snapshot, open)
+  addDelete(snapshot, open)
+}
+
+function addCreate(snapshot: Command, open: OpenSession): void {
+  snapshot
+    .command('create <PATH>', { isDefault: true })
+    .description('take a snapshot; the word "create" may be left out')
+    .option('--name <name>', 'a name, unique in the workspace')
+    .addOption(metaOption())
+    .addHelpText('after', examples('snapshot /workspace/acme --name before-upgrade --meta ticket=42'))
+    .action(async (path: string, { meta, ...name }: MetaOptions & { name?: string }) => {
+      const { service, output, resolve } = open()
+      const metadata = metadataOf(meta === undefined ? {} : { meta })
+      await runSnapshotCreate(service, { path: await resolve(path), ...name, ...metadata }, output)
+    })
+}
+
+function addList(snapshot: Command, open: OpenSession): void {
+  snapshot
+    .command('list <PATH>')
+    .description('list the snapshots of a workspace, newest last')
+    .addHelpText('after', examples('snapshot list /workspace/acme'))
+    .action(async (path: string) => {
+      const { service, output, resolve } = open()
+      await runSnapshotList(service, await resolve(path), output)
+    })
+}
+
+function addShow(snapshot: Command, open: OpenSession): void {
+  snapshot
+    .command('show <PATH> <SNAPSHOT>')
+    .description('show a snapshot, given by id, start of an id, or name')
+    .addHelpText('after', examples('snapshot show /workspace/acme before-upgrade'))
+    .action(async (path: string, name: string) => {
+      const { service, output, resolve } = open()
+      await runSnapshotShow(service, { path: await resolve(path), snapshot: name }, output)
+    })
+}
+
+function addDiff(snapshot: Command, open: OpenSession): void {
+  snapshot
+    .command('diff <PATH> <FROM> [TO]')
+    .description('show what changed from one snapshot to another, or to the live state')
+    .addOption(limitOption())
+    .addHelpText('after', examples('snapshot diff /workspace/acme before-upgrade'))
+    .action(async (path: string, from: string, to: string | undefined, { limit }: { limit: number }) => {
+      const { service, output, resolve } = open()
+      await runSnapshotDiff(service, { path: await resolve(path), from, to: to ?? null, limit }, output)
+    })
+}
+
+function addDelete(snapshot: Command, open: OpenSession): void {
+  snapshot
+    .command('delete <PATH> <SNAPSHOT>')
+    .description('delete a snapshot; the files of the workspace stay as they are')
+    .addHelpText('after', examples('snapshot delete /workspace/acme before-upgrade'))
+    .action(async (path: string, name: string) => {
+      const { service, output, resolve } = open()
+      await runSnapshotDelete(service, { path: await resolve(path), snapshot: name }, output)
+    })
+}

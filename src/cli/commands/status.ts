@@ -1,0 +1,52 @@
+/** `nexusctl status` and `nexusctl checkpoint`: the daemon as a whole. */
+import type { Command } from 'commander'
+import type { Service, StatusInfo } from '../../control/service.ts'
+import { align, elapsed, localTime, pairs, size, uptime } from '../format.ts'
+import { examples } from '../options.ts'
+import type { Output } from '../output.ts'
+import type { OpenSession } from '../session.ts'
+
+export async function runStatus(service: Service, output: Output): Promise<void> {
+  const info = await service.status()
+  output.result(info, () => describeStatus(info))
+}
+
+export async function runCheckpoint(service: Service, output: Output): Promise<void> {
+  const info = await service.checkpoint()
+  output.result(info, () => `everything is written out, in ${elapsed(info.elapsed_ms)}`)
+}
+
+/** Exported for `nexusd status`, which says the same. */
+export function describeStatus(info: StatusInfo): string {
+  return align([
+    ['nexusd', `${info.version}, pid ${info.pid}${info.single_user ? ', single user' : ''}`],
+    ['mountpoint', info.mountpoint],
+    ['data', info.data],
+    ['started', `${localTime(info.started_at)} (${uptime(info.uptime_s)} ago)`],
+    ['protocol', info.kernel_protocol],
+    ['workspaces', String(info.workspaces)],
+    ['snapshots', String(info.snapshots)],
+    ['memory', size(info.memory_bytes)],
+    ['log', `${size(info.log_bytes)}, ${size(info.dirty_bytes)} since the last checkpoint`],
+    ['requests', pairs(info.requests) || '-'],
+  ])
+}
+
+export function addStatusCommands(program: Command, open: OpenSession): void {
+  program
+    .command('status')
+    .description('show the daemon: where it is mounted, since when, what it holds')
+    .addHelpText('after', examples('status --json'))
+    .action(async () => {
+      const { service, output } = open()
+      await runStatus(service, output)
+    })
+  program
+    .command('checkpoint')
+    .description('write everything out, which makes the next start quick')
+    .addHelpText('after', examples('checkpoint'))
+    .action(async () => {
+      const { service, output } = open()
+      await runCheckpoint(service, output)
+    })
+}

@@ -1,0 +1,162 @@
+/** `nexusctl workspace …` */
+import type { Command } from 'commander'
+import type { Metadata, Service, WorkspaceInfo } from '../../control/service.ts'
+import { align, count, localTime, printable, size, table } from '../format.ts'
+import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
+import type { Output } from '../output.ts'
+import type { OpenSession } from '../session.ts'
+
+export async function runWorkspaceCreate(
+  service: Service,
+  { path, ...options }: { path: string; metadata?: Metadata },
+  output: Output,
+): Promise<void> {
+  const info = await service.workspaceCreate(path, options)
+  output.result(info, () => `created workspace ${printable(info.path)}`)
+}
+
+export async function runWorkspaceList(service: Service, output: Output): Promise<void> {
+  const infos = await service.workspaceList()
+  output.result(infos, () => describeList(infos))
+}
+
+export async function runWorkspaceShow(service: Service, path: string, output: Output): Promise<void> {
+  const info = await service.workspaceShow(path)
+  output.result(info, () => describeWorkspace(info))
+}
+
+export async function runWorkspaceDelete(service: Service, path: string, output: Output): Promise<void> {
+  const info = await service.workspaceDelete(path)
+  const contents = `${count(info.file_count, 'file')}, ${size(info.bytes)}`
+  output.result(info, () => `deleted workspace ${printable(info.path)} (${contents})`)
+}
+
+export async function runWorkspaceRename(
+  service: Service,
+  { path, newPath }: { path: string; newPath: string },
+  output: Output,
+): Promise<void> {
+  const info = await service.workspaceRename(path, newPath)
+  output.result(info, () => `renamed workspace ${printable(path)} to ${printable(info.path)}`)
+}
+
+export async function runWorkspaceUpdate(
+  service: Service,
+  { path, metadata }: { path: string; metadata: Metadata },
+  output: Output,
+): Promise<void> {
+  const info = await service.workspaceUpdate(path, { metadata })
+  output.result(info, () => describeWorkspace(info))
+}
+
+function describeWorkspace(info: WorkspaceInfo): string {
+  return align([
+    ['path', info.path],
+    ['created', localTime(info.created_at)],
+    ['files', String(info.file_count)],
+    ['directories', String(info.directory_count)],
+    ['size', size(info.bytes)],
+    ['snapshots', String(info.snapshot_count)],
+    ['parent', info.parent ?? '-'],
+    ...Object.entries(info.metadata).map(([key, value]) => ['meta', `${key}=${value}`]),
+  ])
+}
+
+function describeList(infos: WorkspaceInfo[]): string {
+  if (infos.length === 0) return 'no workspaces: make one with "nexusctl workspace create /workspace/NAME"'
+  return table(
+    [
+      { title: 'PATH' },
+      { title: 'FILES', align: 'right' },
+      { title: 'SIZE', align: 'right' },
+      { title: 'SNAPSHOTS', align: 'right' },
+      { title: 'CREATED' },
+    ],
+    infos.map((info) => [
+      info.path,
+      String(info.file_count),
+      size(info.bytes),
+      String(info.snapshot_count),
+      localTime(info.created_at),
+    ]),
+  )
+}
+
+export function addWorkspaceCommands(program: Command, open: OpenSession): void {
+  const workspace = program.command('workspace').description('make, list, change and delete workspaces')
+  workspace.addHelpText('after', examples('workspace create /workspace/acme --meta team=red', 'workspace list'))
+  addCreate(workspace, open)
+  addList(workspace, open)
+  addShow(workspace, open)
+  addDelete(workspace, open)
+  addRename(workspace, open)
+  addUpdate(workspace, open)
+}
+
+function addCreate(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('create <PATH>')
+    .description('make an empty workspace; mkdir under /workspace does the same')
+    .addOption(metaOption())
+    .addHelpText('after', examples('workspace create /workspace/acme --meta team=red'))
+    .action(async (path: string, options: MetaOptions) => {
+      const { service, output, resolve } = open()
+      await runWorkspaceCreate(service, { path: await resolve(path), ...metadataOf(options) }, output)
+    })
+}
+
+function addList(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('list')
+    .description('list all workspaces')
+    .addHelpText('after', examples('workspace list --json'))
+    .action(async () => {
+      const { service, output } = open()
+      await runWorkspaceList(service, output)
+    })
+}
+
+function addShow(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('show <PATH>')
+    .description('show a workspace')
+    .addHelpText('after', examples('workspace show /workspace/acme'))
+    .action(async (path: string) => {
+      const { service, output, resolve } = open()
+      await runWorkspaceShow(service, await resolve(path), output)
+    })
+}
+
+function addDelete(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('delete <PATH>')
+    .description('delete a workspace with all its files and snapshots, at once')
+    .addHelpText('after', examples('workspace delete /workspace/acme'))
+    .action(async (path: string) => {
+      const { service, output, resolve } = open()
+      await runWorkspaceDelete(service, await resolve(path), output)
+    })
+}
+
+function addRename(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('rename <PATH> <NEWPATH>')
+    .description('give a workspace another path')
+    .addHelpText('after', examples('workspace rename /workspace/acme /workspace/apex'))
+    .action(async (path: string, newPath: string) => {
+      const { service, output, resolve } = open()
+      await runWorkspaceRename(service, { path: await resolve(path), newPath: await resolve(newPath) }, output)
+    })
+}
+
+function addUpdate(workspace: Command, open: OpenSession): void {
+  workspace
+    .command('update <PATH>')
+    .description('set metadata; a key with an empty value is removed')
+    .addOption(metaOption().makeOptionMandatory())
+    .addHelpText('after', examples('workspace update /workspace/acme --meta team=blue --meta old='))
+    .action(async (path: string, options: Required<MetaOptions>) => {
+      const { service, output, resolve } = open()
+      await runWorkspaceUpdate(service, { path: await resolve(path), metadata: options.meta }, output)
+    })
+}

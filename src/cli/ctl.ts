@@ -1,0 +1,73 @@
+/** The program `nexusctl`: its commands, and the one place where failures become words and an exit status. */
+import { Command, CommanderError } from 'commander'
+import { packageVersion } from '../control/version.ts'
+import { NexusError, toExitStatus } from '../errors.ts'
+import { addForkCommand } from './commands/fork.ts'
+import { addRestoreCommand } from './commands/restore.ts'
+import { addSnapshotCommands } from './commands/snapshot.ts'
+import { addStatusCommands } from './commands/status.ts'
+import { addWorkspaceCommands } from './commands/workspace.ts'
+import { printable } from './format.ts'
+import { examples } from './options.ts'
+import { type GlobalOptions, type Host, openSession } from './session.ts'
+
+/** Wrong usage, whether commander found it or the daemon (docs/cli-abi.md). */
+const usageStatus = 2
+
+/**
+ * Runs one command line.
+ * @param argv the words after the program's name
+ * @returns the exit status; whatever there was to say has been said
+ */
+export async function runCtl(argv: readonly string[], host: Host): Promise<number> {
+  try {
+    await buildProgram(host).parseAsync(argv, { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has written its message, help or version already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageStatus
+    host.stderr(errorLine(messageOf(error)))
+    return toExitStatus(error)
+  }
+}
+
+function buildProgram(host: Host): Command {
+  const program = new Command('nexusctl')
+  // Before the commands are added: they inherit these.
+  program
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: host.stdout,
+      writeErr: host.stderr,
+      outputError: (text, write) => write(errorLine(text.replace(/^error: /, ''))),
+    })
+  program
+    .description('Workspaces, snapshots, restores and forks of a mounted nexus filesystem.')
+    .version(packageVersion(), '--version', 'print the version')
+    .option('--json', 'print one JSON document (docs/cli-abi.md)')
+    .option('--data <DIR>', "the daemon's data directory (default: NEXUS_DATA, or the user's own)")
+    .addHelpText('after', `${pathHelp}\n${examples('snapshot /workspace/acme --name before-upgrade')}`)
+  const open = () => openSession(program.opts<GlobalOptions>(), host)
+  addWorkspaceCommands(program, open)
+  addSnapshotCommands(program, open)
+  addRestoreCommand(program, open)
+  addForkCommand(program, open)
+  addStatusCommands(program, open)
+  return program
+}
+
+const pathHelp = `
+A PATH is one in the filesystem (/workspace/acme), the same seen through the mount
+(/mnt/nexus/workspace/acme), or relative to a current directory inside the mount.
+A SNAPSHOT is a name, an id, or the start of an id that fits only one.`
+
+function messageOf(error: unknown): string {
+  if (error instanceof NexusError) return error.message
+  return `unexpected failure: ${error instanceof Error ? error.message : String(error)}`
+}
+
+/** One line, whatever names the message quotes. */
+function errorLine(message: string): string {
+  return `nexusctl: ${printable(message.trim().replace(/\s*\n\s*/g, ' '))}\n`
+}

@@ -1,0 +1,132 @@
+/** The program `nexusd`: mount, unmount, status. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Command, CommanderError } from 'commander'
+import { connectControl } from '../control/client.ts'
+import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
+import type { StatusInfo } from '../control/service.ts'
+import { packageVersion } from '../control/version.ts'
+import { reportToParent, startInBackground } from '../daemon/background.ts'
+import { startDaemon } from '../daemon/daemon.ts'
+import { nexusMounts, unmount } from '../daemon/mountpoint.ts'
+import { NexusError, toExitStatus } from '../errors.ts'
+import { describeStatus } from './commands/status.ts'
+
+interface MountFlags {
+  data?: string
+  background?: boolean
+  singleUser?: boolean
+  rebuildIndex?: boolean
+}
+
+const STOP_MS_MAX = 60_000
+
+/** @returns the exit status; whatever there was to say has been said */
+export async function runNexusd(words: readonly string[]): Promise<number> {
+  try {
+    await program(words).parseAsync(words, { from: 'user' })
+    return 0
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    const message = error instanceof NexusError ? error.message : `unexpected failure: ${error instanceof Error ? (error.stack ?? error.message) : error}`
+    const status = toExitStatus(error)
+    reportToParent({ failed: message, status })
+    process.stderr.write(`nexusd: ${message}\n`)
+    return status
+  }
+}
+
+function program(words: readonly string[]): Command {
+  const nexusd = new Command('nexusd').exitOverride()
+  nexusd.description('Serves the nexus filesystem.').version(packageVersion(), '--version', 'print the version')
+  nexusd
+    .command('mount')
+    .description('mount the filesystem and serve it, in the foreground')
+    .argument('<mountpoint>', 'a directory')
+    .option('--data <DIR>', "where everything is kept (default: NEXUS_DATA, /var/lib/nexus for root, or the user's own)")
+    .option('--background', 'return when the mount answers')
+    .option('--single-user', 'only this user can reach the mount (always so without root)')
+    .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
+    .action((mountpoint: string, flags: MountFlags) => (flags.background === true ? background(words, flags) : foreground(mountpoint, flags)))
+  nexusd
+    .command('unmount')
+    .description('store everything, unmount, and wait until the daemon has ended')
+    .argument('<mountpoint>')
+    .action(stop)
+  nexusd
+    .command('status')
+    .description('show the daemon of a data directory')
+    .option('--data <DIR>', 'as for mount')
+    .option('--json', 'print one JSON document')
+    .action(status)
+  return nexusd
+}
+
+async function foreground(mountpoint: string, flags: MountFlags): Promise<void> {
+  const daemon = await startDaemon({ mountpoint, ...flags })
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, daemon.stop)
+  const line = `mounted ${daemon.mountpoint} (data in ${daemon.data}, pid ${process.pid})`
+  process.stdout.write(`${line}\n`)
+  reportToParent({ mounted: line })
+  await daemon.ended
+}
+
+async function background(words: readonly string[], flags: MountFlags): Promise<void> {
+  const report = await startInBackground(
+    words.filter((word) => word !== '--background'),
+    flags.data,
+  )
+  if ('failed' in report) throw new NexusError(report.status === 2 ? 'NEXUS_USAGE' : 'NEXUS_NOT_RUNNING', report.failed)
+  process.stdout.write(`${report.mounted}\n`)
+}
+
+async function stop(mountpoint: string): Promise<void> {
+  const absolute = path.resolve(mountpoint)
+  const mounts = nexusMounts()
+  // Not realpath: that would ask a daemon that may be dead.
+  const mount = mounts.find((entry) => entry.mountpoint === absolute) ?? mounts.find((entry) => entry.mountpoint === realpathOf(absolute))
+  if (mount === undefined) throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
+  const control = connectControl({ socketPath: socketPathOf(mount.data), timeoutMs: STOP_MS_MAX })
+  let pid: number
+  try {
+    pid = (await control.shutdown()).pid
+  } catch (error) {
+    // Nobody serves it any more: what is left is the mountpoint.
+    if (!(error instanceof NexusError) || error.code !== 'NEXUS_NOT_RUNNING') throw error
+    await unmount(mount.mountpoint, true)
+    return
+  }
+  await ended(pid)
+}
+
+async function ended(pid: number): Promise<void> {
+  const deadline = Date.now() + STOP_MS_MAX
+  while (isRunning(pid)) {
+    if (Date.now() > deadline) throw new NexusError('NEXUS_TIMEOUT', `nexusd (pid ${pid}) is still writing after ${STOP_MS_MAX / 1000} s: wait, or look at its log`)
+    await sleep(20)
+  }
+}
+
+/** False also for one that has ended and waits for its parent to notice. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+async function status(flags: { data?: string; json?: boolean }): Promise<void> {
+  const data = dataDirectory(flags.data, hostSurroundings())
+  const info: StatusInfo = await connectControl({ socketPath: socketPathOf(data) }).status()
+  process.stdout.write(flags.json === true ? `${JSON.stringify(info)}\n` : `${describeStatus(info)}\n`)
+}
+
+function realpathOf(mountpoint: string): string | undefined {
+  try {
+    return path.join(fs.realpathSync(path.dirname(mountpoint)), path.basename(mountpoint))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,57 @@
+/** What a command works with, made from the options that all commands have. */
+import { connectControl } from '../control/client.ts'
+import { dataDirectory, hostSurroundings, resolvePath, socketPathOf } from '../control/location.ts'
+import type { Service } from '../control/service.ts'
+import { usage } from '../control/validate.ts'
+import { systemCode } from '../errors.ts'
+import { jsonOutput, type Output, textOutput } from './output.ts'
+
+/** The outside of the program, so that tests can stand in for it. */
+export interface Host {
+  env: Readonly<Record<string, string | undefined>>
+  /** the shell's directory; may throw ENOENT */
+  cwd(): string
+  stdout(text: string): void
+  stderr(text: string): void
+}
+
+/** The options that every command has. */
+export interface GlobalOptions {
+  json?: boolean
+  data?: string
+}
+
+export interface Session {
+  service: Service
+  output: Output
+  /** The path in the filesystem that a PATH argument means (`resolvePath`). */
+  resolve(argument: string): Promise<string>
+}
+
+/** Makes the session when a command starts: only then are the options known. */
+export type OpenSession = () => Session
+
+export function openSession(options: GlobalOptions, host: Host): Session {
+  const dataDir = dataDirectory(options.data, hostSurroundings(host.env))
+  const service = connectControl({ socketPath: socketPathOf(dataDir) })
+  const output = options.json ? jsonOutput(host.stdout) : textOutput(host.stdout)
+  let mountpoint: Promise<string> | undefined
+  const resolve = async (argument: string) => {
+    // First, because a call that is begun must be awaited.
+    const cwd = cwdFor(argument, host)
+    mountpoint ??= service.status().then((status) => status.mountpoint)
+    return resolvePath(argument, { cwd, mountpoint: await mountpoint })
+  }
+  return { service, output, resolve }
+}
+
+/** Asked for relative paths only: the rest must work where the shell's directory was deleted. */
+function cwdFor(argument: string, host: Host): string {
+  if (argument === '' || argument.startsWith('/')) return '/'
+  try {
+    return host.cwd()
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error
+    throw usage('the current directory is gone: go to another with cd, or give an absolute path')
+  }
+}

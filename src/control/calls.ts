@@ -1,0 +1,120 @@
+/**
+ * The calls of the control API, one row each: how the arguments of a `Service` method travel as
+ * the fields of one JSON object. Server and client both read this table, and its type demands a
+ * row with fitting parameters for every method: a new call is a line in `Service` and one here.
+ */
+import type { Service } from './service.ts'
+import {
+  type Check,
+  checkBoolean,
+  checkLimit,
+  checkMetadata,
+  checkObject,
+  checkPath,
+  checkSnapshotName,
+  checkSnapshotReference,
+  nullable,
+  optional,
+  shown,
+  usage,
+} from './validate.ts'
+
+export type CallName = keyof Service
+type Fields = Record<string, unknown>
+
+/** One parameter of a method: a field of the body, or an options object spread over several. */
+interface Parameter<T> {
+  readonly names: readonly string[]
+  toFields(value: T): Fields
+  fromFields(fields: Fields): T
+}
+
+type ParametersOf<Arguments extends unknown[]> = { readonly [I in keyof Arguments]: Parameter<Arguments[I]> }
+type Checks<T> = { readonly [K in keyof Required<T>]: Check<T[K]> }
+type Options<K extends CallName> = Parameters<Service[K]> extends [...unknown[], infer Last] ? Last : never
+
+function field<T>(name: string, check: Check<T>): Parameter<T> {
+  return {
+    names: [name],
+    toFields: (value) => ({ [name]: value }),
+    fromFields: (fields) => check(fields[name], name),
+  }
+}
+
+/** The last parameter of a method, an object whose absent fields stay absent. */
+function options<K extends CallName>(checks: Checks<Options<K>>): Parameter<Options<K>> {
+  const rows = Object.entries<Check<unknown>>(checks)
+  return {
+    names: Object.keys(checks),
+    toFields: (value) => ({ ...(value as object) }),
+    fromFields: (fields) => {
+      const values = rows.map(([name, check]) => [name, check(fields[name], name)] as const)
+      return Object.fromEntries(values.filter(([, value]) => value !== undefined)) as Options<K>
+    },
+  }
+}
+
+const path = field('path', checkPath)
+const newPath = field('newPath', checkPath)
+const snapshot = field('snapshot', checkSnapshotReference)
+const metadata = optional(checkMetadata)
+
+const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } = {
+  status: [],
+  workspaceCreate: [path, options<'workspaceCreate'>({ metadata })],
+  workspaceList: [],
+  workspaceShow: [path],
+  workspaceDelete: [path],
+  workspaceRename: [path, newPath],
+  workspaceUpdate: [path, options<'workspaceUpdate'>({ metadata: checkMetadata })],
+  snapshotCreate: [path, options<'snapshotCreate'>({ name: optional(checkSnapshotName), metadata })],
+  snapshotList: [path],
+  snapshotShow: [path, snapshot],
+  snapshotDelete: [path, snapshot],
+  snapshotDiff: [
+    path,
+    field('from', checkSnapshotReference),
+    field('to', nullable(checkSnapshotReference)),
+    field('limit', checkLimit),
+  ],
+  restore: [path, snapshot, options<'restore'>({ dryRun: optional(checkBoolean), limit: optional(checkLimit) })],
+  fork: [path, newPath, options<'fork'>({ snapshot: optional(checkSnapshotReference) })],
+  checkpoint: [],
+  shutdown: [],
+}
+
+export const callNames = Object.keys(calls) as CallName[]
+
+/** Whether a word from outside names a call; inherited names such as `constructor` do not. */
+export function isCallName(name: string): name is CallName {
+  return Object.hasOwn(calls, name)
+}
+
+/** The row of a call without its argument types, which TypeScript cannot follow from a variable name. */
+function rowOf(name: CallName): readonly Parameter<unknown>[] {
+  return calls[name] as readonly Parameter<unknown>[]
+}
+
+/** The body that carries these arguments; `args` must be those of the method. */
+export function encodeCall(name: CallName, args: readonly unknown[]): Fields {
+  return Object.assign({}, ...rowOf(name).map((parameter, i) => parameter.toFields(args[i])))
+}
+
+/** The arguments that a body carries, each checked. Throws NEXUS_USAGE. */
+function decodeCall(name: CallName, body: unknown): unknown[] {
+  const fields = checkObject(body, 'the body')
+  const row = rowOf(name)
+  const known = row.flatMap((parameter) => parameter.names)
+  const stranger = Object.keys(fields).find((key) => !known.includes(key))
+  if (stranger !== undefined) {
+    throw usage(`${name} has no field ${shown(stranger)}: it takes ${known.join(', ') || 'none'}`)
+  }
+  return row.map((parameter) => parameter.fromFields(fields))
+}
+
+/** Runs a call whose body came from outside. */
+export async function invokeCall(service: Service, name: CallName, body: unknown): Promise<unknown> {
+  const args = decodeCall(name, body)
+  const method = service[name] as (...args: unknown[]) => Promise<unknown>
+  return await method.apply(service, args)
+}

@@ -1,0 +1,63 @@
+/** Where things are: the data directory, the daemon's socket in it, and what a PATH argument means. */
+import { homedir } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
+import { shown, usage } from './validate.ts'
+
+const rootDataDir = '/var/lib/nexus'
+
+/** What the data directory depends on besides `--data`; `hostSurroundings()` has the real ones. */
+export interface Surroundings {
+  env: Readonly<Record<string, string | undefined>>
+  uid: number
+  home: string
+}
+
+/** The environment, user and home directory of this process. */
+export function hostSurroundings(env: Surroundings['env'] = process.env): Surroundings {
+  return { env, uid: process.geteuid?.() ?? -1, home: homedir() }
+}
+
+/**
+ * The data directory: `--data`, else NEXUS_DATA, else `/var/lib/nexus` for root and
+ * `$XDG_DATA_HOME/nexus` (or `~/.local/share/nexus`) for anybody else.
+ * @param data the value of `--data`, if given
+ * @returns an absolute path; it need not exist
+ */
+export function dataDirectory(data: string | undefined, { env, uid, home }: Surroundings): string {
+  if (data === '') throw usage('--data is empty: give a directory')
+  const chosen = data ?? env['NEXUS_DATA']
+  if (chosen) return resolve(chosen)
+  if (uid === 0) return rootDataDir
+  const dataHome = env['XDG_DATA_HOME']
+  // The XDG specification tells to ignore a relative one.
+  return dataHome && isAbsolute(dataHome) ? join(dataHome, 'nexus') : join(home, '.local/share/nexus')
+}
+
+/** The daemon's socket. It may be longer than the kernel takes: see address.ts. */
+export function socketPathOf(dataDir: string): string {
+  return join(dataDir, 'control.sock')
+}
+
+/** The part of an absolute path below the mountpoint, `/` for the mountpoint itself. */
+function strip(path: string, mountpoint: string): string | undefined {
+  if (path === mountpoint) return '/'
+  return path.startsWith(`${mountpoint}/`) ? path.slice(mountpoint.length) : undefined
+}
+
+/**
+ * The path in the filesystem that a PATH argument means.
+ * - absolute and under the mountpoint: as seen through the mount, which is taken off
+ * - absolute elsewhere: a path in the filesystem already
+ * - relative: from the shell's directory, which must be inside the mount
+ *
+ * Only relative paths are normalised; `checkPath` refuses `..` and the like in the others.
+ */
+export function resolvePath(argument: string, { cwd, mountpoint }: { cwd: string; mountpoint: string }): string {
+  if (argument === '') throw usage('PATH is empty: give a path such as /workspace/acme')
+  if (isAbsolute(argument)) return strip(argument, mountpoint) ?? argument
+  const path = strip(resolve(cwd, argument), mountpoint)
+  if (path !== undefined) return path
+  throw usage(
+    `${shown(argument)} from ${cwd} is outside the mount: go into ${mountpoint} first, or give a path such as /workspace/acme`,
+  )
+}

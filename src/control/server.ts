@@ -1,0 +1,185 @@
+/** Serves the calls of the control API over HTTP on a unix socket (`protocol.ts` has the shape). */
+import { lstat, unlink } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { connect } from 'node:net'
+import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
+import { type Address, openAddress } from './address.ts'
+import { type CallName, invokeCall, isCallName } from './calls.ts'
+import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
+import type { Service } from './service.ts'
+import { shown, usage } from './validate.ts'
+
+const bodyBytesMax = 1024 * 1024
+/** How long `close()` waits for the calls at work before it cuts them off. */
+const closeGraceMs = 5000
+/** Leaves 0600 of the 0777 that bind(2) starts from. */
+const socketUmask = 0o177
+
+/** The part of a pino logger that is used here. */
+export interface ControlLogger {
+  error(details: object, message: string): void
+}
+
+export interface ControlServer {
+  /** stops accepting, lets the calls at work end for a few seconds, and removes the socket */
+  close(): Promise<void>
+}
+
+/**
+ * Listens on `socketPath` (mode 0600, its directory must exist). A socket file that nobody
+ * answers on is replaced; the data directory's lock, held by the caller, keeps two daemons from
+ * doing so at once. Rejects with NEXUS_BUSY when somebody answers.
+ */
+export async function serveControl(
+  service: Service,
+  { socketPath, logger }: { socketPath: string; logger: ControlLogger },
+): Promise<ControlServer> {
+  const address = openAddress(socketPath)
+  const server = createServer((request, response) => void answer(service, logger, request, response))
+  try {
+    await clearStale(address.path, socketPath)
+    await listen(server, address.path)
+  } catch (error) {
+    address.close()
+    throw error
+  }
+  server.on('error', (error) => logger.error({ err: error }, 'control socket failed'))
+  return { close: once(() => close(server, address)) }
+}
+
+/** Closing twice is quiet: both wait for the one closing. */
+function once<T>(run: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined
+  return () => {
+    result ??= run()
+    return result
+  }
+}
+
+async function clearStale(path: string, shownPath: string): Promise<void> {
+  const stat = await lstat(path).catch(absent)
+  if (stat === undefined) return
+  if (!stat.isSocket()) throw new NexusError('NEXUS_EXISTS', `${shownPath} is not a socket: move it away`)
+  if (await somebodyAnswers(path)) {
+    throw new NexusError(
+      'NEXUS_BUSY',
+      `another nexusd answers on ${shownPath}: unmount it first, or use another --data`,
+    )
+  }
+  await unlink(path).catch(absent)
+}
+
+function absent(error: unknown): undefined {
+  if (systemCode(error) !== 'ENOENT') throw error
+}
+
+/** Only a refused connection proves that nobody is there: a full queue, say, is a live daemon. */
+function somebodyAnswers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', (error) => resolve(!['ECONNREFUSED', 'ENOENT'].includes(systemCode(error) ?? '')))
+  })
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.once('listening', () => {
+      server.off('error', reject)
+      resolve()
+    })
+    // bind(2) runs inside listen(), so the file never exists with a wider mode than 0600.
+    const umask = process.umask(socketUmask)
+    try {
+      server.listen(path)
+    } finally {
+      process.umask(umask)
+    }
+  })
+}
+
+function close(server: Server, address: Address): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.closeAllConnections(), closeGraceMs)
+    server.close(() => {
+      clearTimeout(timer)
+      // Only now: closing the server has removed the socket file by this address.
+      address.close()
+      resolve()
+    })
+  })
+}
+
+async function answer(service: Service, logger: ControlLogger, request: IncomingMessage, response: ServerResponse) {
+  try {
+    const body = await readBody(request)
+    send(response, 200, await invokeCall(service, callOf(request), parse(body)))
+  } catch (error) {
+    // A client that hung up while sending is nobody's failure, and nobody hears the answer.
+    if (!request.complete) return
+    const known = toNexusError(error)
+    if (known.code === 'NEXUS_INTERNAL') logger.error({ err: error, url: request.url }, 'control call failed')
+    send(response, httpStatusOf[known.code], toErrorAnswer(known))
+  }
+}
+
+function callOf(request: IncomingMessage): CallName {
+  const url = request.url ?? ''
+  const name = url.slice(callPrefix.length)
+  if (!url.startsWith(callPrefix) || !isCallName(name)) {
+    throw new NexusError('NEXUS_UNSUPPORTED', `this nexusd has no call ${shown(url)}: is it older than its client?`)
+  }
+  if (request.method !== 'POST') throw usage(`${url} must be called with POST`)
+  return name
+}
+
+/** Reads to the end even when it is too much: a client learns the answer only after sending all. */
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const parts: Buffer[] = []
+  let bytes = 0
+  for await (const part of request as AsyncIterable<Buffer>) {
+    bytes += part.length
+    if (bytes <= bodyBytesMax) parts.push(part)
+  }
+  if (bytes > bodyBytesMax) throw usage(`the body is too large: at most ${bodyBytesMax} bytes`)
+  return Buffer.concat(parts)
+}
+
+/** An empty body is an empty object, so that calls without arguments need none. */
+function parse(body: Buffer): unknown {
+  if (body.length === 0) return {}
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch (error) {
+    throw new NexusError('NEXUS_USAGE', 'the body is not JSON in UTF-8', { cause: error })
+  }
+}
+
+const storeFailures: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  ENOSPC: ['NEXUS_NO_SPACE', 'the disk of the data directory is full: free some space and try again'],
+  EDQUOT: ['NEXUS_NO_SPACE', 'the disk quota of the data directory is used up: free some space and try again'],
+  EROFS: ['NEXUS_READ_ONLY', 'the data directory is on a read-only disk: make it writable and mount again'],
+}
+
+/** What the caller is told: nothing of a bug but that it is in the log. */
+function toNexusError(error: unknown): NexusError {
+  if (error instanceof NexusError) return error
+  const failure = storeFailures[systemCode(error) ?? '']
+  if (failure !== undefined) return new NexusError(...failure, { cause: error })
+  return new NexusError('NEXUS_INTERNAL', "nexusd met a bug of its own: the daemon's log has the details")
+}
+
+function send(response: ServerResponse, status: number, result: unknown): void {
+  const text = `${JSON.stringify(result)}\n`
+  // Without keep-alive, closing the server never waits for an idle client.
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    connection: 'close',
+  })
+  response.end(text)
+}

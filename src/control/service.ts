@@ -1,0 +1,126 @@
+/**
+ * What the daemon offers to its tools: the calls behind `nexusctl`, with plain data in and out.
+ * `src/control/server.ts` serves them over HTTP on a unix socket, `client.ts` calls them from
+ * another process with the same types, and the daemon implements them in `src/workspaces` and
+ * `src/snapshots`. Times are ISO-8601 strings, sizes are bytes, paths are absolute in the
+ * filesystem (`/workspace/acme`), never of the host. Every call may reject with a `NexusError`.
+ */
+
+export type Metadata = Record<string, string>
+
+export interface WorkspaceInfo {
+  /** where it is now */
+  path: string
+  /** number in the node ids of its files; never used for another workspace while mounted */
+  number: number
+  created_at: string
+  metadata: Metadata
+  /** files, symlinks and special files; directories are counted apart */
+  file_count: number
+  directory_count: number
+  /** sum of file sizes */
+  bytes: number
+  snapshot_count: number
+  /** id of the snapshot that it was forked from or last restored to, if any */
+  parent: string | null
+}
+
+export interface SnapshotInfo {
+  /** `snap_` and 26 characters that sort by time */
+  snapshot_id: string
+  name: string | null
+  /** path that was snapshotted: a workspace root or a directory in one */
+  path: string
+  created_at: string
+  /** SHA-256 of the tree's root node, hex; equal contents have equal roots */
+  root: string
+  /** null where it would have to be counted (a plain directory); `snapshot show` counts */
+  file_count: number | null
+  bytes: number | null
+  metadata: Metadata
+  /** id of the snapshot that the workspace's state descends from */
+  parent: string | null
+  /** true when the daemon took it by itself, before a restore */
+  automatic: boolean
+  /** time inside the daemon, in milliseconds; only in the answer to `snapshot` */
+  elapsed_ms?: number
+}
+
+export interface Change {
+  /** relative to the directory compared, with `/` between names; bytes that are not UTF-8 are shown as \xNN */
+  path: string
+  change: 'added' | 'removed' | 'modified'
+  kind: 'file' | 'directory' | 'symlink' | 'other'
+  /** what differs, for `modified`: content, mode, owner, mtime, xattr, target */
+  what: string[]
+}
+
+export interface DiffInfo {
+  from: string
+  to: string
+  changes: Change[]
+  /** true when there were more than `limit` */
+  truncated: boolean
+}
+
+export interface RestoreInfo {
+  path: string
+  restored: string
+  /** the automatic snapshot that undoes this restore; null for a dry run */
+  undo: string | null
+  dry_run: boolean
+  changes: Change[]
+  truncated: boolean
+  elapsed_ms: number
+}
+
+export interface ForkInfo {
+  path: string
+  source: string
+  snapshot: string | null
+  elapsed_ms: number
+}
+
+export interface StatusInfo {
+  version: string
+  pid: number
+  mountpoint: string
+  data: string
+  started_at: string
+  uptime_s: number
+  single_user: boolean
+  kernel_protocol: string
+  workspaces: number
+  snapshots: number
+  /** requests answered since the mount, by operation name */
+  requests: Record<string, number>
+  memory_bytes: number
+  log_bytes: number
+  /** bytes in the log since the last checkpoint */
+  dirty_bytes: number
+}
+
+export interface Service {
+  status(): Promise<StatusInfo>
+  workspaceCreate(path: string, options: { metadata?: Metadata }): Promise<WorkspaceInfo>
+  workspaceList(): Promise<WorkspaceInfo[]>
+  workspaceShow(path: string): Promise<WorkspaceInfo>
+  workspaceDelete(path: string): Promise<WorkspaceInfo>
+  workspaceRename(path: string, newPath: string): Promise<WorkspaceInfo>
+  /** replaces the given keys; an empty value removes one */
+  workspaceUpdate(path: string, options: { metadata: Metadata }): Promise<WorkspaceInfo>
+  snapshotCreate(path: string, options: { name?: string; metadata?: Metadata }): Promise<SnapshotInfo>
+  /** newest last */
+  snapshotList(path: string): Promise<SnapshotInfo[]>
+  /** @param snapshot an id, a unique prefix of one, or a name in the workspace of `path` */
+  snapshotShow(path: string, snapshot: string): Promise<SnapshotInfo>
+  snapshotDelete(path: string, snapshot: string): Promise<SnapshotInfo>
+  /** @param to another snapshot, or null for the live state */
+  snapshotDiff(path: string, from: string, to: string | null, limit: number): Promise<DiffInfo>
+  restore(path: string, snapshot: string, options: { dryRun?: boolean; limit?: number }): Promise<RestoreInfo>
+  fork(path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo>
+  /** writes everything out and makes the next start quick */
+  checkpoint(): Promise<{ elapsed_ms: number }>
+  /** flush, unmount and exit; answered before the exit */
+  shutdown(): Promise<{ pid: number }>
+}

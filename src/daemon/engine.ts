@@ -1,0 +1,192 @@
+/**
+ * Everything behind the mount, put together: the store, the volumes, the workspaces and the
+ * filesystem. It needs no mount, which is how most tests use it.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import { type Index, openIndex } from '../cas/index.ts'
+import { NexusError } from '../errors.ts'
+import { type Disk, directoryDisk } from '../journal/disk.ts'
+import type { Logger } from '../logger.ts'
+import { nodeOf } from '../vfs/core.ts'
+import type { Time } from '../vfs/filesystem.ts'
+import { KnownNodes } from '../vfs/known.ts'
+import { NexusFs } from '../vfs/nexusfs.ts'
+import { S_IFDIR } from '../volume/attr.ts'
+import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+
+export interface EngineOptions {
+  /** data directory; made when it is missing */
+  data: string
+  logger: Logger
+  /** time of the request that is served; the wall clock when not given */
+  now?: () => Time
+  /** owner of the root and of what nobody made */
+  owner?: { uid: number; gid: number }
+  /** only the owner can reach the mount: no directory has to be open to others */
+  singleUser?: boolean
+  /** throw the index away and make it anew from the log */
+  rebuildIndex?: boolean
+  /** for tests: another disk under the log, an index that stays open, other limits */
+  disk?: Disk
+  index?: Index
+  limits?: Pick<
+    VolumesOptions,
+    'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
+  >
+}
+
+/** How often the log is flushed and a checkpoint considered. */
+const TICK_MS = 200
+const FLUSH_MS = 1000
+/** Changes that have lain this long only in the log are checkpointed. */
+const CHECKPOINT_AGE_MS = 30_000
+
+export class Engine {
+  readonly volumes: Volumes
+  readonly registry: WorkspaceRegistry
+  readonly known: KnownNodes
+  readonly fs: NexusFs
+  readonly data: DataDirectory
+  readonly #logger: Logger
+  readonly #index: Index
+  #timer: NodeJS.Timeout | undefined
+  #lastFlush = 0
+  #dirtySince = 0
+  #closing: Promise<void> | undefined
+
+  static async open(options: EngineOptions): Promise<Engine> {
+    const data = openDataDirectory(options.data)
+    let index: Index | undefined
+    try {
+      if (options.rebuildIndex === true) await removeIndex(data)
+      index = options.index ?? (await openIndex(data.index))
+      const volumes = await Volumes.open({
+        disk: options.disk ?? directoryDisk(data.log),
+        index,
+        store: data.store,
+        logDirectory: data.log,
+        logger: options.logger,
+        sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
+        ...options.limits,
+      })
+      return new Engine(options, data, index, volumes)
+    } catch (error) {
+      if (index !== undefined && options.index === undefined) await index.close()
+      throw explainDisk(data.path, error)
+    }
+  }
+
+  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes) {
+    this.data = data
+    this.volumes = volumes
+    this.#logger = options.logger
+    this.#index = index
+    this.known = new KnownNodes()
+    const now = options.now ?? wallClock
+    const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
+    this.registry = new WorkspaceRegistry(volumes, () => new Date())
+    const space = spaceOf(data.path)
+    this.fs = new NexusFs({ volumes, registry: this.registry, known: this.known, now, owner, space })
+    if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
+    this.#sweepOrphans()
+  }
+
+  /** Begins to flush and checkpoint by itself. */
+  start(): void {
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
+  }
+
+  /** Takes a last checkpoint and closes everything. Quiet when repeated. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#timer)
+    try {
+      await this.volumes.close()
+    } finally {
+      await this.#index.close()
+    }
+  }
+
+  /** The first root directory, with the places for workspaces and tenants. */
+  #bootstrap(owner: { uid: number; gid: number }, now: Time, singleUser: boolean): void {
+    const times = { atime: now, mtime: now, ctime: now, btime: now }
+    const attr = { ...owner, ...times, mode: S_IFDIR | 0o755, nlink: 2, rdev: 0, size: 0, allocated: 0, xattrs: 0, parent: 0, name: '' }
+    const record = {
+      number: 0,
+      parent_volume: 0,
+      parent_ino: 0,
+      name: '',
+      domain: 0,
+      created_at: new Date().toISOString(),
+      metadata: {},
+      parent: null,
+    }
+    this.volumes.commit([
+      this.registry.storeWorkspace(record),
+      { kind: 'root', volume: 0, root: null, domain: 0, inoNext: 0 },
+      { kind: 'attr', volume: 0, ino: ROOT_INO, attr },
+    ])
+    const caller = { ...owner, pid: 0 }
+    const root = nodeOf(0, ROOT_INO)
+    // Making a tenant is the administrator's; making a workspace is anybody's, removing it its owner's.
+    this.fs.mkdir(caller, root, TENANTS_NAME, 0o755, 0)
+    this.fs.mkdir(caller, root, WORKSPACES_NAME, singleUser ? 0o755 : 0o1777, 0)
+  }
+
+  /** What was open and without a name when the last daemon ended is nobody's now. */
+  #sweepOrphans(): void {
+    for (const number of this.volumes.numbers()) {
+      for (const ino of [...(this.volumes.get(number)?.orphanInos ?? [])]) {
+        this.volumes.commit([
+          { kind: 'drop', volume: number, ino },
+          { kind: 'orphan', volume: number, ino, present: false },
+        ])
+      }
+    }
+  }
+
+  #tick(): void {
+    const now = performance.now()
+    const { log } = this.volumes
+    if (log.failure !== undefined) return
+    if (log.durable !== log.sequence && now - this.#lastFlush >= FLUSH_MS) {
+      this.#lastFlush = now
+      this.volumes.sync().catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
+    }
+    if (this.volumes.dirtyBytes === 0) this.#dirtySince = now
+    if (this.volumes.checkpointDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
+      this.#dirtySince = now
+      this.volumes.checkpoint().catch((error: unknown) => this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost'))
+    }
+  }
+}
+
+function wallClock(): Time {
+  const ms = Date.now()
+  return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
+}
+
+function spaceOf(directory: string): () => { blockBytes: number; blocks: number; blocksFree: number; blocksAvailable: number } {
+  return () => {
+    const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
+    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: bavail }
+  }
+}
+
+/** Only when nobody holds it: LevelDB's own lock tells. */
+async function removeIndex(data: DataDirectory): Promise<void> {
+  try {
+    await (await openIndex(data.index)).close()
+  } catch (error) {
+    if (error instanceof NexusError && error.code === 'NEXUS_BUSY') throw error
+  }
+  fs.rmSync(data.index, { recursive: true, force: true })
+}

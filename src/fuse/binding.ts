@@ -1,0 +1,234 @@
+/**
+ * The native addon, typed: the only module that loads it.
+ *
+ * Everything here moves bytes and descriptors; the protocol lives above. Results of calls on the
+ * request path are numbers, not exceptions: 0 or a count of bytes, or a negative errno as the
+ * kernel gave it. Everything else throws (or rejects with) a system error that has `code`,
+ * `errno` (negative) and `syscall` as Node's own have.
+ */
+import { closeSync, existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { constants as os } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { NexusError } from '../errors.ts'
+
+/** Flags of `umount` (include/uapi/linux/fs.h and umount2(2)). */
+export const MNT_FORCE = 1
+export const MNT_DETACH = 2
+
+/** Who is at the other end of a unix socket, as of its connect(2). */
+export interface PeerCredentials {
+  pid: number
+  uid: number
+  gid: number
+}
+
+/** What C hands out and only C can look into. */
+declare const handleKind: unique symbol
+interface Handle<Kind extends string> {
+  readonly [handleKind]: Kind
+}
+type WatchHandle = Handle<'watch'>
+type NotifierHandle = Handle<'notifier'>
+
+interface Addon {
+  mount(mountpoint: string, options: string, flags: number, type: string, source: string): number
+  mountWithHelper(mountpoint: string, options: string): number
+  umount(mountpoint: string, flags: number): void
+  read(fd: number, buffer: Uint8Array, stamp: Float64Array): number
+  poll(fd: number, buffer: Uint8Array, stamp: Float64Array, spinMicros: number): number
+  reply(fd: number, buffer: Uint8Array, length: number): number
+  watch(fd: number, callback: () => void, keepAlive: boolean): WatchHandle
+  unwatch(handle: WatchHandle): void
+  startNotifier(fd: number): NotifierHandle
+  notifierFd(notifier: NotifierHandle): number
+  notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
+  takeResults(notifier: NotifierHandle): Int32Array[]
+  stopNotifier(notifier: NotifierHandle): void
+  syncfs(path: string): Promise<void>
+  peerCredentials(fd: number): PeerCredentials
+}
+
+/** This file runs as dist/src/fuse/binding.js and as src/fuse/binding.ts: the root is where package.json is. */
+function packageRoot(): string {
+  let directory = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(directory, 'package.json')) && directory !== dirname(directory)) directory = dirname(directory)
+  return directory
+}
+
+function loadAddon(): Addon {
+  const file = join(packageRoot(), 'build', 'Release', 'nexus_fuse.node')
+  if (!existsSync(file)) {
+    throw new NexusError(
+      'NEXUS_UNSUPPORTED',
+      `the native addon ${file} is missing: run npm run build (it needs a C compiler: apt-get install build-essential)`,
+    )
+  }
+  return createRequire(import.meta.url)(file) as Addon
+}
+
+const addon = loadAddon()
+
+/**
+ * Mounts on a new /dev/fuse descriptor by mount(2), which needs CAP_SYS_ADMIN.
+ * @param options the kernel's mount data without `fd=`, such as `rootmode=40000,user_id=0,group_id=0`
+ * @param flags MS_* of mount(2)
+ * @returns the descriptor: non-blocking, closed on exec
+ * @throws a system error: ENOENT, ENOTDIR, EPERM, EINVAL …; `syscall` is `open /dev/fuse` or `mount`
+ */
+export function mount(mountpoint: string, options: string, flags = 0, type = 'fuse.nexus', source = 'nexus'): number {
+  return addon.mount(mountpoint, options, flags, type, source)
+}
+
+/**
+ * Mounts through the setuid helper fusermount3, for a process without CAP_SYS_ADMIN. Waits until the helper has ended.
+ * @param options for `fusermount3 -o`, such as `fsname=nexus,subtype=nexus`; not `auto_unmount`, with which the
+ *   helper would stay
+ * @returns the descriptor: non-blocking, closed on exec
+ * @throws a system error with `syscall` `fusermount3`: ENOENT when there is no such program, EIO when it refuses;
+ *   then the message ends with what it said
+ */
+export function mountWithHelper(mountpoint: string, options: string): number {
+  return addon.mountWithHelper(mountpoint, options)
+}
+
+/**
+ * umount2(2), which needs CAP_SYS_ADMIN; without it spawn `fusermount3 -u`.
+ * @param flags 0, `MNT_DETACH` (lazy) or `MNT_FORCE` (aborts the connection, which also frees a notifier that is
+ *   stuck in the kernel), or both
+ * @throws a system error: EBUSY while it is in use, EINVAL when nothing is mounted there
+ */
+export function umount(mountpoint: string, flags = 0): void {
+  addon.umount(mountpoint, flags)
+}
+
+/** Writes everything of the filesystem that holds the directory `path` to its disk (syncfs(2), off the main thread). */
+export function syncfs(path: string): Promise<void> {
+  return addon.syncfs(path)
+}
+
+/**
+ * SO_PEERCRED of a connected unix socket.
+ * @throws a system error: ENOTSOCK, EBADF
+ */
+export function peerCredentials(fd: number): PeerCredentials {
+  return addon.peerCredentials(fd)
+}
+
+/** A /dev/fuse descriptor: requests come in, replies go out. */
+export class Channel {
+  readonly fd: number
+  #watch: WatchHandle | undefined
+  #closed = false
+
+  constructor(fd: number) {
+    this.fd = fd
+  }
+
+  /**
+   * Reads one request without waiting.
+   * @param buffer at least 8 KiB, and max_write plus a header once that is agreed (the kernel answers EINVAL to less)
+   * @param stamp of two: set to the wall clock, seconds and nanoseconds, when a request was read
+   * @returns its bytes; 0 when none waits; -ENODEV after the unmount; another negative errno
+   */
+  read(buffer: Uint8Array, stamp: Float64Array): number {
+    return addon.read(this.fd, buffer, stamp)
+  }
+
+  /** The same as `read`, but tries again and again, keeping the thread, for up to `spinMicros` before it returns 0. */
+  poll(buffer: Uint8Array, stamp: Float64Array, spinMicros: number): number {
+    return addon.poll(this.fd, buffer, stamp, spinMicros)
+  }
+
+  /**
+   * Writes one reply, `buffer[0..length)`.
+   * @returns 0 or a negative errno; -ENOENT is normal: the caller was interrupted and waits no more
+   */
+  reply(buffer: Uint8Array, length: number): number {
+    return addon.reply(this.fd, buffer, length)
+  }
+
+  /**
+   * Calls back on the event loop whenever a request waits, again and again until it is read. After an unmount it calls
+   * once more: `read` tells -ENODEV. Keeps the process alive. A second watch replaces the first.
+   */
+  watch(callback: () => void): void {
+    this.unwatch()
+    this.#watch = addon.watch(this.fd, callback, true)
+  }
+
+  /** Ends the watch; quiet when there is none. */
+  unwatch(): void {
+    if (this.#watch) addon.unwatch(this.#watch)
+    this.#watch = undefined
+  }
+
+  /** Ends the watch and closes the descriptor; quiet when it is closed. Closing the last descriptor ends the mount. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.unwatch()
+    closeSync(this.fd)
+  }
+}
+
+interface PendingBatch {
+  count: number
+  resolve: (results: number[]) => void
+}
+
+/**
+ * Sends notifies from a thread of its own, because one can wait in the kernel for a lock that is free only after we
+ * answered another request. What was sent is written in order. Does not keep the process alive.
+ */
+export class Notifier {
+  readonly #handle: NotifierHandle
+  readonly #watch: WatchHandle
+  readonly #pending: PendingBatch[] = []
+  #stopped = false
+
+  /**
+   * @param channel may be closed before the notifier is stopped; the mount lives until both are
+   * @throws a system error: EBADF, or ENOSYS from close_range(2) before Linux 5.9
+   */
+  constructor(channel: Channel) {
+    this.#handle = addon.startNotifier(channel.fd)
+    this.#watch = addon.watch(addon.notifierFd(this.#handle), () => this.#deliver(), false)
+  }
+
+  /**
+   * Sends whole messages, each with its fuse_out_header.
+   * @returns when the kernel has taken all of them: for each 0 or a negative errno (-ENOENT: the kernel knows no such
+   *   node or name, there was nothing to drop; -ECANCELED: stopped before)
+   */
+  send(buffers: readonly Uint8Array[]): Promise<number[]> {
+    if (this.#stopped) return Promise.resolve(canceled(buffers.length))
+    if (buffers.length === 0) return Promise.resolve([])
+    addon.notify(
+      this.#handle,
+      Buffer.concat(buffers),
+      Uint32Array.from(buffers, (buffer) => buffer.length),
+    )
+    return new Promise((resolve) => this.#pending.push({ count: buffers.length, resolve }))
+  }
+
+  /** Ends the thread, without waiting: one that is stuck in the kernel ends when that lets it go. Quiet when repeated. */
+  stop(): void {
+    if (this.#stopped) return
+    this.#deliver()
+    this.#stopped = true
+    addon.unwatch(this.#watch)
+    addon.stopNotifier(this.#handle)
+    for (const { count, resolve } of this.#pending.splice(0)) resolve(canceled(count))
+  }
+
+  /** Batches come back in the order in which they were sent. */
+  #deliver(): void {
+    for (const results of addon.takeResults(this.#handle)) this.#pending.shift()?.resolve(Array.from(results))
+  }
+}
+
+function canceled(count: number): number[] {
+  return new Array<number>(count).fill(-os.errno.ECANCELED)
+}

@@ -1,0 +1,93 @@
+/** Operations on what is in files. Handles are not looked at: the node says which file, also after a restart. */
+import { FS } from '../errors.ts'
+import type { Connection, Operation } from './operation.ts'
+import { FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
+import type { Reply } from './reply.ts'
+import { KERNEL, type Request } from './request.ts'
+import { checkEnd } from './wire.ts'
+
+/** sizeof(fuse_write_in): the data follows it. */
+const WRITE_IN_BYTES = 40
+/** COPY_FILE_RANGE answers in 32 bits; a whole number of pages below that. */
+const COPY_BYTES_MAX = 0xfffff000
+
+/** Pages that are not in the page cache, read ahead as it sees fit; and read(2) of O_DIRECT. Short means end of file. */
+function read({ fs }: Connection, request: Request, reply: Reply): number {
+  const size = request.u32(16)
+  if (size > reply.capacity) throw FS.EINVAL
+  return fs.read(request.caller, request.node, request.offsetCapped(8), size, reply.buffer, OUT_HEADER_BYTES)
+}
+
+/**
+ * write(2), in pieces of at most 1 MiB, before it returns; and pages dirtied through mmap, whenever
+ * the kernel likes: those carry nobody's name. The data is handed on where it lies, and the callee
+ * may overwrite what is in front of it, so nothing of the request is read after the call.
+ */
+function write(connection: Connection, request: Request, reply: Reply): number {
+  const offset = request.offset(8)
+  const length = request.u32(16)
+  const flags = request.u32(20)
+  if (WRITE_IN_BYTES + length > request.bodyBytes) throw FS.EINVAL
+  checkEnd(offset, length)
+  const isWriteBack = (flags & WriteFlag.CACHE) !== 0
+  if (isWriteBack) connection.noteWriteBack()
+  const caller = isWriteBack ? KERNEL : request.caller
+  const start = IN_HEADER_BYTES + WRITE_IN_BYTES
+  const killSuidGid = (flags & WriteFlag.KILL_SUIDGID) !== 0
+  return reply.size(connection.fs.write(caller, request.node, offset, request.buffer, start, length, killSuidGid))
+}
+
+/** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */
+function fallocate({ fs }: Connection, request: Request): number {
+  const offset = request.offset(8)
+  const length = request.offset(16)
+  checkEnd(offset, length)
+  fs.fallocate(request.caller, request.node, request.u32(24), offset, length)
+  return 0
+}
+
+/** lseek(2) with SEEK_DATA or SEEK_HOLE; the others the kernel does alone. */
+function lseek({ fs }: Connection, request: Request, reply: Reply): number {
+  return reply.position(fs.lseek(request.caller, request.node, request.offsetCapped(8), request.u32(16)))
+}
+
+/** copy_file_range(2) inside this mount, after the kernel has written back both ranges. */
+function copyFileRange(connection: Connection, request: Request, reply: Reply): number {
+  return reply.size(copy(connection, request, COPY_BYTES_MAX))
+}
+
+/** The same with an answer of 64 bits, since 6.18 (7.45). */
+function copyFileRange64(connection: Connection, request: Request, reply: Reply): number {
+  return reply.position(copy(connection, request, Number.MAX_SAFE_INTEGER))
+}
+
+function copy({ fs }: Connection, request: Request, lengthMax: number): number {
+  const from = request.offset(8)
+  const to = request.offset(32)
+  // A length beyond any file means "to the end" and is no error.
+  const length = Math.min(request.offsetCapped(40), lengthMax, Number.MAX_SAFE_INTEGER - Math.max(from, to))
+  if (request.u32(48) !== 0) throw FS.EINVAL
+  return fs.copyFileRange(request.caller, request.node, from, request.nodeAt(16), to, length)
+}
+
+/** fsync(2) and fdatasync(2) of a file or directory, after the kernel has written back its pages. */
+function fsync({ fs }: Connection, request: Request): Promise<void> {
+  return fs.fsync(request.caller, request.node, (request.u32(8) & FSYNC_DATA_ONLY) !== 0)
+}
+
+/** syncfs(2) of the mount, where the kernel passes it on (not to an ordinary mount as of 6.18). */
+function syncfs({ fs }: Connection, request: Request): Promise<void> {
+  return fs.fsync(request.caller, request.node, false)
+}
+
+export const dataOperations = {
+  READ: { bodyBytes: 40, run: read },
+  WRITE: { bodyBytes: WRITE_IN_BYTES, run: write },
+  FALLOCATE: { bodyBytes: 32, run: fallocate },
+  LSEEK: { bodyBytes: 24, run: lseek },
+  COPY_FILE_RANGE: { bodyBytes: 56, run: copyFileRange },
+  COPY_FILE_RANGE_64: { bodyBytes: 56, run: copyFileRange64 },
+  FSYNC: { bodyBytes: 16, run: fsync },
+  FSYNCDIR: { bodyBytes: 16, run: fsync },
+  SYNCFS: { bodyBytes: 8, run: syncfs },
+} as const satisfies Record<string, Operation>

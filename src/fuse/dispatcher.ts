@@ -1,0 +1,180 @@
+/**
+ * From the bytes of a request to the bytes of its answer. All that is common to the operations is
+ * done here once: finding the opcode, checking the frame, turning exceptions into errnos, counting,
+ * logging. It knows no descriptor: answers go to a function.
+ */
+import { FS, toFsError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import type { Filesystem } from '../vfs/filesystem.ts'
+import type { RequestClock } from './clock.ts'
+import type { Negotiated } from './init.ts'
+import type { Connection } from './operation.ts'
+import { Pending, type Waiting } from './pending.ts'
+import { OUT_HEADER_BYTES } from './protocol.ts'
+import { Reply, writeOutHeader } from './reply.ts'
+import { Request } from './request.ts'
+import { type Dispatched, operationTable } from './requests.ts'
+
+/** Errnos that only say that nobody waits for the answer any more: ENOENT, ENODEV (Linux, asm-generic/errno-base.h). */
+const NOBODY_WAITS: readonly number[] = [-2, -19]
+
+export interface DispatcherOptions {
+  fs: Filesystem
+  /** where requests are read to */
+  inbox: Buffer
+  /** takes a whole answer; 0 or a negative errno */
+  send: (buffer: Buffer, length: number) => number
+  clock: RequestClock
+  logger: Logger
+  /** what INIT of an earlier process agreed on, when its mount is taken over */
+  terms: Negotiated | undefined
+  listingDependsOnCaller: ((node: number) => boolean) | undefined
+  interruptGraceMs: number
+  onAccept: () => void
+  onRefuse: (error: Error) => void
+  /** an answer that had to wait was sent: its caller goes on, and will soon ask again */
+  onLateAnswer: () => void
+}
+
+export class Dispatcher implements Connection {
+  readonly fs: Filesystem
+  readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
+  readonly #options: DispatcherOptions
+  readonly #table = operationTable()
+  readonly #counts = new Float64Array(this.#table.length)
+  readonly #request: Request
+  readonly #reply = new Reply()
+  /** Answers without payload; apart, because the reply's buffer may hold half an answer when one fails. */
+  readonly #header = Buffer.alloc(OUT_HEADER_BYTES)
+  readonly #pending: Pending
+  /** requests since the last one of the kernel's write-back; `Session.drained` starts it anew */
+  sinceWriteBack = 0
+  #terms: Negotiated | undefined
+  #unknown = 0
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options
+    this.fs = options.fs
+    this.listingDependsOnCaller = options.listingDependsOnCaller
+    this.#request = new Request(options.inbox)
+    this.#terms = options.terms
+    this.#pending = new Pending({
+      logger: options.logger,
+      interruptGraceMs: options.interruptGraceMs,
+      answer: (waiting, error) => this.#answerLate(waiting, error),
+    })
+  }
+
+  get negotiated(): Negotiated | undefined {
+    return this.#terms
+  }
+
+  /** Requests that wait for an asynchronous answer. */
+  get waiting(): number {
+    return this.#pending.size
+  }
+
+  /** How many requests of each kind there were, by name. */
+  get counts(): Record<string, number> {
+    const counts: Record<string, number> = {}
+    for (const [opcode, count] of this.#counts.entries()) {
+      if (count > 0) counts[this.#table[opcode]?.name ?? opcode] = count
+    }
+    return this.#unknown > 0 ? { ...counts, UNKNOWN: this.#unknown } : counts
+  }
+
+  /** Serves the request of `bytes` bytes that lies in the inbox. Never throws. */
+  dispatch(bytes: number): void {
+    const request = this.#request
+    if (!request.begin(bytes)) {
+      this.#options.logger.warn({ bytes }, 'fuse: dropped a request that is shorter than its header')
+      return
+    }
+    const operation = this.#table[request.opcode]
+    this.#count(request.opcode)
+    this.#options.clock.begin()
+    try {
+      this.#run(operation, bytes)
+    } catch (error) {
+      this.#fail(operation, error)
+    } finally {
+      this.#options.clock.end()
+    }
+  }
+
+  #count(opcode: number): void {
+    this.sinceWriteBack++
+    const count = this.#counts[opcode]
+    if (count === undefined || this.#table[opcode] === undefined) this.#unknown++
+    else this.#counts[opcode] = count + 1
+  }
+
+  #run(operation: Dispatched | undefined, bytes: number): void {
+    const request = this.#request
+    if (operation === undefined) throw FS.ENOSYS
+    request.open(bytes, operation.bodyBytes)
+    // Taken now: WRITE lets its callee overwrite the request's header.
+    const { uniqueLow, uniqueHigh, node } = request
+    const answer = operation.run(this, request, this.#reply)
+    if (typeof answer !== 'number') {
+      this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh }, answer)
+    } else if (answer >= 0) {
+      const length = OUT_HEADER_BYTES + answer
+      writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
+      this.#send(operation.name, this.#reply.buffer, length)
+    }
+  }
+
+  #fail(operation: Dispatched | undefined, error: unknown): void {
+    const { uniqueLow, uniqueHigh, node, opcode } = this.#request
+    const { fsError, expected } = toFsError(error)
+    const op = operation?.name ?? `opcode ${opcode}`
+    if (!expected) {
+      const unique = `0x${((BigInt(uniqueHigh) << 32n) | BigInt(uniqueLow)).toString(16)}`
+      this.#options.logger.error({ op, unique, node, err: error }, 'fuse: operation failed')
+    }
+    if (operation?.silent) return
+    this.#sendHeader(op, -fsError.errno, uniqueLow, uniqueHigh)
+  }
+
+  #answerLate(waiting: Waiting, error: number): void {
+    this.#sendHeader(waiting.name, error, waiting.uniqueLow, waiting.uniqueHigh)
+    this.#options.onLateAnswer()
+  }
+
+  #sendHeader(op: string, error: number, uniqueLow: number, uniqueHigh: number): void {
+    writeOutHeader(this.#header, OUT_HEADER_BYTES, error, uniqueLow, uniqueHigh)
+    this.#send(op, this.#header, OUT_HEADER_BYTES)
+  }
+
+  #send(op: string, buffer: Buffer, length: number): void {
+    const result = this.#options.send(buffer, length)
+    if (result === 0 || NOBODY_WAITS.includes(result)) return
+    this.#options.logger.error({ op, errno: result, length }, 'fuse: the kernel refused an answer')
+  }
+
+  accept(terms: Negotiated): void {
+    this.#terms = terms
+    this.#options.onAccept()
+  }
+
+  refuse(error: Error): void {
+    this.#options.onRefuse(error)
+  }
+
+  interrupt(uniqueLow: number, uniqueHigh: number): void {
+    this.#pending.interrupt(uniqueLow, uniqueHigh)
+  }
+
+  noteWriteBack(): void {
+    this.sinceWriteBack = 0
+  }
+
+  forget(node: number, times: number): void {
+    try {
+      this.fs.forget(node, times)
+    } catch (error) {
+      this.#options.logger.error({ op: 'FORGET', node, err: error }, 'fuse: operation failed')
+    }
+  }
+}

@@ -1,0 +1,126 @@
+/** Operations on names: finding, making, moving and removing them. Parents are the request's node. */
+import { FS } from '../errors.ts'
+import type { Stat } from '../vfs/filesystem.ts'
+import { type Connection, type Operation, silent } from './operation.ts'
+import { ENTRY_OUT_BYTES, OpenFlag } from './protocol.ts'
+import type { Reply } from './reply.ts'
+import type { Request } from './request.ts'
+
+/**
+ * A name that is not in the kernel's cache. "." and ".." come only from open_by_handle_at(2), for an
+ * inode the kernel has dropped. An answer is cached for ever, and so is "no such name" (node 0); a
+ * filesystem that *throws* ENOENT instead is asked again the next time.
+ */
+function lookup({ fs }: Connection, request: Request, reply: Reply): number {
+  const name = request.name(0)
+  if (name === '.') return reply.entry(0, fs.getattr(request.caller, request.node))
+  const stat = fs.lookup(request.caller, request.node, name)
+  return stat === undefined ? reply.noEntry(0) : reply.entry(0, stat)
+}
+
+/** symlink(2): the name comes first, then what it points to. */
+function symlink({ fs }: Connection, request: Request, reply: Reply): number {
+  const name = request.name(0)
+  const target = request.name(name.length + 1)
+  return reply.entry(0, fs.symlink(request.caller, request.node, name, Buffer.from(target, 'latin1')))
+}
+
+/** mknod(2) of any type; also open(O_CREAT) once CREATE was answered ENOSYS (we never do). The mode holds the type. */
+function mknod({ fs }: Connection, request: Request, reply: Reply): number {
+  const { caller, node } = request
+  return reply.entry(0, fs.mknod(caller, node, request.name(16), request.u32(0), request.u32(4), request.u32(8)))
+}
+
+/** mkdir(2). The umask is ours to apply (FUSE_DONT_MASK), because a default ACL replaces it. */
+function mkdir({ fs }: Connection, request: Request, reply: Reply): number {
+  return reply.entry(0, fs.mkdir(request.caller, request.node, request.name(8), request.u32(0), request.u32(4)))
+}
+
+/** unlink(2). The inode lives on until its FORGET: somebody may have it open, and we see no OPEN. */
+function unlink({ fs }: Connection, request: Request): number {
+  fs.unlink(request.caller, request.node, request.name(0))
+  return 0
+}
+
+function rmdir({ fs }: Connection, request: Request): number {
+  fs.rmdir(request.caller, request.node, request.name(0))
+  return 0
+}
+
+/** rename(2), and renameat2(2) without flags. */
+function rename(connection: Connection, request: Request): number {
+  return moveName(connection, request, 8, 0)
+}
+
+/** renameat2(2) with flags. */
+function rename2(connection: Connection, request: Request): number {
+  return moveName(connection, request, 16, request.u32(8))
+}
+
+function moveName({ fs }: Connection, request: Request, namesAt: number, flags: number): number {
+  const name = request.name(namesAt)
+  const newName = request.name(namesAt + name.length + 1)
+  fs.rename(request.caller, request.node, name, request.nodeAt(0), newName, flags)
+  return 0
+}
+
+/** link(2), and linkat(2) of what TMPFILE made: here the request's node is the new parent. */
+function link({ fs }: Connection, request: Request, reply: Reply): number {
+  return reply.entry(0, fs.link(request.caller, request.nodeAt(0), request.node, request.name(8)))
+}
+
+/**
+ * open(O_CREAT) of a name that the kernel knows (or believes) to be absent: makes it and opens it at
+ * once. The kernel takes the file for new, so an existing one is truncated by us if O_TRUNC says so.
+ */
+function create({ fs }: Connection, request: Request, reply: Reply): number {
+  const { caller, node } = request
+  const name = request.name(16)
+  return openedEntry(reply, fs.create(caller, node, name, request.u32(4), request.u32(8), request.u32(0)))
+}
+
+/** open(O_TMPFILE), since 6.1 (7.37). The kernel sends some name along that means nothing. */
+function tmpfile({ fs }: Connection, request: Request, reply: Reply): number {
+  return openedEntry(reply, fs.tmpfile(request.caller, request.node, request.u32(4), request.u32(8)))
+}
+
+function openedEntry(reply: Reply, stat: Stat): number {
+  return reply.entry(0, stat) + reply.opened(ENTRY_OUT_BYTES, OpenFlag.KEEP_CACHE)
+}
+
+/** readlink(2), once a symlink: the kernel keeps the answer (FUSE_CACHE_SYMLINKS). */
+function readlink({ fs }: Connection, request: Request, reply: Reply): number {
+  return reply.raw(fs.readlink(request.caller, request.node))
+}
+
+/**
+ * References given back, one for each answer that carried the node (entries of READDIRPLUS count). The kernel
+ * mostly gives back all it had, when it drops the inode; but a single one of a lost race comes alone.
+ */
+function forget(connection: Connection, request: Request): void {
+  connection.forget(request.node, request.offsetCapped(0))
+}
+
+/** Many of them at once, when the kernel shrinks its caches or unmounts. */
+function batchForget(connection: Connection, request: Request): void {
+  const count = request.u32(0)
+  if (8 + count * 16 > request.bodyBytes) throw FS.EINVAL
+  for (let at = 8; at < 8 + count * 16; at += 16) connection.forget(request.nodeAt(at), request.offsetCapped(at + 8))
+}
+
+export const nameOperations = {
+  LOOKUP: { bodyBytes: 2, run: lookup },
+  SYMLINK: { bodyBytes: 4, run: symlink },
+  MKNOD: { bodyBytes: 18, run: mknod },
+  MKDIR: { bodyBytes: 10, run: mkdir },
+  UNLINK: { bodyBytes: 2, run: unlink },
+  RMDIR: { bodyBytes: 2, run: rmdir },
+  RENAME: { bodyBytes: 12, run: rename },
+  RENAME2: { bodyBytes: 20, run: rename2 },
+  LINK: { bodyBytes: 10, run: link },
+  CREATE: { bodyBytes: 18, run: create },
+  TMPFILE: { bodyBytes: 16, run: tmpfile },
+  READLINK: { bodyBytes: 0, run: readlink },
+  FORGET: silent(8, forget),
+  BATCH_FORGET: silent(8, batchForget),
+} as const satisfies Record<string, Operation>

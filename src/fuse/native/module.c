@@ -1,0 +1,26 @@
+/* The table of what the addon exports. */
+#include "nexus_fuse.h"
+
+static const napi_property_descriptor exported[] = {
+    {"mount", NULL, nexus_mount, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"umount", NULL, nexus_umount, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"mountWithHelper", NULL, nexus_mount_with_helper, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"read", NULL, nexus_read, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"poll", NULL, nexus_poll, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"reply", NULL, nexus_reply, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"watch", NULL, nexus_watch, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"unwatch", NULL, nexus_unwatch, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"startNotifier", NULL, nexus_start_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"notifierFd", NULL, nexus_notifier_fd, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"notify", NULL, nexus_notify, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"takeResults", NULL, nexus_take_results, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"stopNotifier", NULL, nexus_stop_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"syncfs", NULL, nexus_syncfs, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"peerCredentials", NULL, nexus_peer_credentials, NULL, NULL, NULL, napi_enumerable, NULL},
+};
+
+NAPI_MODULE_INIT() {
+  size_t count = sizeof(exported) / sizeof(exported[0]);
+  if (napi_define_properties(env, exports, count, exported) != napi_ok) return NULL;
+  return exports;
+}

@@ -1,0 +1,46 @@
+/*
+ * The addon that moves bytes and descriptors between JavaScript and /dev/fuse.
+ *
+ * There is no policy and no protocol in it: src/fuse/binding.ts is its only user and documents
+ * each function. One file per concern; what they share is declared here.
+ */
+#ifndef NEXUS_FUSE_H
+#define NEXUS_FUSE_H
+
+#include <node_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* error.c: errnos as JavaScript errors, and arguments out of JavaScript. */
+
+/* An Error with code, errno and syscall as Node's own errors have; detail may be NULL. */
+napi_value make_errno(napi_env env, int error, const char *syscall, const char *detail);
+void throw_errno(napi_env env, int error, const char *syscall, const char *detail);
+
+/* These throw a TypeError and return false (or NULL) when the caller's arguments are off. */
+bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *values);
+bool get_int(napi_env env, napi_value value, int *number);
+bool get_bytes(napi_env env, napi_value value, void **bytes, size_t *length);
+/* A malloc'ed, terminated copy of a string that holds no NUL byte. */
+char *get_string(napi_env env, napi_value value);
+
+napi_value make_int(napi_env env, int number);
+
+/* The functions that JavaScript sees. */
+napi_value nexus_mount(napi_env env, napi_callback_info info);
+napi_value nexus_umount(napi_env env, napi_callback_info info);
+napi_value nexus_mount_with_helper(napi_env env, napi_callback_info info);
+napi_value nexus_read(napi_env env, napi_callback_info info);
+napi_value nexus_poll(napi_env env, napi_callback_info info);
+napi_value nexus_reply(napi_env env, napi_callback_info info);
+napi_value nexus_watch(napi_env env, napi_callback_info info);
+napi_value nexus_unwatch(napi_env env, napi_callback_info info);
+napi_value nexus_start_notifier(napi_env env, napi_callback_info info);
+napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
+napi_value nexus_notify(napi_env env, napi_callback_info info);
+napi_value nexus_take_results(napi_env env, napi_callback_info info);
+napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
+napi_value nexus_syncfs(napi_env env, napi_callback_info info);
+napi_value nexus_peer_credentials(napi_env env, napi_callback_info info);
+
+#endif

@@ -1,0 +1,64 @@
+/** What an entry of the opcode table is (see requests.ts), and what its function gets and gives. */
+import type { FsError } from '../errors.ts'
+import type { Filesystem } from '../vfs/filesystem.ts'
+import type { Negotiated } from './init.ts'
+import type { Reply } from './reply.ts'
+import type { Request } from './request.ts'
+
+/**
+ * Bytes of payload that the operation has put into the reply, or a promise when the answer (an empty
+ * one) has to wait. A failure is thrown, or rejected with.
+ */
+export type Answer = number | Promise<void>
+
+/** The answer of operations that the kernel does not wait for; only they may give it. */
+export const NO_REPLY = -1
+
+/** The connection that a request belongs to, as far as operations need it. */
+export interface Connection {
+  readonly fs: Filesystem
+  /** what INIT agreed on; undefined before it */
+  readonly negotiated: Negotiated | undefined
+  /** undefined: every listing is the same for all who may read the directory */
+  readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
+  /** Ends INIT well: all that follows is read with these terms. */
+  accept(terms: Negotiated): void
+  /** Ends INIT with a failure that only another kernel can mend. */
+  refuse(error: Error): void
+  /** The kernel would like the answer of an earlier request now. */
+  interrupt(uniqueLow: number, uniqueHigh: number): void
+  /** A WRITE came from the kernel's write-back, so more of them may be queued. */
+  noteWriteBack(): void
+  /** Passes a FORGET on; what goes wrong is logged, since nobody waits for an answer. */
+  forget(node: number, times: number): void
+}
+
+export interface Operation {
+  /** least bytes of the body; shorter requests are EINVAL before `run` is called */
+  readonly bodyBytes: number
+  /** true when the kernel takes no answer, not even an error */
+  readonly silent?: true
+  run(connection: Connection, request: Request, reply: Reply): Answer
+}
+
+/** An operation that the kernel expects no answer to. */
+export function silent(bodyBytes: number, run: (connection: Connection, request: Request) => void): Operation {
+  return {
+    bodyBytes,
+    silent: true,
+    run(connection, request) {
+      run(connection, request)
+      return NO_REPLY
+    },
+  }
+}
+
+/** An operation that always gets the same errno, which the kernel takes as a lasting answer. */
+export function refused(error: FsError): Operation {
+  return {
+    bodyBytes: 0,
+    run() {
+      throw error
+    },
+  }
+}

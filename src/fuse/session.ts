@@ -1,0 +1,226 @@
+/** The loop that serves one mount: one thread, the ordinary event loop, and no waiting while work is coming. */
+import { NexusError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import type { Filesystem } from '../vfs/filesystem.ts'
+import { RequestClock } from './clock.ts'
+import { Dispatcher } from './dispatcher.ts'
+import type { Negotiated } from './init.ts'
+import { KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
+
+/** What the session needs of `Channel` in binding.ts. */
+export interface RequestChannel {
+  /** bytes read; 0 when nothing waits; a negative errno. `stamp` becomes the time of it. */
+  read(buffer: Uint8Array, stamp: Float64Array): number
+  /** the same, trying again for up to `spinMicros` */
+  poll(buffer: Uint8Array, stamp: Float64Array, spinMicros: number): number
+  /** 0 or a negative errno */
+  reply(buffer: Uint8Array, length: number): number
+  watch(callback: () => void): void
+  unwatch(): void
+}
+
+export interface SessionOptions {
+  channel: RequestChannel
+  fs: Filesystem
+  logger: Logger
+  /** give its `now` to the filesystem */
+  clock?: RequestClock
+  /** how long to keep the thread after the last request, waiting for the next; 0 sleeps at once */
+  spinMicros?: number
+  /** how long a signal may be ignored by an operation that waits for the disk */
+  interruptGraceMs?: number
+  /** the `negotiated` of the process that this one takes the mount over from: INIT is not sent again */
+  takeover?: Negotiated
+  /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
+  listingDependsOnCaller?: (node: number) => boolean
+  /** the mount is gone: by umount(2), by an abort, or because its descriptor is broken */
+  onUnmounted?: () => void
+}
+
+const SPIN_MICROS = 100
+const INTERRUPT_GRACE_MS = 1000
+/** A turn of the event loop serves at most so many requests, or so long, then lets other events run. */
+const TURN_REQUESTS = 64
+const TURN_MICROS = 1000
+/** Unexplained read errors in a row after which the descriptor counts as broken. */
+const READ_FAILURES_MAX = 100
+/**
+ * The kernel keeps at most BACKGROUND_MAX (init.ts) requests of its write-back among those that can be read, in
+ * the order they came, and refills as we answer. After so many without a single one, there are none.
+ */
+const DRAINED_REQUESTS = 4096
+/** Longest wait of `drained`, should somebody dirty pages faster than they can be written. */
+const DRAIN_MS_MAX = 30_000
+/** What a WRITE may use behind its data (see `Filesystem.write`), rounded up to a page. */
+const SLACK_BYTES = 4096
+
+/** asm-generic/errno-base.h and errno.h: read(2) of /dev/fuse gives them after umount and after an abort. */
+const ENODEV = -19
+const ECONNABORTED = -103
+
+export class Session {
+  /** Resolves when INIT is answered; rejects with a NexusError if this kernel cannot be served. */
+  readonly ready: Promise<void>
+  readonly clock: RequestClock
+  readonly #channel: RequestChannel
+  readonly #logger: Logger
+  readonly #spinMicros: number
+  readonly #onUnmounted: () => void
+  readonly #dispatcher: Dispatcher
+  /** What may be read into: the slack behind it belongs to the same memory. */
+  readonly #inbox: Buffer
+  #settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined
+  #state: 'new' | 'serving' | 'stopped' = 'new'
+  #turn: NodeJS.Immediate | undefined
+  #readFailures = 0
+  #onDrained: (() => void)[] = []
+
+  constructor(options: SessionOptions) {
+    this.clock = options.clock ?? new RequestClock()
+    this.#channel = options.channel
+    this.#logger = options.logger
+    this.#spinMicros = options.spinMicros ?? SPIN_MICROS
+    this.#onUnmounted = options.onUnmounted ?? (() => undefined)
+    this.ready = new Promise((resolve, reject) => {
+      this.#settleReady = { resolve, reject }
+    })
+    this.ready.catch(() => undefined) // who does not wait for it must not die of it
+    const memory = Buffer.allocUnsafeSlow(REQUEST_BYTES_MAX + SLACK_BYTES)
+    this.#inbox = memory.subarray(0, REQUEST_BYTES_MAX)
+    this.#dispatcher = new Dispatcher({
+      fs: options.fs,
+      inbox: memory,
+      send: (buffer, length) => this.#channel.reply(buffer, length),
+      clock: this.clock,
+      logger: options.logger,
+      terms: options.takeover,
+      listingDependsOnCaller: options.listingDependsOnCaller,
+      interruptGraceMs: options.interruptGraceMs ?? INTERRUPT_GRACE_MS,
+      onAccept: () => this.#settleReady?.resolve(),
+      onRefuse: (error) => this.#settleReady?.reject(error),
+      onLateAnswer: () => this.#continue(),
+    })
+    if (options.takeover) this.#settleReady?.resolve()
+  }
+
+  /** What INIT agreed on; keep it where the next process finds it. */
+  get negotiated(): Negotiated | undefined {
+    return this.#dispatcher.negotiated
+  }
+
+  /** Such as "7.45"; empty before INIT. */
+  get protocol(): string {
+    const { negotiated } = this
+    return negotiated ? `${KERNEL_MAJOR}.${negotiated.minor}` : ''
+  }
+
+  /** Requests so far, by the name of their opcode. */
+  get counts(): Record<string, number> {
+    return this.#dispatcher.counts
+  }
+
+  /** Begins to serve. Once. */
+  start(): void {
+    if (this.#state !== 'new') throw new TypeError('a session starts once')
+    this.#state = 'serving'
+    this.#channel.watch(() => this.#wake())
+  }
+
+  /** Serves no more; the channel stays open. Quiet when repeated. */
+  stop(): void {
+    if (this.#state === 'stopped') return
+    this.#state = 'stopped'
+    this.#channel.unwatch()
+    clearImmediate(this.#turn)
+    this.#turn = undefined
+    this.#settleReady?.reject(
+      new NexusError('NEXUS_NOT_RUNNING', 'the mount ended before the kernel had asked for anything: mount again'),
+    )
+    this.#resolveDrained()
+  }
+
+  /**
+   * Resolves when all that the kernel's write-back had queued is answered: when there was no request left, or
+   * none of that kind for long. syncfs(2) alone does not wait for them (seen on 6.18: it came back after a
+   * quarter of the pages).
+   */
+  drained(): Promise<void> {
+    if (this.#state !== 'serving') return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#dispatcher.sinceWriteBack = 0
+      const timer = setTimeout(resolve, DRAIN_MS_MAX)
+      this.#onDrained.push(() => {
+        clearTimeout(timer)
+        resolve()
+      })
+      this.#continue()
+    })
+  }
+
+  /** The descriptor is readable. A turn that is due anyway will see it. */
+  #wake(): void {
+    if (this.#turn === undefined) this.#serve()
+  }
+
+  /** Goes on after other events had their turn. */
+  #continue(): void {
+    if (this.#state !== 'serving' || this.#turn !== undefined) return
+    this.#turn = setImmediate(() => {
+      this.#turn = undefined
+      this.#serve()
+    })
+  }
+
+  /**
+   * One turn: requests until there are none for a while, or the turn is used up. Returning while
+   * a request arrives loses nothing, since the watch is level-triggered.
+   */
+  #serve(): void {
+    let began = 0
+    for (let served = 0; served < TURN_REQUESTS; served++) {
+      if (this.#state !== 'serving') return
+      const bytes = this.#next()
+      if (bytes === 0) {
+        this.#resolveDrained()
+        return
+      }
+      if (bytes < 0) {
+        this.#readFailed(bytes)
+        return
+      }
+      this.#readFailures = 0
+      this.#dispatcher.dispatch(bytes)
+      if (this.#onDrained.length > 0 && this.#dispatcher.sinceWriteBack >= DRAINED_REQUESTS) this.#resolveDrained()
+      const at = this.clock.micros
+      if (served === 0) began = at
+      else if (at - began > TURN_MICROS || at < began) break
+    }
+    this.#continue()
+  }
+
+  /** Waits for the next one, unless an answer is due that only the event loop can bring. */
+  #next(): number {
+    const { stamp } = this.clock
+    if (this.#spinMicros === 0 || this.#dispatcher.waiting > 0 || this.#onDrained.length > 0) {
+      return this.#channel.read(this.#inbox, stamp)
+    }
+    return this.#channel.poll(this.#inbox, stamp, this.#spinMicros)
+  }
+
+  #readFailed(errno: number): void {
+    const ended = errno === ENODEV || errno === ECONNABORTED
+    if (!ended) {
+      this.#logger.error({ errno }, 'fuse: cannot read requests')
+      if (++this.#readFailures < READ_FAILURES_MAX) {
+        this.#continue()
+        return
+      }
+    }
+    this.stop()
+    this.#onUnmounted()
+  }
+
+  #resolveDrained(): void {
+    for (const resolve of this.#onDrained.splice(0)) resolve()
+  }
+}

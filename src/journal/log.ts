@@ -1,0 +1,231 @@
+/**
+ * The log: an endless sequence of records in segment files, appended before anything is
+ * acknowledged. File data, tree nodes and changes all travel in it, so one `fdatasync` makes
+ * everything before it durable and order on disk is order in time.
+ *
+ * A record that `append` returned from has reached the kernel's page cache: it survives the death
+ * of this process. It survives loss of power once a `sync` that began later has resolved.
+ */
+import { NexusError } from '../errors.ts'
+import { xxh64 } from './checksum.ts'
+import type { Disk } from './disk.ts'
+import { OpenFiles } from './openfiles.ts'
+import {
+  encodeSegmentHeader,
+  FORMAT_VERSION,
+  RECORD_HEADER_BYTES,
+  type RecordHeader,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  writeRecordHeader,
+} from './record.ts'
+
+/** A place between two records. */
+export interface Position {
+  segment: number
+  /** bytes from the start of the segment's file */
+  offset: number
+}
+
+/** Bytes in the log. */
+export interface Span extends Position {
+  length: number
+}
+
+export interface LogOptions {
+  /** random, made with the store; seeds every checksum */
+  store: bigint
+  /** a segment is closed when it would grow past this many bytes */
+  segmentBytesMax: number
+}
+
+const NOTHING = Buffer.alloc(0)
+const COPY_BYTES_MAX = 256 * 1024
+
+export class Log {
+  readonly #disk: Disk
+  readonly #options: LogOptions
+  readonly #files: OpenFiles
+  #scratch: Buffer = Buffer.allocUnsafe(64 * 1024)
+  #position: Position
+  #sequence: number
+  #durable: number
+  /** segments written to since the last sync began, the newest last */
+  #unsynced = new Set<number>()
+  #namesUnsynced = false
+  #running: Promise<void> | undefined
+  #waiting: Promise<void> | undefined
+  #failure: NexusError | undefined
+
+  /**
+   * @param position where reading starts; `continueAt` says where writing does
+   * @param sequence of the last record before it
+   */
+  constructor(disk: Disk, options: LogOptions, position: Position, sequence: number) {
+    this.#disk = disk
+    this.#options = options
+    this.#files = new OpenFiles(disk)
+    this.#position = position
+    this.#sequence = sequence
+    this.#durable = sequence
+  }
+
+  /** Goes on behind the last record that recovery found; all before it is durable. */
+  continueAt(position: Position, sequence: number): void {
+    this.#position = { ...position }
+    this.#sequence = sequence
+    this.#durable = sequence
+  }
+
+  /** Where the next record will be. */
+  get end(): Position {
+    return { ...this.#position }
+  }
+
+  /** Number of the last record appended. */
+  get sequence(): number {
+    return this.#sequence
+  }
+
+  /** Number of the last record known to be on stable storage. */
+  get durable(): number {
+    return this.#durable
+  }
+
+  /** Why the log takes no more records, if it does not. */
+  get failure(): NexusError | undefined {
+    return this.#failure
+  }
+
+  /**
+   * Appends one record and returns where its data lies.
+   * @throws NexusError when an earlier sync failed; a system error (ENOSPC, EIO) when this write
+   *   did: then nothing was appended
+   */
+  append(type: number, data: Uint8Array, meta: Uint8Array): Span {
+    const bytes = RECORD_HEADER_BYTES + data.length + meta.length
+    if (bytes > this.#scratch.length) this.#scratch = Buffer.allocUnsafe(bytes)
+    const buffer = this.#scratch
+    buffer.set(data, RECORD_HEADER_BYTES)
+    const span = this.appendInPlace(type, buffer, RECORD_HEADER_BYTES, data.length, meta)
+    if (this.#scratch.length > COPY_BYTES_MAX) this.#scratch = Buffer.allocUnsafe(COPY_BYTES_MAX)
+    return span
+  }
+
+  /**
+   * Like `append`, for data that lies in `buffer` with room for the record's header in front and
+   * its meta behind: both are overwritten.
+   */
+  appendInPlace(type: number, buffer: Buffer, start: number, length: number, meta: Uint8Array): Span {
+    if (this.#failure !== undefined) throw this.#failure
+    const seed = this.#options.store
+    const bytes = RECORD_HEADER_BYTES + length + meta.length
+    this.#makeRoom(bytes)
+    const data = length === 0 ? NOTHING : buffer.subarray(start, start + length)
+    const header: RecordHeader = {
+      type,
+      dataBytes: length,
+      metaBytes: meta.length,
+      sequence: this.#sequence + 1,
+      durable: this.#durable,
+      dataXxh: xxh64(data, seed),
+      metaXxh: xxh64(meta, seed),
+    }
+    writeRecordHeader(buffer, start - RECORD_HEADER_BYTES, header, seed)
+    buffer.set(meta, start + length)
+    const { segment, offset } = this.#position
+    this.#disk.write(this.#files.get(segment), buffer, start - RECORD_HEADER_BYTES, bytes, offset)
+    this.#unsynced.add(segment)
+    this.#position.offset = offset + bytes
+    this.#sequence += 1
+    return { segment, offset: offset + RECORD_HEADER_BYTES, length }
+  }
+
+  /**
+   * Fills `into` from `at` on with `length` bytes of the log.
+   * @throws NexusError NEXUS_CORRUPT when the segment is missing or too short
+   */
+  read(segment: number, offset: number, length: number, into: Uint8Array, at: number): void {
+    const count = this.#disk.read(this.#files.get(segment), into, at, length, offset)
+    if (count !== length) {
+      throw new NexusError(
+        'NEXUS_CORRUPT',
+        `segment ${segmentName(segment)} ends ${length - count} bytes early at ${offset + count}; restore that file from a backup`,
+      )
+    }
+  }
+
+  /**
+   * Resolves when every record appended before this call is on stable storage. Callers that come
+   * while one sync runs share the next.
+   */
+  sync(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#durable === this.#sequence && this.#running === undefined) return Promise.resolve()
+    if (this.#running === undefined) {
+      this.#running = this.#syncNow()
+      return this.#running
+    }
+    this.#waiting ??= this.#running.then(() => {
+      this.#waiting = undefined
+      return this.sync()
+    })
+    return this.#waiting
+  }
+
+  /** Syncs and closes every file. */
+  async close(): Promise<void> {
+    try {
+      if (this.#failure === undefined) await this.sync()
+      if (this.#waiting !== undefined) await this.#waiting
+    } finally {
+      this.#files.closeAll()
+    }
+  }
+
+  async #syncNow(): Promise<void> {
+    const sequence = this.#sequence
+    const segments = [...this.#unsynced]
+    this.#unsynced.clear()
+    const names = this.#namesUnsynced
+    this.#namesUnsynced = false
+    try {
+      for (const segment of segments) await this.#disk.sync(this.#files.get(segment))
+      if (names) await this.#disk.syncNames()
+      this.#durable = sequence
+    } catch (cause) {
+      // After a failed fsync the kernel may have dropped the pages: a retry that succeeds proves nothing.
+      this.#failure = new NexusError('NEXUS_READ_ONLY', 'the disk failed to store the log: the filesystem is read-only until it is mounted again', {
+        cause,
+      })
+      throw this.#failure
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  #makeRoom(bytes: number): void {
+    const { segment, offset } = this.#position
+    const used = offset + bytes
+    if (segment > 0 && (used <= this.#options.segmentBytesMax || offset === SEGMENT_HEADER_BYTES)) return
+    const next = segment + 1
+    const fd = this.#files.create(next, segmentName(next))
+    const header = encodeSegmentHeader({
+      version: FORMAT_VERSION,
+      number: next,
+      store: this.#options.store,
+      firstSequence: this.#sequence + 1,
+      durable: this.#durable,
+    })
+    try {
+      this.#disk.write(fd, header, 0, header.length, 0)
+    } catch (error) {
+      this.#files.close(next)
+      this.#disk.remove(segmentName(next))
+      throw error
+    }
+    this.#unsynced.add(next)
+    this.#namesUnsynced = true
+    this.#position = { segment: next, offset: SEGMENT_HEADER_BYTES }
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Reading a log back after a start.
+ *
+ * A log may end in the middle of a record: that is where the machine stopped, nobody was told that
+ * the record is safe, and the tail is cut off. A record that is damaged although it had reached
+ * stable storage is something else: rot. The two are told apart by what later records say was
+ * durable when they were written; rot is refused, because cutting there would lose fsynced work.
+ */
+import { NexusError } from '../errors.ts'
+import type { Disk } from './disk.ts'
+import type { Position } from './log.ts'
+import {
+  decodeSegmentHeader,
+  FORMAT_VERSION,
+  RECORD_HEADER_BYTES,
+  readRecordHeader,
+  recordIsIntact,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  segmentNumber,
+} from './record.ts'
+
+/** A record of the log; the buffers are views that hold until the next record is asked for. */
+export interface LogRecord {
+  type: number
+  sequence: number
+  segment: number
+  /** where the data starts in the segment */
+  offset: number
+  data: Buffer
+  meta: Buffer
+  /** the place behind this record */
+  end: Position
+}
+
+export interface LogEnd {
+  position: Position
+  /** of the last intact record */
+  sequence: number
+  /** bytes behind it that were not an intact record */
+  torn: number
+}
+
+/** Where a log starts: before its first segment exists. */
+export const LOG_START: Position = { segment: 0, offset: 0 }
+
+/**
+ * Every intact record from `from` on, and where they end.
+ * @param from where a record (or the log) ends
+ * @param sequence of the record before `from`
+ * @throws NexusError NEXUS_CORRUPT for rot, NEXUS_TOO_NEW for a newer format
+ */
+export function* readLog(disk: Disk, store: bigint, from: Position, sequence: number): Generator<LogRecord, LogEnd> {
+  const segments = segmentsOf(disk)
+  const end: LogEnd = { position: { ...from }, sequence, torn: 0 }
+  if (from.segment > 0 && !segments.has(from.segment)) {
+    throw new NexusError('NEXUS_CORRUPT', `segment ${segmentName(from.segment)} is missing; restore that file from a backup`)
+  }
+  for (let number = Math.max(1, from.segment); segments.has(number); number++) {
+    const buffer = readSegment(disk, number)
+    let offset = openSegment(buffer, number, store, end.sequence, from)
+    if (offset === undefined) {
+      end.torn = buffer.length
+      break
+    }
+    end.position = { segment: number, offset }
+    while (offset < buffer.length) {
+      const header = readRecordHeader(buffer, offset, store)
+      if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(buffer, offset, header, store)) {
+        end.torn = buffer.length - offset
+        break
+      }
+      const data: number = offset + RECORD_HEADER_BYTES
+      const meta: number = data + header.dataBytes
+      offset = meta + header.metaBytes
+      end.position = { segment: number, offset }
+      end.sequence = header.sequence
+      yield {
+        type: header.type,
+        sequence: header.sequence,
+        segment: number,
+        offset: data,
+        data: buffer.subarray(data, meta),
+        meta: buffer.subarray(meta, offset),
+        end: end.position,
+      }
+    }
+    if (end.torn > 0) break
+  }
+  refuseRot(disk, store, end)
+  return end
+}
+
+/**
+ * Makes the log ready to be continued: removes what lies behind its end, and stores safely what a
+ * daemon that was killed had only handed to the kernel.
+ * @param from where reading started; everything before it is durable
+ */
+export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<void> {
+  for (const number of segmentsOf(disk)) {
+    if (number > end.position.segment) {
+      disk.remove(segmentName(number))
+      continue
+    }
+    if (number < from.segment) continue
+    const fd = disk.open(segmentName(number), false)
+    try {
+      if (number === end.position.segment && disk.size(fd) > end.position.offset) disk.truncate(fd, end.position.offset)
+      await disk.sync(fd)
+    } finally {
+      disk.close(fd)
+    }
+  }
+  await disk.syncNames()
+}
+
+/** Bytes of the log on disk. */
+export function logBytes(disk: Disk): number {
+  let bytes = 0
+  for (const number of segmentsOf(disk)) {
+    const fd = disk.open(segmentName(number), false)
+    bytes += disk.size(fd)
+    disk.close(fd)
+  }
+  return bytes
+}
+
+function segmentsOf(disk: Disk): Set<number> {
+  const numbers = disk.list().flatMap((name) => segmentNumber(name) ?? [])
+  return new Set(numbers.sort((a, b) => a - b))
+}
+
+function readSegment(disk: Disk, number: number): Buffer {
+  const fd = disk.open(segmentName(number), false)
+  try {
+    const buffer = Buffer.allocUnsafe(disk.size(fd))
+    return buffer.subarray(0, disk.read(fd, buffer, 0, buffer.length, 0))
+  } finally {
+    disk.close(fd)
+  }
+}
+
+/** Where reading starts in this segment; undefined when its header never reached the disk. */
+function openSegment(buffer: Buffer, number: number, store: bigint, sequence: number, from: Position): number | undefined {
+  const header = decodeSegmentHeader(buffer)
+  if (header === undefined) return undefined
+  if (header.version > FORMAT_VERSION) {
+    throw new NexusError(
+      'NEXUS_TOO_NEW',
+      `${segmentName(number)} has format ${header.version}, this program reads up to ${FORMAT_VERSION}: install a newer nexus`,
+    )
+  }
+  if (header.store !== store || header.number !== number) {
+    throw new NexusError('NEXUS_CORRUPT', `${segmentName(number)} belongs to another store; put back the original file`)
+  }
+  if (number === from.segment && buffer.length < from.offset) {
+    throw new NexusError('NEXUS_CORRUPT', `${segmentName(number)} is ${from.offset - buffer.length} bytes short; restore that file from a backup`)
+  }
+  if (number === from.segment) return from.offset
+  return header.firstSequence === sequence + 1 ? SEGMENT_HEADER_BYTES : undefined
+}
+
+/**
+ * Throws when a record behind the end proves that the end was durable: then the bytes there rotted.
+ */
+function refuseRot(disk: Disk, store: bigint, end: LogEnd): void {
+  const lost = end.sequence + 1
+  for (const number of segmentsOf(disk)) {
+    if (number < end.position.segment) continue
+    const buffer = readSegment(disk, number)
+    const start = number === end.position.segment ? end.position.offset : 0
+    const header = decodeSegmentHeader(buffer)
+    const proof = (header !== undefined && start === 0 && header.durable >= lost) || laterRecordProves(buffer, start, store, lost)
+    if (!proof) continue
+    throw new NexusError(
+      'NEXUS_CORRUPT',
+      `the log is damaged at byte ${end.position.offset} of ${segmentName(Math.max(1, end.position.segment))}, before records that were safely stored; restore that file from a backup`,
+    )
+  }
+}
+
+function laterRecordProves(buffer: Buffer, start: number, store: bigint, lost: number): boolean {
+  const magic = Buffer.from('NXRC', 'latin1')
+  for (let at = buffer.indexOf(magic, start); at !== -1; at = buffer.indexOf(magic, at + 1)) {
+    const header = readRecordHeader(buffer, at, store)
+    if (header !== undefined && header.sequence > lost && header.durable >= lost) return true
+  }
+  return false
+}

@@ -1,0 +1,202 @@
+/**
+ * What every operation needs: node ids, the way from a node to its volume and inode, and the time.
+ */
+import { FS } from '../errors.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import type { Dirent } from '../volume/dirent.ts'
+import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { Volumes } from '../volume/volumes.ts'
+import type { Stat, Time } from './filesystem.ts'
+import type { KnownNodes } from './known.ts'
+
+const TWO_32 = 0x1_0000_0000
+
+/** A node id is the volume's number and the inode's: durable, and below 2^53 for volumes below 2^21. */
+export function nodeOf(volume: number, ino: number): number {
+  return volume * TWO_32 + ino
+}
+
+export function volumeOf(node: number): number {
+  return Math.floor(node / TWO_32)
+}
+
+export function inoOfNode(node: number): number {
+  return node % TWO_32
+}
+
+/** Volumes are numbered below this. */
+export const VOLUMES_MAX = 2 ** 21
+
+export const SNAPSHOTS_NAME = '.snapshots'
+
+/** What the filesystem asks about workspaces and snapshots; `src/workspaces` answers. */
+export interface Registry {
+  /** the volume of a snapshot's view, or undefined when there is no such view */
+  view(number: number): Volume | undefined
+  /** where a snapshot of this workspace is seen: the node of its root in its view */
+  snapshotNode(volume: number, name: string): number | undefined
+  snapshotNames(volume: number): Iterable<{ name: string; node: number }>
+  /** in a view, the view of a workspace that lay inside; elsewhere the workspace itself */
+  nested(volume: number, nested: number): number
+  /** true when a directory that is made here becomes a workspace */
+  makesWorkspace(volume: number, directory: number): boolean
+  /** the changes that make a workspace of this name in that directory, and its number */
+  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] }
+  /** the changes that remove an empty workspace; throws EBUSY when it still has snapshots */
+  removeWorkspace(number: number): Change[]
+  /** the changes that record a workspace's new place */
+  moveWorkspace(number: number, directory: number, name: string): Change[]
+  /** the node of the directory that holds a workspace's root, or undefined for the root of all */
+  parentOf(volume: number): number | undefined
+}
+
+/** An inode that exists, and where. */
+export interface Place {
+  volume: Volume
+  ino: number
+  attr: Attr
+}
+
+export interface CoreOptions {
+  volumes: Volumes
+  registry: Registry
+  known: KnownNodes
+  now(): Time
+  /** owner of what belongs to nobody: the hidden snapshot directories */
+  owner: { uid: number; gid: number }
+}
+
+export class Core {
+  readonly volumes: Volumes
+  readonly registry: Registry
+  readonly known: KnownNodes
+  readonly now: () => Time
+  readonly #options: CoreOptions
+
+  constructor(options: CoreOptions) {
+    this.volumes = options.volumes
+    this.registry = options.registry
+    this.known = options.known
+    this.now = options.now
+    this.#options = options
+  }
+
+  /**
+   * The inode of a node.
+   * @throws ESTALE when its workspace or snapshot is gone, ENOENT when the inode is
+   */
+  place(node: number): Place {
+    const number = volumeOf(node)
+    const ino = inoOfNode(node)
+    const volume = this.volumes.get(number) ?? this.registry.view(number)
+    if (volume === undefined) throw FS.ESTALE
+    const attr = volume.attr(ino) ?? this.#ghost(volume, ino)
+    if (attr === undefined) throw FS.ENOENT
+    return { volume, ino, attr }
+  }
+
+  /** The same, for an operation that changes it. @throws EROFS in a snapshot */
+  writable(node: number): Place {
+    this.#refuseReadOnly(node)
+    return this.place(node)
+  }
+
+  /** @throws ENOTDIR when the node is something else, ENOENT when it was removed */
+  directory(node: number): Place {
+    const place = this.place(node)
+    if (!isDirectory(place.attr)) throw FS.ENOTDIR
+    return place
+  }
+
+  writableDirectory(node: number): Place {
+    this.#refuseReadOnly(node)
+    const place = this.directory(node)
+    if (place.attr.nlink === 0) throw FS.ENOENT
+    return place
+  }
+
+  isSnapshots(node: number): boolean {
+    return inoOfNode(node) === SNAPSHOTS_INO
+  }
+
+  /** Where an entry of a directory leads. */
+  target(volume: Volume, entry: Dirent): Place {
+    if (entry.volume === 0) return this.place(nodeOf(volume.number, entry.ino))
+    return this.place(nodeOf(this.registry.nested(volume.number, entry.volume), ROOT_INO))
+  }
+
+  /** What the kernel is told of an inode. */
+  stat({ volume, ino, attr }: Place): Stat {
+    return {
+      node: nodeOf(volume.number, ino),
+      mode: attr.mode,
+      nlink: attr.nlink,
+      uid: attr.uid,
+      gid: attr.gid,
+      rdev: attr.rdev,
+      size: attr.size,
+      allocated: attr.allocated,
+      atime: attr.atime,
+      mtime: attr.mtime,
+      ctime: attr.ctime,
+      btime: attr.btime,
+    }
+  }
+
+  /** The same, for an answer that makes the kernel hold a reference to the node. */
+  statKnown(place: Place): Stat {
+    this.known.add(place.volume.number, place.ino)
+    return this.stat(place)
+  }
+
+  /** The hidden directory that lists a workspace's snapshots. */
+  snapshotsStat(volume: number): Stat {
+    const root = this.place(nodeOf(volume, ROOT_INO))
+    const { uid, gid } = this.#options.owner
+    return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode: 0o040555, nlink: 2, uid, gid, size: 0, allocated: 0 }
+  }
+
+  #refuseReadOnly(node: number): void {
+    if (this.isSnapshots(node) || this.volumes.get(volumeOf(node)) === undefined) {
+      if (this.registry.view(volumeOf(node)) !== undefined || this.isSnapshots(node)) throw FS.EROFS
+    }
+  }
+
+  /**
+   * An inode that a restore removed while somebody still has it open: it lives on without a name.
+   * Only inodes that the kernel knows are asked for, so only those are brought back.
+   */
+  #ghost(volume: Volume, ino: number): Attr | undefined {
+    for (const ghost of volume.ghosts.toReversed()) {
+      const attr = ghost.attr(ino)
+      if (attr === undefined) continue
+      const revived: Attr = { ...attr, nlink: 0 }
+      const base = { volume: volume.number, ino }
+      const changes: Change[] = [
+        { kind: 'attr', ...base, attr: revived },
+        { kind: 'orphan', ...base, present: true },
+        ...contentChanges(ghost, ino, volume.number, ino),
+      ]
+      this.volumes.commit(changes)
+      return revived
+    }
+    return undefined
+  }
+}
+
+/** Changes that give an inode the content of one in a merged volume: link target, xattrs, data by reference. */
+export function contentChanges(from: Volume, fromIno: number, volume: number, ino: number): Change[] {
+  const changes: Change[] = []
+  const target = from.link(fromIno)
+  if (target !== undefined) changes.push({ kind: 'link', volume, ino, target })
+  for (const name of from.xattrs(fromIno)) {
+    changes.push({ kind: 'xattr', volume, ino, name, value: from.xattr(fromIno, name) ?? null })
+  }
+  for (const [offset, piece] of from.pieces(fromIno, 0, Number.MAX_SAFE_INTEGER)) {
+    if (piece.kind === 'raw') throw FS.EIO
+    changes.push({ kind: 'refer', volume, ino, offset, length: piece.length, source: piece })
+  }
+  return changes
+}

@@ -1,0 +1,176 @@
+/** File content: read, write, fallocate, lseek, copy_file_range. */
+import type { ContentStore } from '../cas/store.ts'
+import { FS } from '../errors.ts'
+import { type Attr, isDirectory, isRegular } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import type { Piece } from '../volume/piece.ts'
+import { dropCapability, FILE_BYTES_MAX, withoutSetId } from './attributes.ts'
+import type { Core, Place } from './core.ts'
+
+/** linux/falloc.h */
+const FALLOC_FL_KEEP_SIZE = 0x01
+const FALLOC_FL_PUNCH_HOLE = 0x02
+const FALLOC_FL_ZERO_RANGE = 0x10
+/** lseek(2) */
+const SEEK_DATA = 3
+const SEEK_HOLE = 4
+
+/** One answer of copy_file_range: the kernel asks again for the rest. */
+const COPY_BYTES_MAX = 0x7fff_f000
+
+export function read(core: Core, node: number, offset: number, size: number, into: Buffer, at: number): number {
+  const { volume, ino, attr } = regular(core.place(node))
+  const length = Math.min(size, attr.size - offset)
+  if (length <= 0) return 0
+  let filled = offset
+  for (const [start, piece] of volume.pieces(ino, offset, length)) {
+    if (start > filled) into.fill(0, at + filled - offset, at + start - offset)
+    readPiece(core, volume.domain, piece, into, at + start - offset)
+    filled = start + piece.length
+  }
+  into.fill(0, at + filled - offset, at + length)
+  return length
+}
+
+function readPiece(core: Core, domain: number, piece: Piece, into: Buffer, at: number): void {
+  const content: ContentStore = core.volumes.content
+  if (piece.kind === 'chunk') content.readChunk(domain, piece.address, piece.offset, piece.length, into, at)
+  else if (piece.kind === 'raw') core.volumes.log.read(piece.segment, piece.offset, piece.length, into, at)
+  else if (piece.kind === 'zero') into.fill(0, at, at + piece.length)
+  else throw FS.EIO
+}
+
+export function write(core: Core, node: number, offset: number, buffer: Buffer, start: number, length: number, killSuidGid: boolean): number {
+  const place = regular(core.writable(node))
+  if (offset + length > FILE_BYTES_MAX) throw FS.EFBIG
+  if (length === 0) return 0
+  const { volume, ino } = place
+  const changes: Change[] = [{ kind: 'write', volume: volume.number, ino, offset, length, from: 0 }]
+  const attr = changed(core, place, changes, offset, length, true, killSuidGid)
+  changes.push({ kind: 'attr', volume: volume.number, ino, attr })
+  core.volumes.commit(changes, { buffer, start, length })
+  return length
+}
+
+/** Attributes after [offset, offset + length) was filled. */
+function changed(core: Core, place: Place, changes: Change[], offset: number, length: number, extend: boolean, killSuidGid: boolean): Attr {
+  const { volume, ino, attr } = place
+  const now = core.now()
+  const fresh = attr.allocated === 0 ? length : length - volume.allocatedIn(ino, offset, length)
+  const after: Attr = {
+    ...attr,
+    size: extend ? Math.max(attr.size, offset + length) : attr.size,
+    allocated: attr.allocated + fresh,
+    mode: killSuidGid ? withoutSetId(attr.mode) : attr.mode,
+    mtime: now,
+    ctime: now,
+  }
+  return dropCapability(place, after, changes)
+}
+
+export function fallocate(core: Core, node: number, mode: number, offset: number, length: number, bytesFree: () => number): void {
+  const place = regular(core.writable(node))
+  if (length <= 0) throw FS.EINVAL
+  if (offset + length > FILE_BYTES_MAX) throw FS.EFBIG
+  const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0
+  const action = mode & ~FALLOC_FL_KEEP_SIZE
+  if (action === FALLOC_FL_PUNCH_HOLE && keepSize) punch(core, place, offset, length)
+  else if (action === FALLOC_FL_ZERO_RANGE) {
+    if (length > bytesFree()) throw FS.ENOSPC
+    allocate(core, place, [[offset, length]], offset, length, !keepSize)
+  } else if (action === 0) {
+    const holes = holesIn(place, offset, length)
+    if (holes.reduce((sum, hole) => sum + hole[1], 0) > bytesFree()) throw FS.ENOSPC
+    allocate(core, place, holes, offset, length, !keepSize)
+  } else throw FS.EOPNOTSUPP
+}
+
+function allocate(core: Core, place: Place, ranges: [number, number][], offset: number, length: number, extend: boolean): void {
+  const { volume, ino } = place
+  const changes: Change[] = ranges.map(([at, bytes]) => ({ kind: 'clear', volume: volume.number, ino, offset: at, length: bytes, allocate: true }))
+  const attr = changed(core, place, changes, offset, length, extend, false)
+  changes.push({ kind: 'attr', volume: volume.number, ino, attr })
+  core.volumes.commit(changes)
+}
+
+function punch(core: Core, place: Place, offset: number, length: number): void {
+  const { volume, ino, attr } = place
+  const now = core.now()
+  const freed = volume.allocatedIn(ino, offset, length)
+  const after: Attr = { ...attr, allocated: attr.allocated - freed, mtime: now, ctime: now }
+  core.volumes.commit([
+    { kind: 'clear', volume: volume.number, ino, offset, length, allocate: false },
+    { kind: 'attr', volume: volume.number, ino, attr: after },
+  ])
+}
+
+function holesIn({ volume, ino }: Place, offset: number, length: number): [number, number][] {
+  const holes: [number, number][] = []
+  let at = offset
+  for (const [start, piece] of volume.pieces(ino, offset, length)) {
+    if (start > at) holes.push([at, start - at])
+    at = start + piece.length
+  }
+  if (at < offset + length) holes.push([at, offset + length - at])
+  return holes
+}
+
+export function lseek(core: Core, node: number, offset: number, whence: number): number {
+  const { volume, ino, attr } = regular(core.place(node))
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw FS.EINVAL
+  if (offset < 0 || offset >= attr.size) throw FS.ENXIO
+  let at = offset
+  for (const [start, piece] of volume.pieces(ino, offset, attr.size - offset)) {
+    // Allocated but never written counts as a hole: it reads as one.
+    const isData = piece.kind !== 'zero'
+    if (whence === SEEK_DATA && isData) return start
+    if (whence === SEEK_HOLE && (start > at || !isData)) return at
+    at = start + piece.length
+  }
+  if (whence === SEEK_DATA) throw FS.ENXIO
+  return Math.min(at, attr.size)
+}
+
+export function copyFileRange(core: Core, node: number, offset: number, toNode: number, toOffset: number, length: number): number {
+  const from = regular(core.place(node))
+  const to = regular(core.writable(toNode))
+  // Chunks are shared within a domain only: elsewhere the kernel copies the bytes.
+  if (from.volume.domain !== to.volume.domain) throw FS.EXDEV
+  const bytes = Math.min(length, from.attr.size - offset, COPY_BYTES_MAX)
+  if (bytes <= 0) return 0
+  if (toOffset + bytes > FILE_BYTES_MAX) throw FS.EFBIG
+  const base = { volume: to.volume.number, ino: to.ino }
+  const isLive = core.volumes.get(from.volume.number) !== undefined
+  const changes: Change[] = isLive
+    ? [{ kind: 'copy', ...base, offset: toOffset, length: bytes, fromVolume: from.volume.number, fromIno: from.ino, fromOffset: offset }]
+    : referChanges(from, offset, bytes, base, toOffset)
+  const now = core.now()
+  const gained = from.volume.allocatedIn(from.ino, offset, bytes) - to.volume.allocatedIn(to.ino, toOffset, bytes)
+  const attr: Attr = {
+    ...to.attr,
+    size: Math.max(to.attr.size, toOffset + bytes),
+    allocated: to.attr.allocated + gained,
+    mode: withoutSetId(to.attr.mode),
+    mtime: now,
+    ctime: now,
+  }
+  const after = dropCapability(to, attr, changes)
+  changes.push({ kind: 'attr', ...base, attr: after })
+  core.volumes.commit(changes)
+  return bytes
+}
+
+function referChanges(from: Place, offset: number, bytes: number, base: { volume: number; ino: number }, toOffset: number): Change[] {
+  const changes: Change[] = [{ kind: 'clear', ...base, offset: toOffset, length: bytes, allocate: false }]
+  for (const [at, piece] of from.volume.pieces(from.ino, offset, bytes)) {
+    if (piece.kind === 'raw') throw FS.EXDEV
+    changes.push({ kind: 'refer', ...base, offset: toOffset + at - offset, length: piece.length, source: piece })
+  }
+  return changes
+}
+
+function regular(place: Place): Place {
+  if (isDirectory(place.attr)) throw FS.EISDIR
+  if (!isRegular(place.attr)) throw FS.EINVAL
+  return place
+}

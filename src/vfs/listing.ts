@@ -1,0 +1,57 @@
+/** readdir: entries in the order of their cookies, which stays the same whatever else changes. */
+import { slotOf, cookieOf } from '../volume/dirent.ts'
+import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
+import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
+import type { DirectorySink } from './filesystem.ts'
+import { parentOf } from './names.ts'
+
+/** Cookies below the first that an entry can have. */
+const COOKIE_SELF = 1
+const COOKIE_PARENT = 2
+const DIRECTORY_MODE = 0o040000
+
+export function readdir(core: Core, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
+  if (core.isSnapshots(node)) {
+    listSnapshots(core, node, cookie, withStats, sink)
+    return
+  }
+  const directory = core.directory(node)
+  if (!listDots(cookie, node, () => nodeOfPlace(parentOf(core, directory)), sink)) return
+  // A directory that was removed lists nothing but itself.
+  if (directory.attr.nlink === 0) return
+  const { volume, ino } = directory
+  for (const [slot, entry] of volume.entries(ino, cookie <= COOKIE_PARENT ? 0 : cookie)) {
+    const next = cookieOf(slot, entry.index)
+    const child = entry.volume === 0 ? nodeOf(volume.number, entry.ino) : nodeOf(core.registry.nested(volume.number, entry.volume), ROOT_INO)
+    if (!withStats) {
+      if (!sink(entry.name, child, entry.type, next, undefined)) return
+      continue
+    }
+    const place = core.target(volume, entry)
+    if (!sink(entry.name, child, place.attr.mode, next, core.stat(place))) return
+    core.known.add(place.volume.number, place.ino)
+  }
+}
+
+function listDots(cookie: number, node: number, parent: () => number, sink: DirectorySink): boolean {
+  if (cookie < COOKIE_SELF && !sink('.', node, DIRECTORY_MODE, COOKIE_SELF, undefined)) return false
+  return cookie >= COOKIE_PARENT || sink('..', parent(), DIRECTORY_MODE, COOKIE_PARENT, undefined)
+}
+
+function listSnapshots(core: Core, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
+  const volume = volumeOf(node)
+  if (!listDots(cookie, nodeOf(volume, SNAPSHOTS_INO), () => nodeOf(volume, ROOT_INO), sink)) return
+  const sorted = [...core.registry.snapshotNames(volume)]
+    .map(({ name, node: root }) => ({ name, root, next: cookieOf(slotOf(name), 0) }))
+    .sort((a, b) => a.next - b.next)
+  for (const { name, root, next } of sorted) {
+    if (next <= cookie) continue
+    const place = core.place(root)
+    if (!sink(name, root, place.attr.mode, next, withStats ? core.stat(place) : undefined)) return
+    if (withStats) core.known.add(place.volume.number, place.ino)
+  }
+}
+
+function nodeOfPlace({ volume, ino }: Place): number {
+  return nodeOf(volume.number, ino)
+}

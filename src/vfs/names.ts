@@ -1,0 +1,294 @@
+/** Names: lookup, and making and removing directory entries. */
+import { FS } from '../errors.ts'
+import { type Attr, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
+import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
+import { S_ISGID } from './attributes.ts'
+import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
+import type { Caller, Stat } from './filesystem.ts'
+
+export const NAME_BYTES_MAX = 255
+/** PATH_MAX less the closing NUL (linux/limits.h) */
+const TARGET_BYTES_MAX = 4095
+const O_EXCL = 0o200
+
+export function lookup(core: Core, parent: number, name: string): Stat | undefined {
+  if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
+  if (core.isSnapshots(parent)) return lookupSnapshot(core, parent, name)
+  const directory = core.directory(parent)
+  if (name === '..') return core.statKnown(parentOf(core, directory))
+  if (name === SNAPSHOTS_NAME && directory.ino === ROOT_INO && core.volumes.get(directory.volume.number) !== undefined) {
+    return core.snapshotsStat(directory.volume.number)
+  }
+  const entry = directory.volume.entry(directory.ino, name)
+  return entry === undefined ? undefined : core.statKnown(core.target(directory.volume, entry))
+}
+
+function lookupSnapshot(core: Core, parent: number, name: string): Stat | undefined {
+  if (name === '..') return core.statKnown(core.place(nodeOf(volumeOf(parent), ROOT_INO)))
+  const node = core.registry.snapshotNode(volumeOf(parent), name)
+  return node === undefined ? undefined : core.statKnown(core.place(node))
+}
+
+/** The directory that holds this one. */
+export function parentOf(core: Core, { volume, ino, attr }: Place): Place {
+  if (ino !== ROOT_INO) return core.place(nodeOf(volume.number, attr.parent || ROOT_INO))
+  return core.place(core.registry.parentOf(volume.number) ?? nodeOf(0, ROOT_INO))
+}
+
+export function mknod(core: Core, caller: Caller, parent: number, name: string, mode: number, rdev: number, umask: number): Stat {
+  if ((mode & S_IFMT) === S_IFDIR) throw FS.EPERM
+  const type = (mode & S_IFMT) === 0 ? S_IFREG : mode & S_IFMT
+  return make(core, caller, parent, name, { mode: (mode & 0o7777) | type, rdev, umask })
+}
+
+export function create(core: Core, caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat {
+  const directory = core.writableDirectory(parent)
+  const existing = directory.volume.entry(directory.ino, name)
+  if (existing !== undefined) {
+    if (openFlags & O_EXCL) throw FS.EEXIST
+    const place = core.target(directory.volume, existing)
+    if (isDirectory(place.attr)) throw FS.EISDIR
+    return core.statKnown(place)
+  }
+  return make(core, caller, parent, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
+}
+
+export function symlink(core: Core, caller: Caller, parent: number, name: string, target: Uint8Array): Stat {
+  if (target.length === 0) throw FS.ENOENT
+  if (target.length > TARGET_BYTES_MAX) throw FS.ENAMETOOLONG
+  return make(core, caller, parent, name, { mode: 0o777 | S_IFLNK, rdev: 0, umask: 0, target: Buffer.from(target) })
+}
+
+export function readlink(core: Core, node: number): Uint8Array {
+  const { volume, ino, attr } = core.place(node)
+  const target = volume.link(ino)
+  if ((attr.mode & S_IFMT) !== S_IFLNK || target === undefined) throw FS.EINVAL
+  return target
+}
+
+export function mkdir(core: Core, caller: Caller, parent: number, name: string, mode: number, umask: number): Stat {
+  const directory = core.writableDirectory(parent)
+  const wanted = { mode: (mode & 0o7777) | S_IFDIR, rdev: 0, umask }
+  if (!core.registry.makesWorkspace(directory.volume.number, directory.ino)) return make(core, caller, parent, name, wanted)
+  return makeWorkspace(core, caller, parent, name, wanted).stat
+}
+
+/** Makes a directory that is a workspace: the root of a volume of its own. */
+export function makeWorkspace(
+  core: Core,
+  caller: Caller,
+  parent: number,
+  name: string,
+  wanted: { mode: number; umask: number },
+  more: (number: number) => Change[] = () => [],
+): { stat: Stat; number: number } {
+  const directory = core.writableDirectory(parent)
+  checkFree(directory, name)
+  const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name)
+  const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
+  // The root of a volume has its place and name in the catalog.
+  const attr: Attr = { ...inode.attr, parent: 0, name: '' }
+  core.volumes.commit([
+    ...changes,
+    { kind: 'attr', volume: number, ino: ROOT_INO, attr },
+    ...inode.changes,
+    entryChange(directory, name, { type: S_IFDIR, ino: ROOT_INO, volume: number }),
+    touched(core, directory, 1),
+    ...more(number),
+  ])
+  return { stat: core.statKnown(core.place(nodeOf(number, ROOT_INO))), number }
+}
+
+export function tmpfile(core: Core, caller: Caller, parent: number, mode: number, umask: number): Stat {
+  const directory = core.writableDirectory(parent)
+  const { volume } = directory
+  const ino = nextIno(volume)
+  const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
+  const attr: Attr = { ...inode.attr, nlink: 0 }
+  core.volumes.commit([
+    { kind: 'attr', volume: volume.number, ino, attr },
+    ...inode.changes,
+    { kind: 'orphan', volume: volume.number, ino, present: true },
+  ])
+  return core.statKnown({ volume, ino, attr })
+}
+
+export function link(core: Core, node: number, newParent: number, newName: string): Stat {
+  const directory = core.writableDirectory(newParent)
+  const { volume, ino, attr: before } = core.writable(node)
+  if (volume !== directory.volume) throw FS.EXDEV
+  if (isDirectory(before)) throw FS.EPERM
+  checkFree(directory, newName)
+  const attr: Attr = { ...before, nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName }
+  const base = { volume: volume.number, ino }
+  core.volumes.commit([
+    { kind: 'attr', ...base, attr },
+    ...(before.nlink === 0 ? [{ kind: 'orphan', ...base, present: false } as const] : []),
+    entryChange(directory, newName, { type: attr.mode & S_IFMT, ino, volume: 0 }),
+    touched(core, directory, 0),
+  ])
+  return core.statKnown({ volume, ino, attr })
+}
+
+export function unlink(core: Core, parent: number, name: string): void {
+  const directory = core.writableDirectory(parent)
+  const entry = existing(directory, name)
+  const place = core.target(directory.volume, entry)
+  if (isDirectory(place.attr)) throw FS.EISDIR
+  core.volumes.commit([removeEntry(directory, entry), ...unlinked(core, place), touched(core, directory, 0)])
+}
+
+export function rmdir(core: Core, parent: number, name: string): void {
+  const directory = core.writableDirectory(parent)
+  const entry = existing(directory, name)
+  const place = core.target(directory.volume, entry)
+  if (!isDirectory(place.attr)) throw FS.ENOTDIR
+  core.volumes.commit([removeEntry(directory, entry), ...removedDirectory(core, entry, place), touched(core, directory, -1)])
+}
+
+/** The kernel gives back references to a node: one without a name goes with the last. */
+export function forget(core: Core, node: number, times: number): void {
+  const ino = inoOfNode(node)
+  const held = !core.known.remove(volumeOf(node), ino, times)
+  const volume = core.volumes.get(volumeOf(node))
+  if (held || volume === undefined || !volume.orphanInos.has(ino)) return
+  const base = { volume: volume.number, ino }
+  core.volumes.commit([
+    { kind: 'drop', ...base },
+    { kind: 'orphan', ...base, present: false },
+  ])
+}
+
+/** What happens to an inode when one of its names goes. */
+export function unlinked(core: Core, { volume, ino, attr: before }: Place): Change[] {
+  const attr: Attr = { ...before, nlink: before.nlink - 1, ctime: core.now() }
+  const base = { volume: volume.number, ino }
+  const changes: Change[] = [{ kind: 'attr', ...base, attr }]
+  // Somebody may have it open: it goes when the kernel forgets it, or at the next mount.
+  if (attr.nlink === 0) changes.push({ kind: 'orphan', ...base, present: true })
+  return changes
+}
+
+/** What happens to an empty directory when its name goes. @throws ENOTEMPTY, EBUSY */
+export function removedDirectory(core: Core, entry: Dirent, place: Place): Change[] {
+  if (place.volume.hasEntries(place.ino)) throw FS.ENOTEMPTY
+  if (entry.volume !== 0) return core.registry.removeWorkspace(entry.volume)
+  const attr: Attr = { ...place.attr, nlink: 0, ctime: core.now() }
+  const base = { volume: place.volume.number, ino: place.ino }
+  return [
+    { kind: 'attr', ...base, attr },
+    { kind: 'orphan', ...base, present: true },
+  ]
+}
+
+/** The entry of that name. @throws ENOENT */
+export function existing(directory: Place, name: string): Dirent {
+  if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
+  const entry = directory.volume.entry(directory.ino, name)
+  if (entry === undefined) throw isReserved(directory, name) ? FS.EROFS : FS.ENOENT
+  return entry
+}
+
+/** @throws EEXIST, ENAMETOOLONG, EINVAL when an entry of this name cannot be made */
+export function checkFree(directory: Place, name: string): void {
+  if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
+  if (name.length === 0 || name.includes('/') || name.includes('\0')) throw FS.EINVAL
+  if (name === '.' || name === '..' || isReserved(directory, name)) throw FS.EEXIST
+  if (directory.volume.entry(directory.ino, name) !== undefined) throw FS.EEXIST
+}
+
+/** True for the name under which a workspace shows its snapshots. */
+export function isReserved(directory: Place, name: string): boolean {
+  return name === SNAPSHOTS_NAME && directory.ino === ROOT_INO
+}
+
+/** The change that puts an entry into a directory, in place of the one at `index` if that is given. */
+export function entryChange(directory: Place, name: string, to: { type: number; ino: number; volume: number }, replaced?: Dirent): Change {
+  const { volume, ino } = directory
+  const slot = slotOf(name)
+  const index = replaced?.index ?? freeIndex(volume.bucket(ino, slot))
+  // Sixteen names of one directory share 48 bits of hash: nobody gets there by accident.
+  if (index === -1) throw FS.ENOSPC
+  return { kind: 'entry', volume: volume.number, ino, slot, entry: { index, name, type: to.type, ino: to.ino, volume: to.volume } }
+}
+
+export function removeEntry(directory: Place, entry: Dirent): Change {
+  return { kind: 'unentry', volume: directory.volume.number, ino: directory.ino, slot: slotOf(entry.name), index: entry.index }
+}
+
+/** A directory whose entries changed. @param links by how many its subdirectories grew */
+export function touched(core: Core, { volume, ino, attr }: Place, links: number): Change {
+  const now = core.now()
+  return { kind: 'attr', volume: volume.number, ino, attr: { ...attr, nlink: attr.nlink + links, mtime: now, ctime: now } }
+}
+
+interface Wanted {
+  mode: number
+  rdev: number
+  umask: number
+  target?: Buffer
+}
+
+function make(core: Core, caller: Caller, parent: number, name: string, wanted: Wanted): Stat {
+  const directory = core.writableDirectory(parent)
+  checkFree(directory, name)
+  const { volume } = directory
+  const ino = nextIno(volume)
+  const inode = newInode(core, caller, directory, volume.number, ino, wanted)
+  const attr: Attr = { ...inode.attr, parent: directory.ino, name }
+  core.volumes.commit([
+    { kind: 'attr', volume: volume.number, ino, attr },
+    ...inode.changes,
+    ...(wanted.target === undefined ? [] : [{ kind: 'link', volume: volume.number, ino, target: wanted.target } as const]),
+    entryChange(directory, name, { type: attr.mode & S_IFMT, ino, volume: 0 }),
+    touched(core, directory, isDirectory(attr) ? 1 : 0),
+  ])
+  return core.statKnown({ volume, ino, attr })
+}
+
+/** Attributes of a new inode, and the ACLs that its directory gives it. */
+function newInode(core: Core, caller: Caller, directory: Place, volume: number, ino: number, wanted: Wanted): { attr: Attr; changes: Change[] } {
+  const isDir = (wanted.mode & S_IFMT) === S_IFDIR
+  const isLink = (wanted.mode & S_IFMT) === S_IFLNK
+  const inherits = (directory.attr.mode & S_ISGID) !== 0
+  const changes: Change[] = []
+  const xattr = (name: string, value: Uint8Array): void => {
+    changes.push({ kind: 'xattr', volume, ino, name, value })
+  }
+  let mode = wanted.mode
+  const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
+  if (defaults !== undefined) {
+    const inherited = inheritAcl(decodeAcl(defaults), mode)
+    mode = inherited.mode
+    if (inherited.access !== undefined) xattr(ACCESS_ACL, encodeAcl(inherited.access))
+    if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
+  } else mode &= ~wanted.umask
+  const now = core.now()
+  const attr: Attr = {
+    mode: isDir && inherits ? mode | S_ISGID : mode,
+    nlink: isDir ? 2 : 1,
+    uid: caller.uid,
+    gid: inherits ? directory.attr.gid : caller.gid,
+    rdev: wanted.rdev,
+    size: wanted.target?.length ?? 0,
+    allocated: 0,
+    atime: now,
+    mtime: now,
+    ctime: now,
+    btime: now,
+    xattrs: changes.length,
+    parent: 0,
+    name: '',
+  }
+  return { attr, changes }
+}
+
+function nextIno(volume: Volume): number {
+  const ino = volume.super.inoNext
+  if (ino > INO_MAX) throw FS.ENOSPC
+  return ino
+}

@@ -1,0 +1,95 @@
+/** rename(2) with its flags. */
+import { FS } from '../errors.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import type { Dirent } from '../volume/dirent.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Core, Place } from './core.ts'
+import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
+
+const RENAME_NOREPLACE = 1
+const RENAME_EXCHANGE = 2
+
+export function rename(core: Core, parent: number, name: string, newParent: number, newName: string, flags: number): void {
+  if (flags !== 0 && flags !== RENAME_NOREPLACE && flags !== RENAME_EXCHANGE) throw FS.EINVAL
+  const from = core.writableDirectory(parent)
+  const to = core.writableDirectory(newParent)
+  if (newName.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
+  if (from.volume !== to.volume) throw FS.EXDEV
+  if (isReserved(to, newName)) throw FS.EEXIST
+  const entry = existing(from, name)
+  const target = to.volume.entry(to.ino, newName)
+  if (flags === RENAME_NOREPLACE && target !== undefined) throw FS.EEXIST
+  if (flags === RENAME_EXCHANGE) {
+    if (target === undefined) throw FS.ENOENT
+    exchange(core, from, entry, to, target)
+    return
+  }
+  if (target !== undefined && target.ino === entry.ino && target.volume === entry.volume) return
+  move(core, from, entry, to, newName, target)
+}
+
+function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string, target: Dirent | undefined): void {
+  const moved = core.target(from.volume, entry)
+  const isDir = isDirectory(moved.attr)
+  refuseLoop(moved, entry, to)
+  const changes: Change[] = [removeEntry(from, entry)]
+  let links = 0
+  if (target !== undefined) {
+    const replaced = core.target(to.volume, target)
+    if (isDir && !isDirectory(replaced.attr)) throw FS.ENOTDIR
+    if (!isDir && isDirectory(replaced.attr)) throw FS.EISDIR
+    changes.push(...(isDir ? removedDirectory(core, target, replaced) : unlinked(core, replaced)))
+    if (isDir) links -= 1
+  }
+  if (isDir) links += 1
+  changes.push(entryChange(to, newName, entry, target))
+  changes.push(...movedTo(core, moved, entry, to, newName))
+  changes.push(...parentsTouched(core, from, isDir ? -1 : 0, to, links))
+  core.volumes.commit(changes)
+}
+
+function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dirent): void {
+  const first = core.target(from.volume, entry)
+  const second = core.target(to.volume, target)
+  refuseLoop(first, entry, to)
+  refuseLoop(second, target, from)
+  const gained = (isDirectory(second.attr) ? 1 : 0) - (isDirectory(first.attr) ? 1 : 0)
+  core.volumes.commit([
+    entryChange(from, entry.name, target, entry),
+    entryChange(to, target.name, entry, target),
+    ...movedTo(core, first, entry, to, target.name),
+    ...(first.ino === second.ino && first.volume === second.volume ? [] : movedTo(core, second, target, from, entry.name)),
+    ...parentsTouched(core, from, gained, to, -gained),
+  ])
+}
+
+/** A directory must not become part of itself. @throws EINVAL */
+function refuseLoop(moved: Place, entry: Dirent, to: Place): void {
+  if (entry.volume !== 0 || !isDirectory(moved.attr)) return
+  for (let ino = to.ino; ; ) {
+    if (ino === moved.ino) throw FS.EINVAL
+    if (ino === ROOT_INO) return
+    const attr = to.volume.attr(ino)
+    if (attr === undefined || attr.parent === 0) return
+    ino = attr.parent
+  }
+}
+
+function movedTo(core: Core, moved: Place, entry: Dirent, to: Place, name: string): Change[] {
+  if (entry.volume !== 0) return core.registry.moveWorkspace(entry.volume, to.ino, name)
+  const attr: Attr = { ...moved.attr, ctime: core.now(), parent: to.ino, name }
+  return [{ kind: 'attr', volume: moved.volume.number, ino: moved.ino, attr }]
+}
+
+function parentsTouched(core: Core, from: Place, fromLinks: number, to: Place, toLinks: number): Change[] {
+  const now = core.now()
+  const after = ({ volume, ino, attr }: Place, links: number): Change => ({
+    kind: 'attr',
+    volume: volume.number,
+    ino,
+    attr: { ...attr, nlink: attr.nlink + links, mtime: now, ctime: now },
+  })
+  if (from.ino === to.ino) return [after(from, fromLinks + toLinks)]
+  return [after(from, fromLinks), after(to, toLinks)]
+}

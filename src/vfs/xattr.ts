@@ -1,0 +1,92 @@
+/** Extended attributes; POSIX ACLs are two of them and belong to the mode. */
+import { FS } from '../errors.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { ACCESS_ACL, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
+import { S_ISGID } from './attributes.ts'
+import type { Core, Place } from './core.ts'
+
+/** linux/limits.h */
+const NAME_BYTES_MAX = 255
+const VALUE_BYTES_MAX = 65536
+/** setxattr(2) */
+const XATTR_CREATE = 1
+const XATTR_REPLACE = 2
+
+const NAMESPACES = ['user.', 'trusted.', 'security.']
+
+export function getxattr(core: Core, node: number, name: string): Uint8Array {
+  checkName(name)
+  if (core.isSnapshots(node)) throw FS.ENODATA
+  const { volume, ino, attr } = core.place(node)
+  const value = attr.xattrs === 0 ? undefined : volume.xattr(ino, name)
+  if (value === undefined) throw FS.ENODATA
+  return value
+}
+
+export function listxattr(core: Core, node: number): string[] {
+  if (core.isSnapshots(node)) return []
+  const { volume, ino, attr } = core.place(node)
+  return attr.xattrs === 0 ? [] : volume.xattrs(ino)
+}
+
+export function setxattr(core: Core, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {
+  checkName(name)
+  if (value.length > VALUE_BYTES_MAX) throw FS.E2BIG
+  const place = core.writable(node)
+  if (name === ACCESS_ACL || name === DEFAULT_ACL) {
+    setAcl(core, place, name, value, killSgid)
+    return
+  }
+  const exists = has(place, name)
+  if (exists && flags & XATTR_CREATE) throw FS.EEXIST
+  if (!exists && flags & XATTR_REPLACE) throw FS.ENODATA
+  commit(core, place, name, Buffer.from(value), place.attr.mode)
+}
+
+export function removexattr(core: Core, node: number, name: string): void {
+  checkName(name)
+  const place = core.writable(node)
+  if (!has(place, name)) {
+    // Removing an ACL that is not there is how a program makes sure of it.
+    if (name === ACCESS_ACL || name === DEFAULT_ACL) return
+    throw FS.ENODATA
+  }
+  commit(core, place, name, null, place.attr.mode)
+}
+
+function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killSgid: boolean): void {
+  const entries = decodeAcl(value)
+  if (name === DEFAULT_ACL) {
+    if (!isDirectory(place.attr)) throw entries.length === 0 ? FS.EINVAL : FS.EACCES
+    commit(core, place, name, entries.length === 0 ? null : encodeAcl(entries), place.attr.mode)
+    return
+  }
+  if (entries.length === 0) {
+    commit(core, place, name, null, place.attr.mode)
+    return
+  }
+  const { mode, exact } = aclMode(entries)
+  const bits = (place.attr.mode & ~0o777) | mode
+  commit(core, place, name, exact ? null : encodeAcl(entries), killSgid ? bits & ~S_ISGID : bits)
+}
+
+function commit(core: Core, place: Place, name: string, value: Uint8Array | null, mode: number): void {
+  const { volume, ino, attr } = place
+  const count = attr.xattrs + (value === null ? 0 : 1) - (has(place, name) ? 1 : 0)
+  const after: Attr = { ...attr, mode, xattrs: count, ctime: core.now() }
+  const changes: Change[] = [{ kind: 'attr', volume: volume.number, ino, attr: after }]
+  if (value !== null || count !== attr.xattrs) changes.push({ kind: 'xattr', volume: volume.number, ino, name, value })
+  core.volumes.commit(changes)
+}
+
+function has({ volume, ino, attr }: Place, name: string): boolean {
+  return attr.xattrs > 0 && volume.xattr(ino, name) !== undefined
+}
+
+function checkName(name: string): void {
+  if (name.length > NAME_BYTES_MAX) throw FS.ERANGE
+  if (name === ACCESS_ACL || name === DEFAULT_ACL) return
+  if (!NAMESPACES.some((namespace) => name.startsWith(namespace))) throw FS.EOPNOTSUPP
+  if (NAMESPACES.includes(name)) throw FS.EINVAL
+}

@@ -1,0 +1,75 @@
+/** An inode's attributes, and how they are stored. */
+import { type ByteReader, ByteWriter } from '../bytes.ts'
+import type { Time } from '../vfs/filesystem.ts'
+
+export const S_IFMT = 0o170000
+export const S_IFDIR = 0o040000
+export const S_IFREG = 0o100000
+export const S_IFLNK = 0o120000
+
+export interface Attr {
+  /** file type and permission bits */
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  /** as the kernel packs it */
+  rdev: number
+  /** bytes */
+  size: number
+  /** bytes that pieces cover, holes left out */
+  allocated: number
+  atime: Time
+  mtime: Time
+  ctime: Time
+  btime: Time
+  /** number of extended attributes, so that the many inodes without any are not searched for them */
+  xattrs: number
+  /**
+   * Inode of the directory that holds it (0 at a volume's root) and its name there. Of a file with
+   * several names it is the one made last, and may be gone: a hint, to be checked.
+   */
+  parent: number
+  name: string
+}
+
+export function isDirectory(attr: Attr): boolean {
+  return (attr.mode & S_IFMT) === S_IFDIR
+}
+
+export function isRegular(attr: Attr): boolean {
+  return (attr.mode & S_IFMT) === S_IFREG
+}
+
+export function writeAttr(out: ByteWriter, attr: Attr): void {
+  out.u32(attr.mode).u32(attr.nlink).u32(attr.uid).u32(attr.gid).u32(attr.rdev)
+  out.varint(attr.size).varint(attr.allocated).varint(attr.xattrs)
+  for (const time of [attr.atime, attr.mtime, attr.ctime, attr.btime]) out.i64(time.s).u32(time.ns)
+  out.varint(attr.parent).string(attr.name)
+}
+
+export function readAttr(input: ByteReader): Attr {
+  const time = (): Time => ({ s: input.i64(), ns: input.u32() })
+  return {
+    mode: input.u32(),
+    nlink: input.u32(),
+    uid: input.u32(),
+    gid: input.u32(),
+    rdev: input.u32(),
+    size: input.varint(),
+    allocated: input.varint(),
+    xattrs: input.varint(),
+    atime: time(),
+    mtime: time(),
+    ctime: time(),
+    btime: time(),
+    parent: input.varint(),
+    name: input.string(),
+  }
+}
+
+export function encodeAttr(attr: Attr): Buffer {
+  const out = new ByteWriter(128)
+  writeAttr(out, attr)
+  return out.view()
+}

@@ -1,0 +1,97 @@
+/** The data directory: what lies in it, who made it, and whether this program can use it. */
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { NexusError, systemCode } from '../errors.ts'
+import { FORMAT_VERSION } from '../journal/record.ts'
+
+export interface DataDirectory {
+  path: string
+  /** random, made with the store; seeds every checksum */
+  store: bigint
+  /** the log's segments */
+  log: string
+  /** LevelDB */
+  index: string
+}
+
+const IDENTITY = 'nexus.json'
+/** What may lie in a directory that becomes a store. */
+const HARMLESS_NAMES = new Set([`${IDENTITY}.new`, 'lost+found', 'nexusd.log', 'control.sock'])
+
+/**
+ * Opens a data directory, or makes it when it is missing or empty.
+ * @throws NexusError with what to do, for a directory that is not ours, newer, damaged or not writable
+ */
+export function openDataDirectory(directory: string): DataDirectory {
+  try {
+    fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+    const identity = path.join(directory, IDENTITY)
+    if (!fs.existsSync(identity)) create(directory, identity)
+    fs.accessSync(directory, fs.constants.W_OK)
+    return { path: directory, store: readIdentity(identity), log: path.join(directory, 'log'), index: path.join(directory, 'index') }
+  } catch (error) {
+    throw explainDisk(directory, error)
+  }
+}
+
+/** A system error of the data directory's disk as an error that says what to do; others as they are. */
+export function explainDisk(directory: string, error: unknown): unknown {
+  const cause = error
+  switch (systemCode(error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new NexusError('NEXUS_NO_SPACE', `the disk that holds ${directory} is full: free some space, or name another directory with --data`, { cause })
+    case 'EROFS':
+      return new NexusError('NEXUS_READ_ONLY', `${directory} is on a read-only disk: remount it writable, or name another directory with --data`, { cause })
+    case 'EACCES':
+    case 'EPERM':
+      return new NexusError('NEXUS_DENIED', `${directory} cannot be written by this user: change its owner, or name another directory with --data`, { cause })
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return new NexusError('NEXUS_USAGE', `${directory} is not a directory: name another one with --data`, { cause })
+    default:
+      return error
+  }
+}
+
+function create(directory: string, identity: string): void {
+  const others = fs.readdirSync(directory).filter((name) => !HARMLESS_NAMES.has(name))
+  if (others.includes('log') || others.includes('index')) {
+    throw new NexusError('NEXUS_CORRUPT', `${identity} is missing although ${directory} holds a store: restore that file from a backup`)
+  }
+  if (others.length > 0) {
+    throw new NexusError('NEXUS_USAGE', `${directory} holds other files and no nexus store: name an empty directory with --data`)
+  }
+  const document = { format: FORMAT_VERSION, store: randomBytes(8).toString('hex'), created_at: new Date().toISOString() }
+  const fd = fs.openSync(`${identity}.new`, 'w', 0o600)
+  try {
+    fs.writeSync(fd, `${JSON.stringify(document)}\n`)
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+  fs.renameSync(`${identity}.new`, identity)
+}
+
+function readIdentity(identity: string): bigint {
+  const damaged = (cause?: unknown): NexusError =>
+    new NexusError('NEXUS_CORRUPT', `${identity} is damaged: restore that file from a backup`, { cause })
+  let document: unknown
+  try {
+    document = JSON.parse(fs.readFileSync(identity, 'utf8'))
+  } catch (error) {
+    if (error instanceof SyntaxError) throw damaged(error)
+    throw error
+  }
+  if (typeof document !== 'object' || document === null || !('format' in document) || !('store' in document)) throw damaged()
+  const { format, store } = document
+  if (typeof format !== 'number' || typeof store !== 'string' || !/^[0-9a-f]{16}$/.test(store)) throw damaged()
+  if (format > FORMAT_VERSION) {
+    throw new NexusError(
+      'NEXUS_TOO_NEW',
+      `${path.dirname(identity)} has format ${format}, this program reads up to ${FORMAT_VERSION}: install a newer nexus`,
+    )
+  }
+  return BigInt(`0x${store}`)
+}

@@ -1,0 +1,83 @@
+/**
+ * The changes to a volume since its root was made, in memory. A layer is written while it is the
+ * volume's active one; a checkpoint freezes it and merges it into the next root.
+ */
+import type { Attr } from './attr.ts'
+import type { Bucket } from './dirent.ts'
+import { SortedSlots } from './sortedslots.ts'
+import type { Window } from './piece.ts'
+
+/** What changed of one inode. In every map, null hides what lies below. */
+export class InodeDelta {
+  /** true: nothing of this inode below this layer counts any more */
+  wiped = false
+  /** undefined: unchanged */
+  attr: Attr | null | undefined = undefined
+  link: Uint8Array | undefined = undefined
+  readonly dirents = new Map<number, Bucket | null>()
+  readonly windows = new Map<number, Window | null>()
+  readonly xattrs = new Map<string, Uint8Array | null>()
+  #slots: SortedSlots | undefined
+
+  /** The slots that changed, in order; kept in step by `setBucket` once it was asked for. */
+  get slots(): SortedSlots {
+    this.#slots ??= new SortedSlots(this.dirents.keys())
+    return this.#slots
+  }
+
+  setBucket(slot: number, bucket: Bucket | null): void {
+    if (this.#slots !== undefined && !this.dirents.has(slot)) this.#slots.add(slot)
+    this.dirents.set(slot, bucket)
+  }
+
+  /** Takes over what a newer delta of the same inode says. */
+  cover(newer: InodeDelta): void {
+    if (newer.wiped) this.wipe()
+    if (newer.attr !== undefined) this.attr = newer.attr
+    if (newer.link !== undefined) this.link = newer.link
+    for (const [slot, bucket] of newer.dirents) this.setBucket(slot, bucket)
+    for (const [index, window] of newer.windows) this.windows.set(index, window)
+    for (const [name, value] of newer.xattrs) this.xattrs.set(name, value)
+  }
+
+  /** Forgets everything and hides what lies below. */
+  wipe(): void {
+    this.wiped = true
+    this.attr = null
+    this.link = undefined
+    this.dirents.clear()
+    this.windows.clear()
+    this.xattrs.clear()
+    this.#slots = undefined
+  }
+}
+
+export class Layer {
+  readonly inodes = new Map<number, InodeDelta>()
+  /** inode → true (has no name, goes at the next mount) or false (no longer so) */
+  readonly orphans = new Map<number, boolean>()
+  /** changes applied, a measure of the work that merging it will be */
+  weight = 0
+
+  get empty(): boolean {
+    return this.weight === 0
+  }
+
+  /** Takes over what a newer layer says. */
+  cover(newer: Layer): void {
+    for (const [ino, delta] of newer.inodes) this.touch(ino).cover(delta)
+    for (const [ino, isOrphan] of newer.orphans) this.orphans.set(ino, isOrphan)
+    this.weight += newer.weight
+  }
+
+  /** The delta of an inode, made when there is none. */
+  touch(ino: number): InodeDelta {
+    this.weight++
+    let delta = this.inodes.get(ino)
+    if (delta === undefined) {
+      delta = new InodeDelta()
+      this.inodes.set(ino, delta)
+    }
+    return delta
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Where the bytes of a file are. A file is cut into windows of 1 MiB; a window is a sorted list of
+ * pieces that do not overlap, and what no piece covers is a hole. A fresh write is a piece that
+ * points into the log (`raw`); a checkpoint seals it into chunks, and then it points at those.
+ */
+import { type ByteReader, ByteWriter } from '../bytes.ts'
+import { type Address, ADDRESS_BYTES } from '../cas/address.ts'
+import { NexusError } from '../errors.ts'
+
+export const WINDOW_BYTES = 1024 * 1024
+
+/** Bytes in a record of the log, not yet in a chunk; never in a tree. */
+export interface RawSource {
+  kind: 'raw'
+  segment: number
+  /** where the record's data starts, so that its checksum can be verified */
+  base: number
+  /** where this piece starts */
+  offset: number
+}
+
+/** Part of a chunk, starting `offset` bytes into it. */
+export interface ChunkSource {
+  kind: 'chunk'
+  address: Address
+  offset: number
+}
+
+/** Space that was allocated and never written: reads as zeros, counts as allocated. */
+export interface ZeroSource {
+  kind: 'zero'
+}
+
+/** Bytes that were found damaged when they were to be sealed: reading them is EIO. */
+export interface DamagedSource {
+  kind: 'damaged'
+}
+
+export type Source = RawSource | ChunkSource | ZeroSource | DamagedSource
+
+export type Piece = Source & {
+  /** bytes from the start of the window */
+  start: number
+  length: number
+}
+
+export type Window = readonly Piece[]
+
+/** The part of a piece that starts `skip` bytes into it. */
+export function slicePiece(piece: Piece, skip: number, length: number): Piece {
+  const start = piece.start + skip
+  if (piece.kind === 'raw' || piece.kind === 'chunk') return { ...piece, start, length, offset: piece.offset + skip }
+  return { ...piece, start, length }
+}
+
+/** Index of the first piece that ends behind `at`. */
+function firstBehind(window: Window, at: number): number {
+  let low = 0
+  let high = window.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const piece = window[middle] as Piece
+    if (piece.start + piece.length <= at) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** The pieces that cover some of [start, end), cut to it. */
+export function piecesIn(window: Window, start: number, end: number): Piece[] {
+  const found: Piece[] = []
+  for (let i = firstBehind(window, start); i < window.length; i++) {
+    const piece = window[i] as Piece
+    if (piece.start >= end) break
+    const from = Math.max(piece.start, start)
+    const to = Math.min(piece.start + piece.length, end)
+    found.push(from === piece.start && to === piece.start + piece.length ? piece : slicePiece(piece, from - piece.start, to - from))
+  }
+  return found
+}
+
+/** The window with [start, end) replaced by `pieces`, which lie inside it. */
+export function splice(window: Window, start: number, end: number, pieces: readonly Piece[]): Window {
+  const first = firstBehind(window, start)
+  let last = first
+  while (last < window.length && (window[last] as Piece).start < end) last++
+  const result = window.slice(0, first)
+  const head = window[first]
+  if (head !== undefined && first < last && head.start < start) result.push(slicePiece(head, 0, start - head.start))
+  result.push(...pieces)
+  const tail = window[last - 1]
+  if (tail !== undefined && first < last && tail.start + tail.length > end) {
+    result.push(slicePiece(tail, end - tail.start, tail.start + tail.length - end))
+  }
+  for (let i = last; i < window.length; i++) result.push(window[i] as Piece)
+  return result
+}
+
+/** Stored form of a window: for each piece start and length (varints), then its source. */
+export function encodeWindow(window: Window): Buffer {
+  const out = new ByteWriter(64 + window.length * (ADDRESS_BYTES + 8))
+  for (const piece of window) writeSource(out.varint(piece.start).varint(piece.length), piece)
+  return out.view()
+}
+
+export function decodeWindow(input: ByteReader): Window {
+  const window: Piece[] = []
+  while (!input.done) {
+    const start = input.varint()
+    const length = input.varint()
+    window.push({ start, length, ...readSource(input) })
+  }
+  return window
+}
+
+/** Stored form of a source: its kind (u8), and for a chunk the offset in it (varint) and its address. */
+const kinds = { chunk: 1, zero: 2, damaged: 3 } as const
+
+export function writeSource(out: ByteWriter, source: Source): void {
+  if (source.kind === 'raw') throw new NexusError('NEXUS_INTERNAL', 'a piece that is not sealed was about to be stored')
+  out.u8(kinds[source.kind])
+  if (source.kind === 'chunk') out.varint(source.offset).fixed(source.address)
+}
+
+export function readSource(input: ByteReader): Exclude<Source, RawSource> {
+  const kind = input.u8()
+  if (kind === kinds.chunk) return { kind: 'chunk', offset: input.varint(), address: input.fixed(ADDRESS_BYTES) as Address }
+  if (kind === kinds.zero) return { kind: 'zero' }
+  if (kind === kinds.damaged) return { kind: 'damaged' }
+  throw new NexusError('NEXUS_CORRUPT', `a stored piece has the unknown kind ${kind}`)
+}
+
+/** The source of the bytes that start `skip` bytes into a piece. */
+export function sourceAt(source: Source, skip: number): Source {
+  if (source.kind === 'raw') return { kind: 'raw', segment: source.segment, base: source.base, offset: source.offset + skip }
+  if (source.kind === 'chunk') return { kind: 'chunk', address: source.address, offset: source.offset + skip }
+  return { kind: source.kind }
+}

@@ -1,0 +1,354 @@
+/**
+ * A volume: the files of one workspace (or of one snapshot), as the ordered map that its root is,
+ * with the changes since then laid over it. Reading looks through the layers from the newest down;
+ * writing goes through `apply`, which is also what recovery calls.
+ */
+import { ByteReader, ByteWriter } from '../bytes.ts'
+import type { Address } from '../cas/address.ts'
+import { assert } from '../errors.ts'
+import type { Tree } from '../tree/tree.ts'
+import { type Attr, isDirectory, isRegular, readAttr } from './attr.ts'
+import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, withoutIndex } from './dirent.ts'
+import { FIRST_FREE_INO, Kind, numberKey, numberPart, orphanKey, plainKey, stringKey, stringPart } from './keys.ts'
+import { type InodeDelta, Layer } from './layer.ts'
+import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window } from './piece.ts'
+
+/** Counters kept beside the tree's entries, so that nobody has to count. */
+export interface Super {
+  /** the next inode number: they are never used twice */
+  inoNext: number
+  files: number
+  directories: number
+  /** sum of the sizes of regular files */
+  bytes: number
+}
+
+export function encodeSuper(counters: Super): Buffer {
+  return new ByteWriter(40).u64(counters.inoNext).u64(counters.files).u64(counters.directories).u64(counters.bytes).view()
+}
+
+function decodeSuper(value: Buffer): Super {
+  const input = new ByteReader(value)
+  return { inoNext: input.u64(), files: input.u64(), directories: input.u64(), bytes: input.u64() }
+}
+
+const EMPTY_WINDOW: Window = []
+const SUPER_KEY = plainKey(0, Kind.super)
+
+export class Volume {
+  readonly number: number
+  /** chunks are shared only within a domain, so that no tenant can learn what another stores */
+  readonly domain: number
+  readonly #tree: Tree
+  root: Address | null
+  active = new Layer()
+  frozen: Layer | null = null
+  super: Super
+  /** inodes without a name, which live while the kernel knows them */
+  orphanInos: Set<number>
+  /** what the volume was before restores since the mount: open files that a restore removed live on from there */
+  readonly ghosts: Volume[] = []
+  /** the counters as they were when `frozen` was */
+  frozenSuper: Super
+  /** goes up when the content is replaced as a whole: a merge that began before is void */
+  epoch = 0
+
+  constructor(number: number, domain: number, tree: Tree, root: Address | null) {
+    this.number = number
+    this.domain = domain
+    this.#tree = tree
+    this.root = root
+    this.super = this.#loadSuper()
+    this.frozenSuper = this.super
+    this.orphanInos = new Set(this.#loadOrphans())
+  }
+
+  attr(ino: number): Attr | undefined {
+    for (const delta of this.#deltas(ino)) {
+      if (delta.attr !== undefined) return delta.attr ?? undefined
+    }
+    const value = this.#tree.get(this.root, plainKey(ino, Kind.attr))
+    return value === undefined ? undefined : readAttr(new ByteReader(value))
+  }
+
+  entry(directory: number, name: string): Dirent | undefined {
+    return this.bucket(directory, slotOf(name))?.find((entry) => entry.name === name)
+  }
+
+  bucket(directory: number, slot: number): Bucket | undefined {
+    for (const delta of this.#deltas(directory)) {
+      const bucket = delta.dirents.get(slot)
+      if (bucket !== undefined) return bucket ?? undefined
+      if (delta.wiped) return undefined
+    }
+    const value = this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot))
+    return value === undefined ? undefined : decodeBucket(new ByteReader(value))
+  }
+
+  /** The entries of a directory behind a cookie (0: all), in cookie order, with their slots. */
+  *entries(directory: number, cookie = 0): Generator<[slot: number, entry: Dirent]> {
+    const position = positionOf(cookie)
+    for (const [slot, bucket] of this.#buckets(directory, position.slot)) {
+      for (const entry of bucket) {
+        if (slot > position.slot || entry.index >= position.index) yield [slot, entry]
+      }
+    }
+  }
+
+  hasEntries(directory: number): boolean {
+    return this.entries(directory).next().done !== true
+  }
+
+  window(ino: number, index: number): Window {
+    for (const delta of this.#deltas(ino)) {
+      const window = delta.windows.get(index)
+      if (window !== undefined) return window ?? EMPTY_WINDOW
+      if (delta.wiped) return EMPTY_WINDOW
+    }
+    const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
+    return value === undefined ? EMPTY_WINDOW : decodeWindow(new ByteReader(value))
+  }
+
+  /** The numbers of the windows from `first` on that hold anything, ascending. */
+  *windows(ino: number, first = 0): Generator<number> {
+    const changed = new Map<number, boolean>()
+    const deltas = this.#deltas(ino)
+    for (const delta of deltas) {
+      for (const [index, window] of delta.windows) {
+        if (index >= first && !changed.has(index)) changed.set(index, window !== null && window.length > 0)
+      }
+      if (delta.wiped) break
+    }
+    const base = deltas.some((delta) => delta.wiped)
+      ? []
+      : this.#tree.scan(this.root, numberKey(ino, Kind.window, first), plainKey(ino, Kind.window + 1))
+    const pending = [...changed.keys()].sort((a, b) => a - b)
+    let next = 0
+    for (const [key] of base) {
+      const index = numberPart(key)
+      for (; next < pending.length && (pending[next] as number) < index; next++) {
+        if (changed.get(pending[next] as number)) yield pending[next] as number
+      }
+      if (!changed.has(index)) yield index
+    }
+    for (; next < pending.length; next++) if (changed.get(pending[next] as number)) yield pending[next] as number
+  }
+
+  /** The pieces of [offset, offset + length), each with the file offset where it starts. */
+  *pieces(ino: number, offset: number, length: number): Generator<[at: number, piece: Piece]> {
+    const end = offset + length
+    for (const index of this.#windowsIn(ino, offset, end)) {
+      const base = index * WINDOW_BYTES
+      for (const piece of piecesIn(this.window(ino, index), Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))) {
+        yield [base + piece.start, piece]
+      }
+    }
+  }
+
+  link(ino: number): Uint8Array | undefined {
+    for (const delta of this.#deltas(ino)) {
+      if (delta.link !== undefined) return delta.link
+      if (delta.wiped) return undefined
+    }
+    return this.#tree.get(this.root, plainKey(ino, Kind.link))
+  }
+
+  xattr(ino: number, name: string): Uint8Array | undefined {
+    for (const delta of this.#deltas(ino)) {
+      const value = delta.xattrs.get(name)
+      if (value !== undefined) return value ?? undefined
+      if (delta.wiped) return undefined
+    }
+    return this.#tree.get(this.root, stringKey(ino, Kind.xattr, name))
+  }
+
+  xattrs(ino: number): string[] {
+    const names = new Map<string, boolean>()
+    for (const delta of this.#deltas(ino)) {
+      for (const [name, value] of delta.xattrs) if (!names.has(name)) names.set(name, value !== null)
+      if (delta.wiped) return present(names)
+    }
+    for (const [key] of this.#tree.scan(this.root, plainKey(ino, Kind.xattr), plainKey(ino, Kind.xattr + 1))) {
+      const name = stringPart(key)
+      if (!names.has(name)) names.set(name, true)
+    }
+    return present(names)
+  }
+
+  setAttr(ino: number, attr: Attr): void {
+    const before = this.attr(ino)
+    if (before !== undefined) this.#count(before, -1)
+    this.#count(attr, 1)
+    if (ino >= this.super.inoNext) this.super.inoNext = ino + 1
+    this.active.touch(ino).attr = attr
+  }
+
+  drop(ino: number): void {
+    const before = this.attr(ino)
+    if (before !== undefined) this.#count(before, -1)
+    this.active.touch(ino).wipe()
+  }
+
+  setOrphan(ino: number, isOrphan: boolean): void {
+    this.active.weight++
+    this.active.orphans.set(ino, isOrphan)
+    if (isOrphan) this.orphanInos.add(ino)
+    else this.orphanInos.delete(ino)
+  }
+
+  setEntry(directory: number, slot: number, entry: Dirent): void {
+    const bucket = withEntry(this.bucket(directory, slot), entry)
+    this.active.touch(directory).setBucket(slot, bucket)
+  }
+
+  removeEntry(directory: number, slot: number, index: number): void {
+    const bucket = withoutIndex(this.bucket(directory, slot), index)
+    this.active.touch(directory).setBucket(slot, bucket ?? null)
+  }
+
+  setXattr(ino: number, name: string, value: Uint8Array | null): void {
+    this.active.touch(ino).xattrs.set(name, value)
+  }
+
+  setLink(ino: number, target: Uint8Array): void {
+    this.active.touch(ino).link = target
+  }
+
+  /**
+   * Makes [offset, offset + length) refer to something else.
+   * @param sourceAt what the piece that starts `skip` bytes into the range points at; undefined: a hole
+   */
+  place(ino: number, offset: number, length: number, sourceAt: ((skip: number) => Source) | undefined): void {
+    const delta = this.active.touch(ino)
+    for (let done = 0; done < length; ) {
+      const index = Math.floor((offset + done) / WINDOW_BYTES)
+      const start = offset + done - index * WINDOW_BYTES
+      const count = Math.min(WINDOW_BYTES - start, length - done)
+      const pieces: Piece[] = sourceAt === undefined ? [] : [{ ...sourceAt(done), start, length: count }]
+      const window = splice(this.window(ino, index), start, start + count, pieces)
+      delta.windows.set(index, window.length === 0 ? null : window)
+      done += count
+    }
+  }
+
+  /** Like `place` with a hole, visiting only windows that hold something: the range may be huge. */
+  clear(ino: number, offset: number, length: number): void {
+    const end = offset + length
+    for (const index of [...this.#windowsIn(ino, offset, end)]) {
+      const base = index * WINDOW_BYTES
+      const from = Math.max(base, offset)
+      this.place(ino, from, Math.min(base + WINDOW_BYTES, end) - from, undefined)
+    }
+  }
+
+  /** Bytes that would be freed by clearing a range, or that writing to it would not newly allocate. */
+  allocatedIn(ino: number, offset: number, length: number): number {
+    let bytes = 0
+    for (const [, piece] of this.pieces(ino, offset, length)) bytes += piece.length
+    return bytes
+  }
+
+  /** Replaces the whole content. Inode numbers used since stay used. */
+  reset(root: Address | null, inoNext: number): void {
+    this.root = root
+    this.active = new Layer()
+    this.frozen = null
+    this.epoch++
+    this.orphanInos = new Set(this.#loadOrphans())
+    this.super = this.#loadSuper()
+    this.super.inoNext = Math.max(this.super.inoNext, inoNext)
+  }
+
+  /** Starts a new layer; what was active until now can be merged. */
+  freeze(): Layer {
+    assert(this.frozen === null, 'a volume is merged once at a time')
+    this.frozen = this.active
+    this.frozenSuper = { ...this.super }
+    this.active = new Layer()
+    return this.frozen
+  }
+
+  /** The merge of the frozen layer is done and this is its result. */
+  thaw(root: Address | null): void {
+    this.root = root
+    this.frozen = null
+  }
+
+  /** The merge of the frozen layer failed: its changes wait for the next one. */
+  unfreeze(): void {
+    if (this.frozen === null) return
+    this.frozen.cover(this.active)
+    this.active = this.frozen
+    this.frozen = null
+  }
+
+  get tree(): Tree {
+    return this.#tree
+  }
+
+  /** Windows that may hold something of [offset, end): a few are named outright, of many those that do. */
+  *#windowsIn(ino: number, offset: number, end: number): Generator<number> {
+    const first = Math.floor(offset / WINDOW_BYTES)
+    const last = Math.ceil(end / WINDOW_BYTES) - 1
+    if (last - first < 8) {
+      for (let index = first; index <= last; index++) yield index
+      return
+    }
+    for (const index of this.windows(ino, first)) {
+      if (index > last) return
+      yield index
+    }
+  }
+
+  #loadSuper(): Super {
+    const value = this.#tree.get(this.root, SUPER_KEY)
+    return value === undefined ? { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0 } : decodeSuper(value)
+  }
+
+  *#loadOrphans(): Generator<number> {
+    for (const [key] of this.#tree.scan(this.root, orphanKey(0), plainKey(0, Kind.orphan + 1))) yield key.readUInt32BE(5)
+  }
+
+  #count(attr: Attr, sign: 1 | -1): void {
+    if (isDirectory(attr)) this.super.directories += sign
+    else this.super.files += sign
+    if (isRegular(attr)) this.super.bytes += sign * attr.size
+  }
+
+  #deltas(ino: number): InodeDelta[] {
+    const active = this.active.inodes.get(ino)
+    const frozen = this.frozen?.inodes.get(ino)
+    if (active === undefined) return frozen === undefined ? NONE : [frozen]
+    return frozen === undefined || active.wiped ? [active] : [active, frozen]
+  }
+
+  /** Buckets from a slot on, merged over the layers. */
+  *#buckets(directory: number, first: number): Generator<[number, Bucket]> {
+    const deltas = this.#deltas(directory)
+    const changed = deltas.map((delta) => delta.slots.from(first))
+    const base = deltas.some((delta) => delta.wiped)
+      ? undefined
+      : this.#tree.scan(this.root, numberKey(directory, Kind.dirent, first), plainKey(directory, Kind.dirent + 1))
+    const heads = changed.map((slots) => slots.next().value as number | undefined)
+    let below = base?.next().value as [Buffer, Buffer] | undefined
+    for (;;) {
+      const belowSlot = below === undefined ? Number.POSITIVE_INFINITY : numberPart(below[0])
+      const slot = Math.min(belowSlot, ...heads.map((head) => head ?? Number.POSITIVE_INFINITY))
+      if (slot === Number.POSITIVE_INFINITY) return
+      const newest = heads.indexOf(slot)
+      const bucket =
+        newest === -1 ? decodeBucket(new ByteReader((below as [Buffer, Buffer])[1])) : (deltas[newest] as InodeDelta).dirents.get(slot)
+      if (bucket !== null && bucket !== undefined) yield [slot, bucket]
+      for (let i = 0; i < heads.length; i++) {
+        if (heads[i] === slot) heads[i] = (changed[i] as Generator<number>).next().value as number | undefined
+      }
+      if (belowSlot === slot) below = base?.next().value as [Buffer, Buffer] | undefined
+    }
+  }
+}
+
+const NONE: InodeDelta[] = []
+
+function present(names: Map<string, boolean>): string[] {
+  return [...names].filter(([, isPresent]) => isPresent).map(([name]) => name)
+}

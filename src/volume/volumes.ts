@@ -1,0 +1,461 @@
+/**
+ * All volumes of a data directory, the catalog, and the one way to change them: `commit` appends to
+ * the log and then applies. Opening replays what the log holds since the last checkpoint.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { ByteReader, ByteWriter } from '../bytes.ts'
+import type { Address } from '../cas/address.ts'
+import { fromHex, toHex } from '../cas/address.ts'
+import type { Index, IndexEntry } from '../cas/index.ts'
+import { Sealer } from '../cas/sealer.ts'
+import { ContentStore } from '../cas/store.ts'
+import { assert, NexusError } from '../errors.ts'
+import type { Disk } from '../journal/disk.ts'
+import { Log, type Position, type Span } from '../journal/log.ts'
+import { RecordType } from '../journal/record.ts'
+import { LOG_START, type LogEnd, type LogRecord, logBytes, readLog, settle } from '../journal/replay.ts'
+import type { Logger } from '../logger.ts'
+import { Tree } from '../tree/tree.ts'
+import { Catalog } from './catalog.ts'
+import { type Change, readChange, writeChange } from './change.ts'
+import { type MergeTools, mergeFrozen } from './merge.ts'
+import { type Source, sourceAt } from './piece.ts'
+import { type Super, Volume } from './volume.ts'
+
+export interface VolumesOptions {
+  disk: Disk
+  index: Index
+  /** seeds every checksum */
+  store: bigint
+  /** directory of the segments, for the sealing threads; needed when there are any */
+  logDirectory: string
+  sealWorkers: number
+  logger: Logger
+  segmentBytesMax?: number
+  nodeCacheBytesMax?: number
+  chunkCacheBytesMax?: number
+  /** a checkpoint is due when the log has grown by this many bytes … */
+  checkpointBytes?: number
+  /** … or layers hold this many changes */
+  checkpointWeight?: number
+}
+
+/** Data of a `write` change, where the kernel left it (see Log.appendInPlace). */
+export interface CommitData {
+  buffer: Buffer
+  start: number
+  length: number
+}
+
+/** A volume as it was when it was merged. */
+export interface MergedState {
+  root: Address | null
+  domain: number
+  super: Super
+}
+
+const MIB = 1024 * 1024
+const NO_BYTES = Buffer.alloc(0)
+/** A merge returns to the event loop after this long; longer when changes come faster than merges. */
+const SLICE_MS = 2
+const SLICE_MS_OVERLOADED = 25
+
+const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
+const CATALOG_PREFIX = 'k/'
+const VOLUME_PREFIX = 'v/'
+
+interface VolumeState {
+  root: string | null
+  domain: number
+  ino_next: number
+}
+
+export class Volumes {
+  readonly catalog = new Catalog()
+  readonly #options: VolumesOptions
+  readonly #volumes = new Map<number, Volume>()
+  readonly #meta = new ByteWriter(4096)
+  #log: Log
+  #content: ContentStore
+  #tree: Tree
+  #sealer: Sealer
+  /** volumes removed since the last checkpoint */
+  #removed = new Set<number>()
+  /** merges and checkpoints, one after the other */
+  #turn: Promise<unknown> = Promise.resolve()
+  #checkpointed: Position
+  #checkpointedSequence: number
+  #checkpointing: Promise<void> | undefined
+  #sliceStart = 0
+  #closed = false
+
+  /** Opens the store and brings it to the state of the last record in the log. */
+  static async open(options: VolumesOptions): Promise<Volumes> {
+    const saved = options.index.get(CHECKPOINT_KEY)
+    const start = saved === undefined ? { ...LOG_START, sequence: 0 } : parseCheckpoint(saved)
+    const volumes = new Volumes(options, start)
+    await volumes.#load()
+    const end = volumes.#replay(start, start.sequence)
+    await settle(options.disk, start, end)
+    if (end.torn > 0) options.logger.info({ bytes: end.torn }, 'cut off an unfinished record at the end of the log')
+    volumes.#openLog(end)
+    return volumes
+  }
+
+  private constructor(options: VolumesOptions, start: Position & { sequence: number }) {
+    this.#options = options
+    this.#checkpointed = { segment: start.segment, offset: start.offset }
+    this.#checkpointedSequence = start.sequence
+    this.#log = this.#makeLog(start, start.sequence)
+    this.#content = this.#makeContent()
+    this.#tree = this.#makeTree()
+    this.#sealer = this.#makeSealer()
+  }
+
+  get(number: number): Volume | undefined {
+    return this.#volumes.get(number)
+  }
+
+  numbers(): number[] {
+    return [...this.#volumes.keys()]
+  }
+
+  /** A read-only look at some root, not one of the volumes. */
+  view(number: number, domain: number, root: Address | null): Volume {
+    return new Volume(number, domain, this.#tree, root)
+  }
+
+  get content(): ContentStore {
+    return this.#content
+  }
+
+  get log(): Log {
+    return this.#log
+  }
+
+  get tree(): Tree {
+    return this.#tree
+  }
+
+  /** Bytes that the log has grown by since the last checkpoint. */
+  get dirtyBytes(): number {
+    const { segment, offset } = this.#log.end
+    const segmentBytes = this.#options.segmentBytesMax ?? 64 * MIB
+    return Math.max(0, (segment - this.#checkpointed.segment) * segmentBytes + offset - this.#checkpointed.offset)
+  }
+
+  /** Bytes of the log on disk. */
+  get logBytes(): number {
+    return logBytes(this.#options.disk)
+  }
+
+  /**
+   * Makes changes: first in the log, then in memory. When this returns they survive the death of
+   * the daemon; `sync` makes them survive loss of power.
+   * @throws when the log cannot take them; then nothing has changed
+   */
+  commit(changes: readonly Change[], data?: CommitData): void {
+    this.#meta.reset()
+    for (const change of changes) writeChange(this.#meta, change)
+    const meta = this.#meta.view()
+    const span =
+      data === undefined
+        ? this.#log.append(RecordType.changes, NO_BYTES, meta)
+        : this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
+    for (const change of changes) this.#apply(change, span)
+  }
+
+  /** Resolves when everything committed before is on stable storage. */
+  sync(): Promise<void> {
+    return this.#log.sync()
+  }
+
+  /** True when a checkpoint should be taken soon. */
+  get checkpointDue(): boolean {
+    if (this.dirtyBytes > (this.#options.checkpointBytes ?? 128 * MIB)) return true
+    return this.#weight() > (this.#options.checkpointWeight ?? 100_000)
+  }
+
+  /**
+   * Merges volumes, all as they are at one instant, and calls `then` with what they were; nothing
+   * else of the kind runs meanwhile, but commits go on.
+   * @param numbers asked for at that instant
+   */
+  merged<T>(numbers: () => readonly number[], then: (states: Map<number, MergedState>) => T | Promise<T>): Promise<T> {
+    return this.#inTurn(async () => then(await this.#mergeNow(numbers())))
+  }
+
+  /** The same for who is inside `merged` already. */
+  mergeAgain(numbers: readonly number[]): Promise<Map<number, MergedState>> {
+    return this.#mergeNow(numbers)
+  }
+
+  /** Writes out everything, so that the next start has nothing to replay. Callers share a run. */
+  checkpoint(): Promise<void> {
+    this.#checkpointing ??= this.#inTurn(() => this.#checkpointNow()).finally(() => {
+      this.#checkpointing = undefined
+    })
+    return this.#checkpointing
+  }
+
+  /** Takes a last checkpoint and closes the log; the index stays open. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      if (this.#log.failure === undefined) await this.checkpoint()
+    } finally {
+      await this.#turn.catch(() => undefined)
+      await this.#sealer.close()
+      await this.#log.close()
+    }
+  }
+
+  #makeLog(position: Position, sequence: number): Log {
+    const segmentBytesMax = this.#options.segmentBytesMax ?? 64 * MIB
+    return new Log(this.#options.disk, { store: this.#options.store, segmentBytesMax }, position, sequence)
+  }
+
+  #makeContent(): ContentStore {
+    const chunkCacheBytesMax = this.#options.chunkCacheBytesMax ?? 32 * MIB
+    return new ContentStore(this.#log, this.#options.index, { store: this.#options.store, chunkCacheBytesMax })
+  }
+
+  #makeTree(): Tree {
+    return new Tree(this.#content, { cacheBytesMax: this.#options.nodeCacheBytesMax ?? 64 * MIB })
+  }
+
+  #makeSealer(): Sealer {
+    const { logDirectory: directory, store, sealWorkers: workers } = this.#options
+    return new Sealer({ directory, store, workers }, (segment, offset, length, into, at) => this.#log.read(segment, offset, length, into, at))
+  }
+
+  async #load(): Promise<void> {
+    for await (const [key, value] of this.#options.index.entries(Buffer.from(CATALOG_PREFIX))) {
+      this.catalog.load(key.toString().slice(CATALOG_PREFIX.length), value.toString())
+    }
+    for await (const [key, value] of this.#options.index.entries(Buffer.from(VOLUME_PREFIX))) {
+      const number = Number(key.toString().slice(VOLUME_PREFIX.length))
+      const state = JSON.parse(value.toString()) as VolumeState
+      this.#reset(number, state.root === null ? null : fromHex(state.root), state.domain, state.ino_next)
+    }
+  }
+
+  #replay(from: Position, sequence: number): LogEnd {
+    const records = readLog(this.#options.disk, this.#options.store, from, sequence)
+    for (;;) {
+      const step = records.next()
+      if (step.done === true) return step.value
+      this.#replayRecord(step.value)
+    }
+  }
+
+  #replayRecord(record: LogRecord): void {
+    if (record.type !== RecordType.changes) {
+      this.#content.adopt(record)
+      return
+    }
+    const input = new ByteReader(record.meta)
+    const span = { segment: record.segment, offset: record.offset, length: record.data.length }
+    while (!input.done) this.#apply(readChange(input), span)
+  }
+
+  /** The log that replay read is complete: from here on it is written. */
+  #openLog(end: LogEnd): void {
+    this.#log.continueAt(end.position, end.sequence)
+  }
+
+  #apply(change: Change, span: Span): void {
+    if (change.kind === 'catalog') {
+      this.catalog.apply(change.key, change.value)
+      return
+    }
+    if (change.kind === 'root') {
+      this.#removed.delete(change.volume)
+      this.#reset(change.volume, change.root, change.domain, change.inoNext)
+      return
+    }
+    if (change.kind === 'unvolume') {
+      this.#volumes.delete(change.volume)
+      this.#removed.add(change.volume)
+      return
+    }
+    const volume = this.#volumes.get(change.volume)
+    assert(volume !== undefined, `a change names volume ${change.volume}, which is not there`)
+    switch (change.kind) {
+      case 'attr':
+        volume.setAttr(change.ino, change.attr)
+        break
+      case 'drop':
+        volume.drop(change.ino)
+        break
+      case 'orphan':
+        volume.setOrphan(change.ino, change.present)
+        break
+      case 'entry':
+        volume.setEntry(change.ino, change.slot, change.entry)
+        break
+      case 'unentry':
+        volume.removeEntry(change.ino, change.slot, change.index)
+        break
+      case 'xattr':
+        volume.setXattr(change.ino, change.name, change.value)
+        break
+      case 'link':
+        volume.setLink(change.ino, change.target)
+        break
+      case 'write': {
+        const { segment, offset: base } = span
+        const first = base + change.from
+        volume.place(change.ino, change.offset, change.length, (skip) => ({ kind: 'raw', segment, base, offset: first + skip }))
+        break
+      }
+      case 'refer':
+        volume.place(change.ino, change.offset, change.length, (skip) => sourceAt(change.source, skip))
+        break
+      case 'clear':
+        if (change.allocate) volume.place(change.ino, change.offset, change.length, () => ZERO)
+        else volume.clear(change.ino, change.offset, change.length)
+        break
+      case 'copy':
+        this.#copy(volume, change)
+        break
+    }
+  }
+
+  #copy(volume: Volume, change: Extract<Change, { kind: 'copy' }>): void {
+    const from = this.#volumes.get(change.fromVolume)
+    assert(from !== undefined, `a change copies from volume ${change.fromVolume}, which is not there`)
+    const pieces = [...from.pieces(change.fromIno, change.fromOffset, change.length)]
+    volume.clear(change.ino, change.offset, change.length)
+    for (const [at, piece] of pieces) {
+      const to = change.offset + (at - change.fromOffset)
+      volume.place(change.ino, to, piece.length, (skip) => sourceAt(piece, skip))
+    }
+  }
+
+  #reset(number: number, root: Address | null, domain: number, inoNext: number): void {
+    let volume = this.#volumes.get(number)
+    if (volume === undefined || volume.domain !== domain) {
+      volume = new Volume(number, domain, this.#tree, null)
+      this.#volumes.set(number, volume)
+    }
+    volume.reset(root, inoNext)
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work, work)
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+
+  #weight(): number {
+    let weight = 0
+    for (const volume of this.#volumes.values()) weight += volume.active.weight
+    return weight
+  }
+
+  /** Freezes at once, merges one after the other; a volume that was reset meanwhile has no state. */
+  async #mergeNow(numbers: readonly number[]): Promise<Map<number, MergedState>> {
+    const states = new Map<number, MergedState>()
+    const frozen: { volume: Volume; epoch: number }[] = []
+    for (const number of numbers) {
+      const volume = this.#volumes.get(number)
+      if (volume === undefined) continue
+      if (volume.active.empty) {
+        states.set(number, { root: volume.root, domain: volume.domain, super: { ...volume.super } })
+      } else {
+        volume.freeze()
+        frozen.push({ volume, epoch: volume.epoch })
+      }
+    }
+    this.#sliceStart = performance.now()
+    try {
+      for (const { volume, epoch } of frozen) {
+        const layer = volume.frozen
+        // Reset in the meantime: what was frozen is nobody's any more.
+        if (layer === null || volume.epoch !== epoch) continue
+        const counters = volume.frozenSuper
+        const root = await mergeFrozen(volume, layer, this.#tools())
+        if (volume.epoch !== epoch) continue
+        volume.thaw(root)
+        states.set(volume.number, { root, domain: volume.domain, super: counters })
+      }
+    } finally {
+      for (const { volume, epoch } of frozen) if (volume.epoch === epoch && volume.frozen !== null) volume.unfreeze()
+    }
+    return states
+  }
+
+  async #checkpointNow(): Promise<void> {
+    const position = this.#log.end
+    const sequence = this.#log.sequence
+    if (sequence === this.#checkpointedSequence) return
+    const catalog = this.catalog.takeDirty()
+    const removed = this.#removed
+    this.#removed = new Set()
+    const numbers = this.numbers()
+    try {
+      const states = await this.#mergeNow(numbers)
+      // A volume that was reset while it waited has no root as of `position`: start again, from now.
+      if (states.size < numbers.length) {
+        this.#giveBack(catalog, removed)
+        return await this.#checkpointNow()
+      }
+      await this.#log.sync()
+      const entries: IndexEntry[] = []
+      for (const [key, value] of catalog) {
+        entries.push({ key: Buffer.from(CATALOG_PREFIX + key), value: value === null ? null : Buffer.from(value) })
+      }
+      for (const number of removed) if (!states.has(number)) entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: null })
+      for (const [number, { root, domain, super: counters }] of states) {
+        const state: VolumeState = { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }
+        entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: Buffer.from(JSON.stringify(state)) })
+      }
+      entries.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify({ ...position, sequence })) })
+      await this.#content.flush(entries)
+      this.#checkpointed = position
+      this.#checkpointedSequence = sequence
+    } catch (error) {
+      this.#giveBack(catalog, removed)
+      throw error
+    }
+  }
+
+  #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>): void {
+    this.catalog.giveBack(catalog)
+    for (const number of removed) this.#removed.add(number)
+  }
+
+  #tools(): MergeTools {
+    return {
+      store: this.#content,
+      sealer: this.#sealer,
+      pause: () => this.#pause(),
+      onDamage: (volume, ino, damage) =>
+        this.#options.logger.error(
+          { volume, ino, ...damage },
+          `segment ${damage.segment} is damaged at byte ${damage.offset}: ${damage.length} bytes of a file are lost, reading them fails with EIO`,
+        ),
+    }
+  }
+
+  #pause(): Promise<void> | undefined {
+    const overloaded = this.#weight() > (this.#options.checkpointWeight ?? 100_000)
+    if (performance.now() - this.#sliceStart < (overloaded ? SLICE_MS_OVERLOADED : SLICE_MS)) return undefined
+    return nextTurn().then(() => {
+      this.#sliceStart = performance.now()
+    })
+  }
+}
+
+const ZERO: Source = { kind: 'zero' }
+
+function parseCheckpoint(value: Buffer): Position & { sequence: number } {
+  const document: unknown = JSON.parse(value.toString())
+  if (typeof document === 'object' && document !== null && 'segment' in document && 'offset' in document && 'sequence' in document) {
+    const { segment, offset, sequence } = document
+    if (typeof segment === 'number' && typeof offset === 'number' && typeof sequence === 'number') return { segment, offset, sequence }
+  }
+  throw new NexusError('NEXUS_CORRUPT', 'the index holds a damaged checkpoint: mount again with --rebuild-index to make it anew from the log')
+}

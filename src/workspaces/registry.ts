@@ -1,0 +1,234 @@
+/**
+ * Workspaces and snapshots by number, name and place, as the catalog has them. Reads only; what
+ * changes them is committed through the log and read again from the catalog.
+ */
+import { fromHex } from '../cas/address.ts'
+import { FS } from '../errors.ts'
+import type { Registry } from '../vfs/core.ts'
+import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
+import type { Change } from '../volume/change.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { Volumes } from '../volume/volumes.ts'
+import {
+  parseRecord,
+  SNAPSHOT_PREFIX,
+  type SnapshotRecord,
+  snapshotKey,
+  WORKSPACE_PREFIX,
+  type WorkspaceRecord,
+  workspaceKey,
+} from './records.ts'
+
+/** Directories at the root whose subdirectories are workspaces. */
+export const WORKSPACES_NAME = 'workspace'
+export const TENANTS_NAME = 'tenants'
+
+interface View {
+  volume: Volume
+  /** workspace number → view number, for what lay inside */
+  nested: Map<number, number>
+}
+
+export class WorkspaceRegistry implements Registry {
+  readonly #volumes: Volumes
+  readonly #now: () => Date
+  readonly #views = new Map<number, View>()
+  /** the catalog's snapshots, parsed once */
+  readonly #snapshots = new Map<string, SnapshotRecord>()
+  readonly #viewOwners = new Map<number, string>()
+  #nextNumber = 1
+  readonly #taken = new Set<number>([0])
+
+  constructor(volumes: Volumes, now: () => Date) {
+    this.#volumes = volumes
+    this.#now = now
+    for (const record of this.workspaces()) this.#taken.add(record.number)
+    for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseRecord<SnapshotRecord>(key, text))
+  }
+
+  workspace(number: number): WorkspaceRecord | undefined {
+    const key = workspaceKey(number)
+    const text = this.#volumes.catalog.get(key)
+    return text === undefined ? undefined : parseRecord<WorkspaceRecord>(key, text)
+  }
+
+  *workspaces(): Generator<WorkspaceRecord> {
+    for (const [key, text] of this.#volumes.catalog.list(WORKSPACE_PREFIX)) yield parseRecord<WorkspaceRecord>(key, text)
+  }
+
+  /** The workspaces that lie somewhere inside one, outer before inner. */
+  inside(number: number): WorkspaceRecord[] {
+    const all = [...this.workspaces()].filter((record) => record.number !== 0)
+    const found = all.filter((record) => record.parent_volume === number)
+    for (let i = 0; i < found.length; i++) {
+      const outer = (found[i] as WorkspaceRecord).number
+      found.push(...all.filter((record) => record.parent_volume === outer))
+    }
+    return found
+  }
+
+  /** Snapshots of a workspace, oldest first. */
+  snapshotsOf(number: number): SnapshotRecord[] {
+    return [...this.#snapshots.values()].filter((record) => record.workspace === number).sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  get snapshotCount(): number {
+    return this.#snapshots.size
+  }
+
+  snapshot(id: string): SnapshotRecord | undefined {
+    return this.#snapshots.get(id)
+  }
+
+  /** A number that no workspace or view has had since the mount. @throws ENOSPC when there is none */
+  allocateNumber(): number {
+    while (this.#taken.has(this.#nextNumber)) this.#nextNumber++
+    if (this.#nextNumber >= VOLUMES_MAX) throw FS.ENOSPC
+    this.#taken.add(this.#nextNumber)
+    return this.#nextNumber
+  }
+
+  /** The change that stores a snapshot; call `snapshotStored` when it is committed. */
+  storeSnapshot(record: SnapshotRecord): Change {
+    return { kind: 'catalog', key: snapshotKey(record.id), value: JSON.stringify(record) }
+  }
+
+  snapshotStored(record: SnapshotRecord): void {
+    this.#adopt(record)
+  }
+
+  /** The change that removes a snapshot; call `snapshotRemoved` when it is committed. */
+  removeSnapshot(id: string): Change {
+    return { kind: 'catalog', key: snapshotKey(id), value: null }
+  }
+
+  snapshotRemoved(record: SnapshotRecord): void {
+    this.#snapshots.delete(record.id)
+    for (const view of viewsOf(record)) {
+      this.#viewOwners.delete(view)
+      this.#views.delete(view)
+    }
+  }
+
+  storeWorkspace(record: WorkspaceRecord): Change {
+    return { kind: 'catalog', key: workspaceKey(record.number), value: JSON.stringify(record) }
+  }
+
+  /** The domain of a workspace made in a directory: a tenant's is its own, others share their parent's. */
+  domainIn(volume: number, directory: number, number: number): number {
+    if (volume === 0 && directory === this.#topLevel(TENANTS_NAME)) return number
+    return this.#volumes.get(volume)?.domain ?? 0
+  }
+
+  // What the filesystem asks.
+
+  view(number: number): Volume | undefined {
+    return this.#view(number)?.volume
+  }
+
+  snapshotNode(volume: number, name: string): number | undefined {
+    const record = this.snapshotsOf(volume).find((snapshot) => visibleName(snapshot) === name)
+    return record === undefined ? undefined : nodeOf(record.view, record.ino)
+  }
+
+  *snapshotNames(volume: number): Generator<{ name: string; node: number }> {
+    for (const record of this.snapshotsOf(volume)) yield { name: visibleName(record), node: nodeOf(record.view, record.ino) }
+  }
+
+  nested(volume: number, nested: number): number {
+    return this.#view(volume)?.nested.get(nested) ?? nested
+  }
+
+  makesWorkspace(volume: number, directory: number): boolean {
+    return volume === 0 && (directory === this.#topLevel(WORKSPACES_NAME) || directory === this.#topLevel(TENANTS_NAME))
+  }
+
+  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] } {
+    const number = this.allocateNumber()
+    const record: WorkspaceRecord = {
+      number,
+      parent_volume: volume,
+      parent_ino: directory,
+      name,
+      domain: this.domainIn(volume, directory, number),
+      created_at: this.#now().toISOString(),
+      metadata: {},
+      parent: null,
+    }
+    return {
+      number,
+      changes: [this.storeWorkspace(record), { kind: 'root', volume: number, root: null, domain: record.domain, inoNext: 0 }],
+    }
+  }
+
+  removeWorkspace(number: number): Change[] {
+    // Losing a workspace's history to a stray rmdir would be a poor joke: `workspace delete` does that.
+    if (this.snapshotsOf(number).length > 0) throw FS.EBUSY
+    return [
+      { kind: 'catalog', key: workspaceKey(number), value: null },
+      { kind: 'unvolume', volume: number },
+    ]
+  }
+
+  moveWorkspace(number: number, directory: number, name: string): Change[] {
+    const record = this.workspace(number)
+    return record === undefined ? [] : [this.storeWorkspace({ ...record, parent_ino: directory, name })]
+  }
+
+  parentOf(volume: number): number | undefined {
+    const live = this.workspace(volume)
+    if (live !== undefined) return volume === 0 ? undefined : nodeOf(live.parent_volume, live.parent_ino)
+    const owner = this.#ownerOf(volume)
+    if (owner === undefined) return undefined
+    const nested = owner.nested.find((one) => one.view === volume)
+    if (nested === undefined) return nodeOf(owner.workspace, ROOT_INO)
+    const outer = nested.record.parent_volume
+    const outerView = outer === owner.workspace ? owner.view : owner.nested.find((one) => one.record.number === outer)?.view
+    return nodeOf(outerView ?? owner.view, nested.record.parent_ino)
+  }
+
+  #topLevel(name: string): number | undefined {
+    return this.#volumes.get(0)?.entry(ROOT_INO, name)?.ino
+  }
+
+  #adopt(record: SnapshotRecord): void {
+    this.#snapshots.set(record.id, record)
+    this.#taken.add(record.workspace)
+    for (const view of viewsOf(record)) {
+      this.#viewOwners.set(view, record.id)
+      this.#taken.add(view)
+    }
+    for (const nested of record.nested) this.#taken.add(nested.record.number)
+  }
+
+  #ownerOf(view: number): SnapshotRecord | undefined {
+    const id = this.#viewOwners.get(view)
+    return id === undefined ? undefined : this.#snapshots.get(id)
+  }
+
+  #view(number: number): View | undefined {
+    const made = this.#views.get(number)
+    if (made !== undefined) return made
+    const record = this.#ownerOf(number)
+    if (record === undefined) return undefined
+    const inner = record.nested.find((one) => one.view === number)
+    const root = inner === undefined ? record.root : inner.root
+    const domain = inner === undefined ? record.domain : inner.record.domain
+    const view = {
+      volume: this.#volumes.view(number, domain, root === null ? null : fromHex(root)),
+      nested: new Map(record.nested.map((one) => [one.record.number, one.view])),
+    }
+    this.#views.set(number, view)
+    return view
+  }
+}
+
+/** The name under `.snapshots`: its own, or the id when it has none. */
+export function visibleName(record: SnapshotRecord): string {
+  return record.name === null ? record.id : Buffer.from(record.name).toString('latin1')
+}
+
+function viewsOf(record: SnapshotRecord): number[] {
+  return [record.view, ...record.nested.map((nested) => nested.view)]
+}

@@ -1,0 +1,76 @@
+/** docs/cli-abi.md says what the code does. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { httpStatusOf } from '../../src/control/protocol.ts'
+import { packageRoot } from '../../src/control/version.ts'
+import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
+import { changes, diff, forked, restored, snapshot, status, workspace } from '../control/fake-service.ts'
+
+const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')
+
+/** The rows of the table under a heading, without its title row; code marks are taken off. */
+function tableUnder(heading: string): string[][] {
+  const section = page.split(/^#+ /m).find((part) => part.startsWith(`${heading}\n`)) ?? ''
+  const lines = section.split('\n').filter((line) => line.startsWith('|'))
+  return lines.slice(2).map((line) => line.split('|').slice(1, -1).map(plain))
+}
+
+function plain(cell: string): string {
+  return cell.trim().replaceAll('`', '')
+}
+
+t.test('error codes, exit statuses and HTTP statuses', async (t) => {
+  const codes = Object.keys(httpStatusOf) as ErrorCode[]
+  t.strictSame(
+    tableUnder('Error codes').map((row) => row.slice(0, 3)),
+    codes.map((code) => [code, String(toExitStatus(new NexusError(code, ''))), String(httpStatusOf[code])]),
+  )
+})
+
+t.test('exit statuses are all there', async (t) => {
+  const codes = Object.keys(httpStatusOf) as ErrorCode[]
+  const used = new Set([
+    0,
+    toExitStatus(new Error('a bug')),
+    ...codes.map((code) => toExitStatus(new NexusError(code, ''))),
+  ])
+  t.strictSame(
+    tableUnder('Exit status').map(([exit]) => Number(exit)),
+    [...used].sort(),
+  )
+})
+
+t.test('fields and types of the JSON documents', async (t) => {
+  const documents: Record<string, object> = {
+    Workspace: workspace,
+    Snapshot: snapshot,
+    Diff: diff,
+    Change: changes[0] ?? {},
+    Restore: restored,
+    Fork: forked,
+    Checkpoint: { elapsed_ms: 1 },
+    Status: status,
+  }
+  for (const [heading, document] of Object.entries(documents)) {
+    const rows = tableUnder(heading)
+    t.strictSame(
+      rows.map(([field]) => field),
+      Object.keys(document),
+      heading,
+    )
+    for (const [field = '', type = ''] of rows) {
+      const value = document[field as keyof typeof document] as unknown
+      t.match(type, typeWords(value), `${heading}.${field}`)
+    }
+  }
+})
+
+/** Words, one of which the page uses for the type of such a value. */
+function typeWords(value: unknown): RegExp {
+  if (value === null) return /or null$/
+  if (Array.isArray(value)) return /^array of /
+  if (typeof value === 'object') return /^object of /
+  if (typeof value === 'number') return /^(integer|number)( or null)?$/
+  return typeof value === 'boolean' ? /^boolean$/ : /^(string|time)( or null)?$/
+}

@@ -1,0 +1,245 @@
+/** The commands as functions: what they ask of the service and what people read. */
+import t from 'tap'
+import { runFork } from '../../src/cli/commands/fork.ts'
+import { runRestore } from '../../src/cli/commands/restore.ts'
+import {
+  runSnapshotCreate,
+  runSnapshotDelete,
+  runSnapshotDiff,
+  runSnapshotList,
+  runSnapshotShow,
+} from '../../src/cli/commands/snapshot.ts'
+import { runCheckpoint, runStatus } from '../../src/cli/commands/status.ts'
+import {
+  runWorkspaceCreate,
+  runWorkspaceDelete,
+  runWorkspaceList,
+  runWorkspaceRename,
+  runWorkspaceShow,
+  runWorkspaceUpdate,
+} from '../../src/cli/commands/workspace.ts'
+import { jsonOutput, type Output, textOutput } from '../../src/cli/output.ts'
+import type { Service } from '../../src/control/service.ts'
+import { diff, fakeService, forked, restored, snapshot, workspace } from '../control/fake-service.ts'
+
+process.env['TZ'] = 'UTC'
+
+const path = '/workspace/acme'
+const before = { path, snapshot: 'before' }
+const id = snapshot.snapshot_id
+const undo = restored.undo ?? ''
+const changeLines = ['modified  a.txt         content, mtime', 'added     evil\\x1b[2J/']
+
+interface Row {
+  name: string
+  run(service: Service, output: Output): Promise<void>
+  service?: Partial<Service>
+  want: string[]
+}
+
+const rows: Row[] = [
+  {
+    name: 'workspace create',
+    run: (service, output) => runWorkspaceCreate(service, { path }, output),
+    want: ['created workspace /workspace/acme'],
+  },
+  {
+    name: 'workspace list',
+    run: runWorkspaceList,
+    service: { workspaceList: async () => [workspace, { ...workspace, path: '/workspace/b', file_count: 1_000_000 }] },
+    want: [
+      'PATH               FILES     SIZE  SNAPSHOTS  CREATED',
+      '/workspace/acme       12  1.5 KiB          1  2026-01-31 12:34:56',
+      '/workspace/b     1000000  1.5 KiB          1  2026-01-31 12:34:56',
+    ],
+  },
+  {
+    name: 'workspace list of none',
+    run: runWorkspaceList,
+    service: { workspaceList: async () => [] },
+    want: ['no workspaces: make one with "nexusctl workspace create /workspace/NAME"'],
+  },
+  {
+    name: 'workspace show',
+    run: (service, output) => runWorkspaceShow(service, path, output),
+    want: [
+      'path         /workspace/acme',
+      'created      2026-01-31 12:34:56',
+      'files        12',
+      'directories  3',
+      'size         1.5 KiB',
+      'snapshots    1',
+      'parent       -',
+      'meta         team=red',
+    ],
+  },
+  {
+    name: 'workspace update shows the outcome',
+    run: (service, output) => runWorkspaceUpdate(service, { path, metadata: { a: 'b' } }, output),
+    service: { workspaceUpdate: async () => ({ ...workspace, parent: id, metadata: { a: 'line\nbreak', b: '' } }) },
+    want: [
+      'path         /workspace/acme',
+      'created      2026-01-31 12:34:56',
+      'files        12',
+      'directories  3',
+      'size         1.5 KiB',
+      'snapshots    1',
+      `parent       ${id}`,
+      'meta         a=line\\x0abreak',
+      'meta         b=',
+    ],
+  },
+  {
+    name: 'workspace delete',
+    run: (service, output) => runWorkspaceDelete(service, path, output),
+    want: ['deleted workspace /workspace/acme (12 files, 1.5 KiB)'],
+  },
+  {
+    name: 'workspace rename',
+    run: (service, output) => runWorkspaceRename(service, { path: '/workspace/old', newPath: path }, output),
+    want: ['renamed workspace /workspace/old to /workspace/acme'],
+  },
+  {
+    name: 'snapshot create',
+    run: (service, output) => runSnapshotCreate(service, { path, name: 'before' }, output),
+    want: [`${id}  snapshot "before" of /workspace/acme, 1 file, 100 B in 4.3 ms`],
+  },
+  {
+    name: 'snapshot create of a plain directory',
+    run: (service, output) => runSnapshotCreate(service, { path }, output),
+    service: { snapshotCreate: async () => ({ ...snapshot, name: null, file_count: null, bytes: null }) },
+    want: [`${id}  snapshot of /workspace/acme, not counted in 4.3 ms`],
+  },
+  {
+    name: 'snapshot list',
+    run: (service, output) => runSnapshotList(service, path, output),
+    service: {
+      snapshotList: async () => [
+        { ...snapshot, name: null, automatic: true },
+        { ...snapshot, name: null, path: '/workspace/acme/src', file_count: null, bytes: null },
+        snapshot,
+      ],
+    },
+    want: [
+      'SNAPSHOT                         NAME         CREATED              FILES   SIZE  PATH',
+      `${id}  (automatic)  2026-01-31 12:35:00      1  100 B  /workspace/acme`,
+      `${id}  -            2026-01-31 12:35:00      -      -  /workspace/acme/src`,
+      `${id}  before       2026-01-31 12:35:00      1  100 B  /workspace/acme`,
+    ],
+  },
+  {
+    name: 'snapshot list of none',
+    run: (service, output) => runSnapshotList(service, path, output),
+    service: { snapshotList: async () => [] },
+    want: ['no snapshots: take one with "nexusctl snapshot /workspace/acme"'],
+  },
+  {
+    name: 'snapshot show',
+    run: (service, output) => runSnapshotShow(service, before, output),
+    service: { snapshotShow: async () => ({ ...snapshot, metadata: { ticket: '42' } }) },
+    want: [
+      `id         ${id}`,
+      'name       before',
+      'path       /workspace/acme',
+      'created    2026-01-31 12:35:00',
+      'contents   1 file, 100 B',
+      `root       ${'ab'.repeat(32)}`,
+      'parent     -',
+      'automatic  no',
+      'meta       ticket=42',
+    ],
+  },
+  {
+    name: 'snapshot delete',
+    run: (service, output) => runSnapshotDelete(service, before, output),
+    want: [`deleted snapshot "before" ${id} of /workspace/acme`],
+  },
+  {
+    name: 'snapshot diff',
+    run: (service, output) => runSnapshotDiff(service, { path, from: 'before', to: null, limit: 10 }, output),
+    want: [...changeLines, '2 changes'],
+  },
+  {
+    name: 'snapshot diff without a difference',
+    run: (service, output) => runSnapshotDiff(service, { path, from: 'a', to: 'b', limit: 10 }, output),
+    service: { snapshotDiff: async () => ({ ...diff, changes: [] }) },
+    want: [`no difference between ${id} and live`],
+  },
+  {
+    name: 'snapshot diff with --limit 0',
+    run: (service, output) => runSnapshotDiff(service, { path, from: 'a', to: 'b', limit: 0 }, output),
+    service: { snapshotDiff: async () => ({ ...diff, changes: [], truncated: true }) },
+    want: ['0 changes and more (raise --limit to see them)'],
+  },
+  {
+    name: 'snapshot diff of the directory itself',
+    run: (service, output) => runSnapshotDiff(service, { path, from: 'a', to: 'b', limit: 10 }, output),
+    service: {
+      snapshotDiff: async () => ({
+        ...diff,
+        changes: [{ path: '', change: 'modified', kind: 'directory', what: ['mode'] }],
+      }),
+    },
+    want: ['modified  ./  mode', '1 change'],
+  },
+  {
+    name: 'restore',
+    run: (service, output) => runRestore(service, before, output),
+    want: [`restored /workspace/acme to ${id} in 3.0 ms`, `undo with: nexusctl restore /workspace/acme ${undo}`],
+  },
+  {
+    name: 'restore --dry-run',
+    run: (service, output) => runRestore(service, { ...before, dryRun: true }, output),
+    service: { restore: async () => ({ ...restored, undo: null, dry_run: true }) },
+    want: [
+      ...changeLines,
+      `2 changes and more (raise --limit to see them) would restore /workspace/acme to ${id}; nothing was changed`,
+    ],
+  },
+  {
+    name: 'fork',
+    run: (service, output) => runFork(service, { path, newPath: '/workspace/trial' }, output),
+    want: ['forked /workspace/acme to /workspace/trial in 1.5 ms'],
+  },
+  {
+    name: 'fork of a snapshot',
+    run: (service, output) => runFork(service, { path, newPath: '/workspace/trial', snapshot: 'before' }, output),
+    service: { fork: async () => ({ ...forked, snapshot: id }) },
+    want: [`forked /workspace/acme at ${id} to /workspace/trial in 1.5 ms`],
+  },
+  { name: 'checkpoint', run: runCheckpoint, want: ['everything is written out, in 7.0 ms'] },
+  {
+    name: 'status',
+    run: runStatus,
+    want: [
+      'nexusd      0.1.0, pid 4321',
+      'mountpoint  /mnt/nexus',
+      'data        /var/lib/nexus',
+      'started     2026-01-31 12:00:00 (1 h 2 min ago)',
+      'protocol    7.40',
+      'workspaces  2',
+      'snapshots   5',
+      'memory      90.0 MiB',
+      'log         2.0 KiB, 0 B since the last checkpoint',
+      'requests    LOOKUP=10, GETATTR=3',
+    ],
+  },
+]
+
+for (const { name, run, service = {}, want } of rows) {
+  t.test(name, async (t) => {
+    const text: string[] = []
+    await run(
+      fakeService(service),
+      textOutput((part) => text.push(part)),
+    )
+    t.equal(text.join(''), `${want.join('\n')}\n`)
+    const json: string[] = []
+    await run(
+      fakeService(service),
+      jsonOutput((part) => json.push(part)),
+    )
+    t.equal(json.length, 1, 'one document')
+    t.type(JSON.parse(json.join('')), 'object')
+  })
+}

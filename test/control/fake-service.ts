@@ -1,0 +1,143 @@
+/** A `Service` with fixed answers that remembers how it was called, and a socket to serve it on. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { type ControlLogger, serveControl } from '../../src/control/server.ts'
+import type {
+  Change,
+  DiffInfo,
+  ForkInfo,
+  RestoreInfo,
+  Service,
+  SnapshotInfo,
+  StatusInfo,
+  WorkspaceInfo,
+} from '../../src/control/service.ts'
+
+export const mountpoint = '/mnt/nexus'
+
+export const workspace: Required<WorkspaceInfo> = {
+  path: '/workspace/acme',
+  number: 2,
+  created_at: '2026-01-31T12:34:56.789Z',
+  metadata: { team: 'red' },
+  file_count: 12,
+  directory_count: 3,
+  bytes: 1536,
+  snapshot_count: 1,
+  parent: null,
+}
+
+export const snapshot: Required<SnapshotInfo> = {
+  snapshot_id: 'snap_01KG9Z0000000000000000000A',
+  name: 'before',
+  path: '/workspace/acme',
+  created_at: '2026-01-31T12:35:00.000Z',
+  root: 'ab'.repeat(32),
+  file_count: 1,
+  bytes: 100,
+  metadata: {},
+  parent: null,
+  automatic: false,
+  elapsed_ms: 4.25,
+}
+
+export const changes: Required<Change>[] = [
+  { path: 'a.txt', change: 'modified', kind: 'file', what: ['content', 'mtime'] },
+  { path: 'evil\u001b[2J', change: 'added', kind: 'directory', what: [] },
+]
+
+export const diff: Required<DiffInfo> = { from: snapshot.snapshot_id, to: 'live', changes, truncated: false }
+
+export const restored: Required<RestoreInfo> = {
+  path: '/workspace/acme',
+  restored: snapshot.snapshot_id,
+  undo: 'snap_01KG9Z0000000000000000000B',
+  dry_run: false,
+  changes,
+  truncated: true,
+  elapsed_ms: 3,
+}
+
+export const forked: Required<ForkInfo> = {
+  path: '/workspace/trial',
+  source: '/workspace/acme',
+  snapshot: null,
+  elapsed_ms: 1.5,
+}
+
+export const status: Required<StatusInfo> = {
+  version: '0.1.0',
+  pid: 4321,
+  mountpoint,
+  data: '/var/lib/nexus',
+  started_at: '2026-01-31T12:00:00.000Z',
+  uptime_s: 3725.5,
+  single_user: false,
+  kernel_protocol: '7.40',
+  workspaces: 2,
+  snapshots: 5,
+  requests: { LOOKUP: 10, GETATTR: 3 },
+  memory_bytes: 90 * 1024 * 1024,
+  log_bytes: 2048,
+  dirty_bytes: 0,
+}
+
+export interface FakeService extends Service {
+  /** name and arguments of each call so far, without those of status */
+  readonly called: unknown[][]
+}
+
+/** @param overrides methods that shall do something else */
+export function fakeService(overrides: Partial<Service> = {}): FakeService {
+  const called: unknown[][] = []
+  const answering =
+    <T>(name: string, value: T) =>
+    async (...args: unknown[]): Promise<T> => {
+      called.push([name, ...args])
+      return value
+    }
+  return {
+    called,
+    status: async () => status,
+    workspaceCreate: answering('workspaceCreate', workspace),
+    workspaceList: answering('workspaceList', [workspace]),
+    workspaceShow: answering('workspaceShow', workspace),
+    workspaceDelete: answering('workspaceDelete', workspace),
+    workspaceRename: answering('workspaceRename', workspace),
+    workspaceUpdate: answering('workspaceUpdate', workspace),
+    snapshotCreate: answering('snapshotCreate', snapshot),
+    snapshotList: answering('snapshotList', [snapshot]),
+    snapshotShow: answering('snapshotShow', snapshot),
+    snapshotDelete: answering('snapshotDelete', snapshot),
+    snapshotDiff: answering('snapshotDiff', diff),
+    restore: answering('restore', restored),
+    fork: answering('fork', forked),
+    checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
+    shutdown: answering('shutdown', { pid: 4321 }),
+    ...overrides,
+  }
+}
+
+/** An empty directory that goes away with the test. */
+export function scratchDir(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'nexus-control-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+/** Remembers what was logged. */
+export function memoryLogger(): ControlLogger & { lines: string[] } {
+  const lines: string[] = []
+  return { lines, error: (details, message) => void lines.push(`${message} ${Object.keys(details)}`) }
+}
+
+/** Serves on `dataDir/control.sock` until the test ends. */
+export async function serveFake(t: Test, dataDir: string, service: Service) {
+  const logger = memoryLogger()
+  const socketPath = join(dataDir, 'control.sock')
+  const server = await serveControl(service, { socketPath, logger })
+  t.teardown(() => server.close())
+  return { socketPath, logger, server }
+}

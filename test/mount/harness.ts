@@ -1,0 +1,125 @@
+/**
+ * Real mounts for tests: `nexusd` in a process of its own (a process must never use its own mount),
+ * on fresh directories, unmounted and removed when the test ends, however it ends.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+
+const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
+const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
+const START_MS_MAX = 60_000
+
+/** Why mounts cannot be tested here, or undefined. `npm test` says so loudly and CI fails on it. */
+export const noMount = process.env['NEXUS_NO_FUSE'] === '1' ? 'NO FUSE HERE: mount tests are skipped' : undefined
+
+export interface MountOptions {
+  /** words for `nexusd mount` besides the mountpoint and --data */
+  flags?: string[]
+  env?: Record<string, string>
+}
+
+export class TestMount {
+  readonly mountpoint: string
+  readonly data: string
+  readonly #options: MountOptions
+  #daemon: ChildProcess | undefined
+  /** what the daemon wrote to stderr */
+  log = ''
+
+  constructor(directory: string, options: MountOptions) {
+    this.#options = options
+    this.mountpoint = path.join(directory, 'mnt')
+    this.data = path.join(directory, 'data')
+    fs.mkdirSync(this.mountpoint)
+  }
+
+  get pid(): number {
+    return this.#daemon?.pid ?? 0
+  }
+
+  /** A path in the mount. */
+  at(...names: string[]): string {
+    return path.join(this.mountpoint, ...names)
+  }
+
+  /** Starts the daemon; resolves when the mount answers. */
+  async start(): Promise<void> {
+    const words = [nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
+    const daemon = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.#options.env } })
+    this.#daemon = daemon
+    daemon.stderr.on('data', (text: Buffer) => {
+      this.log += text.toString()
+    })
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`nexusd did not mount in time: ${this.log}`)), START_MS_MAX)
+      daemon.stdout.once('data', () => resolve())
+      daemon.once('exit', (status) => reject(new Error(`nexusd ended with ${status}: ${this.log}`)))
+      daemon.stdout.once('data', () => clearTimeout(timer))
+      daemon.once('exit', () => clearTimeout(timer))
+    })
+    daemon.removeAllListeners('exit')
+  }
+
+  /** SIGTERM; resolves with the exit status when it has unmounted and ended. */
+  async stop(): Promise<number | null> {
+    return this.#end('SIGTERM')
+  }
+
+  /** SIGKILL: no last words. The dead mount stays until the next start or the end of the test. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL')
+  }
+
+  /** Runs nexusctl and returns its stdout; throws (with stderr in the message) when it fails. */
+  ctl(...words: string[]): string {
+    return execFileSync(process.execPath, [nexusctl, '--data', this.data, ...words], { encoding: 'utf8', cwd: os.tmpdir() })
+  }
+
+  /** The same with --json, parsed. */
+  json<T>(...words: string[]): T {
+    return JSON.parse(this.ctl('--json', ...words)) as T
+  }
+
+  /** Ends the daemon and clears the mountpoint, whatever state they are in. */
+  async dispose(): Promise<void> {
+    if (this.#daemon !== undefined && this.#daemon.exitCode === null && this.#daemon.signalCode === null) await this.#end('SIGKILL')
+    try {
+      execFileSync('umount', ['-l', this.mountpoint], { stdio: 'ignore' })
+    } catch {
+      // Not mounted any more, as it should be.
+    }
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const daemon = this.#daemon
+    if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return daemon?.exitCode ?? null
+    const exit = once(daemon, 'exit') as Promise<[number | null]>
+    daemon.kill(signal)
+    const [status] = await exit
+    return status
+  }
+}
+
+/** A fresh mount that lasts as long as the test. */
+export async function mountFor(t: Test, options: MountOptions = {}): Promise<TestMount> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-test-'))
+  const mount = new TestMount(directory, options)
+  t.teardown(async () => {
+    await mount.dispose()
+    fs.rmSync(directory, { recursive: true, force: true })
+  })
+  await mount.start()
+  return mount
+}
+
+/** A plain directory of the local disk, to check a test against the kernel's own filesystem first. */
+export function plainFor(t: Test): string {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-plain-'))
+  t.teardown(() => fs.rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
