@@ -4,7 +4,7 @@
  */
 import { chmodSync, existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { die, filesBelow, missingPackages, modifiedMs, ROOT, run, runQuietly, runTool } from './lib.mjs'
+import { die, filesBelow, isExecutable, missingPackages, modifiedMs, ROOT, run, runQuietly, tool } from './lib.mjs'
 
 const COMPILER = { cc: 'build-essential', 'c++': 'build-essential', make: 'build-essential', python3: 'python3' }
 const ADDON = join(ROOT, 'build', 'Release', 'nexus_fuse.node')
@@ -43,13 +43,13 @@ function headerArgs() {
 function buildAddon() {
   const missing = missingPackages(COMPILER)
   if (missing.length > 0) die(`the native addon needs a C compiler: apt-get install ${missing.join(' ')}`)
-  runQuietly(join(ROOT, 'node_modules', '.bin', 'node-gyp'), ['configure', 'build', ...headerArgs()])
+  runQuietly(tool('node-gyp'), ['configure', 'build', ...headerArgs()])
 }
 
 function compile() {
-  runTool('tsc', ['-p', '.', '--incremental', '--tsBuildInfoFile', join(ROOT, 'dist', '.tsbuildinfo')])
+  run(tool('tsc'), ['-p', '.', '--incremental', '--tsBuildInfoFile', join(ROOT, 'dist', '.tsbuildinfo')])
   for (const file of filesBelow(join(ROOT, 'dist', 'bin'))) {
-    if (file.endsWith('.js')) chmodSync(file, 0o755)
+    if (file.endsWith('.js') && !isExecutable(file)) chmodSync(file, 0o755)
   }
 }
 

@@ -12,11 +12,17 @@ export function die(message) {
   process.exit(1)
 }
 
-/** Runs a program that talks to the terminal; ends the script with its status when it fails. */
-export function run(command, args) {
+/** Runs a program that talks to the terminal. Returns its exit status. */
+export function tryRun(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit' })
   if (error) die(`cannot run ${command}: ${error.message}`)
-  if (status !== 0) process.exit(status ?? 1)
+  return status ?? 1
+}
+
+/** The same; ends the script with its status when it fails. */
+export function run(command, args) {
+  const status = tryRun(command, args)
+  if (status !== 0) process.exit(status)
 }
 
 /** Runs a program whose output matters only when it fails. */
@@ -26,9 +32,9 @@ export function runQuietly(command, args) {
   if (status !== 0) die(`${stdout}${stderr}${command} ${args.join(' ')} failed`)
 }
 
-/** Runs a program of node_modules. */
-export function runTool(name, args) {
-  run(join(ROOT, 'node_modules', '.bin', name), args)
+/** A program of node_modules. */
+export function tool(name) {
+  return join(ROOT, 'node_modules', '.bin', name)
 }
 
 export function build() {
@@ -39,7 +45,7 @@ export function onPath(program) {
   return (process.env.PATH ?? '').split(delimiter).some((directory) => isExecutable(join(directory, program)))
 }
 
-function isExecutable(file) {
+export function isExecutable(file) {
   try {
     accessSync(file, constants.X_OK)
     return true
@@ -73,6 +79,8 @@ export function fuseProblem() {
     closeSync(openSync('/dev/fuse', 'r+'))
     return undefined
   } catch (error) {
+    // Without root it is fusermount3 that opens it, as root.
+    if (error.code === 'EACCES' && process.getuid() !== 0) return undefined
     if (error.code === 'ENOENT' || error.code === 'ENXIO' || error.code === 'ENODEV') {
       return '/dev/fuse is missing: run sudo modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN'
     }

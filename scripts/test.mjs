@@ -8,7 +8,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, sep } from 'node:path'
-import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, runTool } from './lib.mjs'
+import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, tool, tryRun } from './lib.mjs'
 import { runTestFile } from './testfile.mjs'
 
 const JOBS = 2
@@ -81,10 +81,18 @@ function clearMounts(before, directories) {
   return left.filter(isOurs).length
 }
 
+/** The tests run all the same: what they say is worth knowing as well. */
+function lint() {
+  const colors = process.stdout.isTTY ? [] : ['--colors=off']
+  const clean = tryRun(tool('biome'), ['ci', '.', ...colors]) === 0
+  if (!clean) console.log('*** lint failed ***')
+  return clean
+}
+
 build()
 needFuse()
 needPrograms()
-runTool('biome', ['ci', '.', ...(process.stdout.isTTY ? [] : ['--colors=off'])])
+const clean = lint()
 const files = findTests(process.argv.slice(2))
 const mountsBefore = nexusMounts()
 const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))
@@ -95,4 +103,4 @@ rmSync(scratch, { recursive: true, force: true })
 if (skipped > 0) console.log(`${skipped} skipped`)
 if (passed + failed === 0) console.log('*** no test ran ***')
 console.log(`${passed} passed, ${failed} failed`)
-process.exit(failed > 0 || leftMounts > 0 || passed === 0 ? 1 : 0)
+process.exitCode = clean && passed > 0 && failed === 0 && leftMounts === 0 ? 0 : 1

@@ -15,7 +15,9 @@ const MASK_BEFORE = 0xffff_8000 | 0
 const MASK_BEHIND = 0xfff8_0000 | 0
 
 /** 256 numbers that depend on nothing but this program text: SHA-256 of "nexus gear" and the byte. */
-const gear = Int32Array.from({ length: 256 }, (_, byte) => createHash('sha256').update(`nexus gear ${byte}`).digest().readInt32LE(0))
+const gear = Int32Array.from({ length: 256 }, (_, byte) =>
+  createHash('sha256').update(`nexus gear ${byte}`).digest().readInt32LE(0),
+)
 
 /** Length of the chunk that starts at `start`; `end` is where the bytes end. */
 export function chunkLength(bytes: Uint8Array, start: number, end: number): number {

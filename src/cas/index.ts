@@ -29,7 +29,11 @@ const options = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
  */
 export async function openIndex(directory: string): Promise<Index> {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const level = new Level<Buffer, Buffer>(directory, { ...options, cacheSize: 16 * 1024 * 1024, writeBufferSize: 8 * 1024 * 1024 })
+  const level = new Level<Buffer, Buffer>(directory, {
+    ...options,
+    cacheSize: 16 * 1024 * 1024,
+    writeBufferSize: 8 * 1024 * 1024,
+  })
   try {
     await level.open()
   } catch (cause) {
@@ -58,7 +62,11 @@ function after(prefix: Buffer): Buffer {
 function explain(directory: string, error: unknown): NexusError {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
   if (systemCode(cause) === 'LEVEL_LOCKED') {
-    return new NexusError('NEXUS_BUSY', `another nexusd is using ${directory}: stop it first, or name another directory with --data`, { cause })
+    return new NexusError(
+      'NEXUS_BUSY',
+      `another nexusd is using ${directory}: stop it first, or name another directory with --data`,
+      { cause },
+    )
   }
   const reason = cause instanceof Error ? cause.message : String(cause)
   return new NexusError(

@@ -63,7 +63,9 @@ export class Sealer {
 
   #start(): Worker {
     const { directory, store } = this.#options
-    const worker = new Worker(new URL('./sealworker.js', import.meta.url), { workerData: { directory, store } satisfies SealWorkerData })
+    const worker = new Worker(new URL('./sealworker.js', import.meta.url), {
+      workerData: { directory, store } satisfies SealWorkerData,
+    })
     worker.on('message', (reply: SealReply) => {
       const waiting = this.#waiting.get(reply.job)
       this.#waiting.delete(reply.job)
@@ -77,7 +79,8 @@ export class Sealer {
       // Its jobs are lost; a checkpoint that fails leaves everything in the log and is tried again.
       const index = this.#workers.indexOf(worker)
       if (index !== -1) this.#workers.splice(index, 1, this.#start())
-      for (const waiting of this.#waiting.values()) waiting.reject(new NexusError('NEXUS_INTERNAL', 'a sealing thread died', { cause }))
+      for (const waiting of this.#waiting.values())
+        waiting.reject(new NexusError('NEXUS_INTERNAL', 'a sealing thread died', { cause }))
       this.#waiting.clear()
     })
     return worker

@@ -11,7 +11,7 @@ import { xxh64 } from '../journal/checksum.ts'
 import type { Log } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import type { LogRecord } from '../journal/replay.ts'
-import { type Address, ADDRESS_BYTES, addressOf, toHex, writeAddress } from './address.ts'
+import { ADDRESS_BYTES, type Address, addressOf, toHex, writeAddress } from './address.ts'
 import type { Index, IndexEntry } from './index.ts'
 import { decodeLocation, encodeLocation, type Location, readCountedLocation, writeCountedLocation } from './location.ts'
 
@@ -119,7 +119,8 @@ export class ContentStore {
   adopt(record: LogRecord): void {
     const input = new ByteReader(record.meta)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
-    const whole = (): Buffer => encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
+    const whole = (): Buffer =>
+      encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
     if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
     else if (record.type === RecordType.chunk) {
       this.#pending.set(chunkKey(input.varint(), input.fixed(ADDRESS_BYTES) as Address), whole())
@@ -184,11 +185,17 @@ function chunkKey(domain: number, address: Address): Key {
 }
 
 function missing(what: string, address: Address): NexusError {
-  return new NexusError('NEXUS_CORRUPT', `${what} ${toHex(address)} is not in the store: restore the data directory from a backup`)
+  return new NexusError(
+    'NEXUS_CORRUPT',
+    `${what} ${toHex(address)} is not in the store: restore the data directory from a backup`,
+  )
 }
 
 function damaged(what: string, address: Address, location: Location): NexusError {
   const part = location.parts[0]
   const place = part === undefined ? 'nowhere' : `segment ${part.segment} byte ${part.offset}`
-  return new NexusError('NEXUS_CORRUPT', `${what} ${toHex(address)} at ${place} is not what was stored: restore that file from a backup`)
+  return new NexusError(
+    'NEXUS_CORRUPT',
+    `${what} ${toHex(address)} at ${place} is not what was stored: restore that file from a backup`,
+  )
 }

@@ -29,7 +29,10 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    const message = error instanceof NexusError ? error.message : `unexpected failure: ${error instanceof Error ? (error.stack ?? error.message) : error}`
+    const message =
+      error instanceof NexusError
+        ? error.message
+        : `unexpected failure: ${error instanceof Error ? (error.stack ?? error.message) : error}`
     const status = toExitStatus(error)
     reportToParent({ failed: message, status })
     process.stderr.write(`nexusd: ${message}\n`)
@@ -48,7 +51,9 @@ function program(words: readonly string[]): Command {
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
-    .action((mountpoint: string, flags: MountFlags) => (flags.background === true ? background(words, flags) : foreground(mountpoint, flags)))
+    .action((mountpoint: string, flags: MountFlags) =>
+      flags.background === true ? background(words, flags) : foreground(mountpoint, flags),
+    )
   nexusd
     .command('unmount')
     .description('store everything, unmount, and wait until the daemon has ended')
@@ -85,8 +90,10 @@ async function stop(mountpoint: string): Promise<void> {
   const absolute = path.resolve(mountpoint)
   const mounts = nexusMounts()
   // Not realpath: that would ask a daemon that may be dead.
-  const mount = mounts.find((entry) => entry.mountpoint === absolute) ?? mounts.find((entry) => entry.mountpoint === realpathOf(absolute))
-  if (mount === undefined) throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
+  const mount =
+    mounts.find((entry) => entry.mountpoint === absolute) ?? mounts.find((entry) => entry.mountpoint === realpathOf(absolute))
+  if (mount === undefined)
+    throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
   const control = connectControl({ socketPath: socketPathOf(mount.data), timeoutMs: STOP_MS_MAX })
   let pid: number
   try {
@@ -103,7 +110,11 @@ async function stop(mountpoint: string): Promise<void> {
 async function ended(pid: number): Promise<void> {
   const deadline = Date.now() + STOP_MS_MAX
   while (isRunning(pid)) {
-    if (Date.now() > deadline) throw new NexusError('NEXUS_TIMEOUT', `nexusd (pid ${pid}) is still writing after ${STOP_MS_MAX / 1000} s: wait, or look at its log`)
+    if (Date.now() > deadline)
+      throw new NexusError(
+        'NEXUS_TIMEOUT',
+        `nexusd (pid ${pid}) is still writing after ${STOP_MS_MAX / 1000} s: wait, or look at its log`,
+      )
     await sleep(20)
   }
 }

@@ -105,11 +105,9 @@ function explain(error: unknown, name: CallName, socketPath: string): unknown {
       )
     case 'ECONNRESET':
     case 'EPIPE':
-      return new NexusError(
-        'NEXUS_NOT_RUNNING',
-        `nexusd went away during ${name}: see its log, and whether it was done`,
-        { cause: error },
-      )
+      return new NexusError('NEXUS_NOT_RUNNING', `nexusd went away during ${name}: see its log, and whether it was done`, {
+        cause: error,
+      })
     case 'EAGAIN':
       return new NexusError('NEXUS_BUSY', `the nexusd on ${socketPath} has too many callers: try again`, {
         cause: error,

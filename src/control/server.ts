@@ -61,10 +61,7 @@ async function clearStale(path: string, shownPath: string): Promise<void> {
   if (stat === undefined) return
   if (!stat.isSocket()) throw new NexusError('NEXUS_EXISTS', `${shownPath} is not a socket: move it away`)
   if (await somebodyAnswers(path)) {
-    throw new NexusError(
-      'NEXUS_BUSY',
-      `another nexusd answers on ${shownPath}: unmount it first, or use another --data`,
-    )
+    throw new NexusError('NEXUS_BUSY', `another nexusd answers on ${shownPath}: unmount it first, or use another --data`)
   }
   await unlink(path).catch(absent)
 }

@@ -27,11 +27,18 @@ export async function startInBackground(words: readonly string[], data: string |
   const report = await new Promise<Report>((resolve, reject) => {
     const timer = setTimeout(() => {
       child.kill()
-      reject(new NexusError('NEXUS_TIMEOUT', `nexusd did not start within ${START_MS_MAX / 1000} s: see ${path.join(directory, LOG_NAME)}`))
+      reject(
+        new NexusError(
+          'NEXUS_TIMEOUT',
+          `nexusd did not start within ${START_MS_MAX / 1000} s: see ${path.join(directory, LOG_NAME)}`,
+        ),
+      )
     }, START_MS_MAX)
     child.once('message', (message) => resolve(message as Report))
     child.once('error', reject)
-    child.once('exit', (status) => reject(new NexusError('NEXUS_INTERNAL', `nexusd ended with ${status}: see ${path.join(directory, LOG_NAME)}`)))
+    child.once('exit', (status) =>
+      reject(new NexusError('NEXUS_INTERNAL', `nexusd ended with ${status}: see ${path.join(directory, LOG_NAME)}`)),
+    )
     child.once('message', () => clearTimeout(timer))
     child.once('exit', () => clearTimeout(timer))
   })

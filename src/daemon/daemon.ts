@@ -69,7 +69,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
     engine.start()
     const service = new DaemonService({ engine, kernel, session, mountpoint, data, singleUser, stop })
-    control = await serveControl(service as never, { socketPath: socketPathOf(data), logger })
+    control = await serveControl(service, { socketPath: socketPathOf(data), logger })
     const ended = finish({ stopped, unmounted, session, channel, notifier, control, engine, mountpoint })
     return { mountpoint, data, ended, stop }
   } catch (error) {

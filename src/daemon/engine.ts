@@ -86,6 +86,8 @@ export class Engine {
     this.#logger = options.logger
     this.#index = index
     this.known = new KnownNodes()
+    // The kernel holds the root from the mount on, without ever having looked it up.
+    this.known.add(0, ROOT_INO)
     const now = options.now ?? wallClock
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
@@ -118,7 +120,18 @@ export class Engine {
   /** The first root directory, with the places for workspaces and tenants. */
   #bootstrap(owner: { uid: number; gid: number }, now: Time, singleUser: boolean): void {
     const times = { atime: now, mtime: now, ctime: now, btime: now }
-    const attr = { ...owner, ...times, mode: S_IFDIR | 0o755, nlink: 2, rdev: 0, size: 0, allocated: 0, xattrs: 0, parent: 0, name: '' }
+    const attr = {
+      ...owner,
+      ...times,
+      mode: S_IFDIR | 0o755,
+      nlink: 2,
+      rdev: 0,
+      size: 0,
+      allocated: 0,
+      xattrs: 0,
+      parent: 0,
+      name: '',
+    }
     const record = {
       number: 0,
       parent_volume: 0,
@@ -159,12 +172,18 @@ export class Engine {
     if (log.failure !== undefined) return
     if (log.durable !== log.sequence && now - this.#lastFlush >= FLUSH_MS) {
       this.#lastFlush = now
-      this.volumes.sync().catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
+      this.volumes
+        .sync()
+        .catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
     }
     if (this.volumes.dirtyBytes === 0) this.#dirtySince = now
     if (this.volumes.checkpointDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
       this.#dirtySince = now
-      this.volumes.checkpoint().catch((error: unknown) => this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost'))
+      this.volumes
+        .checkpoint()
+        .catch((error: unknown) =>
+          this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost'),
+        )
     }
   }
 }

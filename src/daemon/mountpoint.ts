@@ -64,11 +64,15 @@ export async function prepareMountpoint(mountpoint: string): Promise<string> {
   else if (state === 'missing') throw new NexusError('NEXUS_NOT_FOUND', `${absolute} does not exist: mkdir -p ${absolute} first`)
   else if (state === 'file') throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
   const real = fs.realpathSync(absolute)
-  if (!fs.statSync(real).isDirectory()) throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
+  if (!fs.statSync(real).isDirectory())
+    throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
   const there = allMounts().findLast((entry) => entry.mountpoint === real)
   if (there !== undefined) {
     const what = there.type === FILESYSTEM_TYPE ? `nexus (data in ${there.data})` : there.type
-    throw new NexusError('NEXUS_BUSY', `${real} is busy: ${what} is mounted there; unmount it first (nexusd unmount ${real}) or choose another`)
+    throw new NexusError(
+      'NEXUS_BUSY',
+      `${real} is busy: ${what} is mounted there; unmount it first (nexusd unmount ${real}) or choose another`,
+    )
   }
   return real
 }
@@ -76,7 +80,12 @@ export async function prepareMountpoint(mountpoint: string): Promise<string> {
 async function probe(mountpoint: string): Promise<'directory' | 'file' | 'missing' | 'dead'> {
   const timeout = new Promise<never>((_, reject) => {
     const give = (): void =>
-      reject(new NexusError('NEXUS_TIMEOUT', `${mountpoint} does not answer: something is mounted there whose server hangs; umount -l it first`))
+      reject(
+        new NexusError(
+          'NEXUS_TIMEOUT',
+          `${mountpoint} does not answer: something is mounted there whose server hangs; umount -l it first`,
+        ),
+      )
     setTimeout(give, PROBE_MS_MAX).unref()
   })
   try {
@@ -87,7 +96,10 @@ async function probe(mountpoint: string): Promise<'directory' | 'file' | 'missin
     if (code === 'ENOTCONN' || code === 'ECONNABORTED') return 'dead'
     if (code === 'ENOENT') return 'missing'
     if (code === 'ENOTDIR') return 'file'
-    if (code === 'EACCES') throw new NexusError('NEXUS_DENIED', `${mountpoint} cannot be reached by this user: choose another mountpoint`, { cause: error })
+    if (code === 'EACCES')
+      throw new NexusError('NEXUS_DENIED', `${mountpoint} cannot be reached by this user: choose another mountpoint`, {
+        cause: error,
+      })
     throw error
   }
 }
@@ -101,7 +113,13 @@ export function mountFilesystem(mountpoint: string, options: MountOptions): numb
   try {
     if (process.getuid?.() === 0) {
       const reach = options.singleUser ? '' : ',allow_other'
-      return mount(mountpoint, `rootmode=40000,user_id=0,group_id=0,default_permissions${reach}`, MS_NOATIME, FILESYSTEM_TYPE, source)
+      return mount(
+        mountpoint,
+        `rootmode=40000,user_id=0,group_id=0,default_permissions${reach}`,
+        MS_NOATIME,
+        FILESYSTEM_TYPE,
+        source,
+      )
     }
     const name = source.replaceAll('\\', '\\\\').replaceAll(',', '\\,')
     return mountWithHelper(mountpoint, `fsname=${name},subtype=nexus,default_permissions,noatime`)
@@ -118,7 +136,9 @@ function explainMount(mountpoint: string, cause: unknown): unknown {
     return new NexusError('NEXUS_UNSUPPORTED', `/dev/fuse cannot be opened (${code}): ${how}`, { cause })
   }
   if (cause.syscall === 'fusermount3' && code === 'ENOENT') {
-    return new NexusError('NEXUS_UNSUPPORTED', 'fusermount3 is missing, and only root mounts without it: apt-get install fuse3', { cause })
+    return new NexusError('NEXUS_UNSUPPORTED', 'fusermount3 is missing, and only root mounts without it: apt-get install fuse3', {
+      cause,
+    })
   }
   const code2 = code === 'EPERM' || code === 'EACCES' ? 'NEXUS_DENIED' : 'NEXUS_UNSUPPORTED'
   return new NexusError(code2, `cannot mount on ${mountpoint}: ${cause.message}`, { cause })
@@ -136,6 +156,10 @@ export async function unmount(mountpoint: string, lazy: boolean): Promise<void> 
     await run(program as string, [...flags, mountpoint], { timeout: UNMOUNT_MS_MAX })
   } catch (cause) {
     if (!nexusMounts().some((entry) => entry.mountpoint === mountpoint)) return
-    throw new NexusError('NEXUS_BUSY', `${mountpoint} is in use: end the programs that work there (fuser -vm ${mountpoint}) and try again`, { cause })
+    throw new NexusError(
+      'NEXUS_BUSY',
+      `${mountpoint} is in use: end the programs that work there (fuser -vm ${mountpoint}) and try again`,
+      { cause },
+    )
   }
 }

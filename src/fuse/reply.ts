@@ -174,13 +174,7 @@ export class Reply {
 }
 
 /** fuse_out_header: the length of all, 0 or a negative errno, and the request's own `unique`. */
-export function writeOutHeader(
-  buffer: Buffer,
-  bytes: number,
-  error: number,
-  uniqueLow: number,
-  uniqueHigh: number,
-): void {
+export function writeOutHeader(buffer: Buffer, bytes: number, error: number, uniqueLow: number, uniqueHigh: number): void {
   buffer.writeUInt32LE(bytes, 0)
   buffer.writeInt32LE(error, 4)
   buffer.writeUInt32LE(uniqueLow, 8)

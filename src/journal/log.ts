@@ -195,9 +195,13 @@ export class Log {
       this.#durable = sequence
     } catch (cause) {
       // After a failed fsync the kernel may have dropped the pages: a retry that succeeds proves nothing.
-      this.#failure = new NexusError('NEXUS_READ_ONLY', 'the disk failed to store the log: the filesystem is read-only until it is mounted again', {
-        cause,
-      })
+      this.#failure = new NexusError(
+        'NEXUS_READ_ONLY',
+        'the disk failed to store the log: the filesystem is read-only until it is mounted again',
+        {
+          cause,
+        },
+      )
       throw this.#failure
     } finally {
       this.#running = undefined

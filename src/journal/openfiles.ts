@@ -46,7 +46,9 @@ export class OpenFiles {
       return this.#disk.open(segmentName(segment), false)
     } catch (cause) {
       if (systemCode(cause) !== 'ENOENT') throw cause
-      throw new NexusError('NEXUS_CORRUPT', `segment ${segmentName(segment)} is missing; restore that file from a backup`, { cause })
+      throw new NexusError('NEXUS_CORRUPT', `segment ${segmentName(segment)} is missing; restore that file from a backup`, {
+        cause,
+      })
     }
   }
 

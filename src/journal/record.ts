@@ -98,9 +98,7 @@ export function recordIsIntact(buffer: Buffer, offset: number, header: RecordHea
   const meta = data + header.dataBytes
   const end = meta + header.metaBytes
   if (end > buffer.length) return false
-  return (
-    xxh64(buffer.subarray(data, meta), seed) === header.dataXxh && xxh64(buffer.subarray(meta, end), seed) === header.metaXxh
-  )
+  return xxh64(buffer.subarray(data, meta), seed) === header.dataXxh && xxh64(buffer.subarray(meta, end), seed) === header.metaXxh
 }
 
 /**

@@ -154,7 +154,10 @@ function openSegment(buffer: Buffer, number: number, store: bigint, sequence: nu
     throw new NexusError('NEXUS_CORRUPT', `${segmentName(number)} belongs to another store; put back the original file`)
   }
   if (number === from.segment && buffer.length < from.offset) {
-    throw new NexusError('NEXUS_CORRUPT', `${segmentName(number)} is ${from.offset - buffer.length} bytes short; restore that file from a backup`)
+    throw new NexusError(
+      'NEXUS_CORRUPT',
+      `${segmentName(number)} is ${from.offset - buffer.length} bytes short; restore that file from a backup`,
+    )
   }
   if (number === from.segment) return from.offset
   return header.firstSequence === sequence + 1 ? SEGMENT_HEADER_BYTES : undefined

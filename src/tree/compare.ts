@@ -4,14 +4,7 @@
 const loopBytesMax = 32
 
 /** Compares `a[aStart, aEnd)` with `b[bStart, bEnd)` without allocating: -1, 0 or 1. */
-export function compareRanges(
-  a: Buffer,
-  aStart: number,
-  aEnd: number,
-  b: Buffer,
-  bStart: number,
-  bEnd: number,
-): -1 | 0 | 1 {
+export function compareRanges(a: Buffer, aStart: number, aEnd: number, b: Buffer, bStart: number, bEnd: number): -1 | 0 | 1 {
   const aBytes = aEnd - aStart
   const bBytes = bEnd - bStart
   const shorter = aBytes < bBytes ? aBytes : bBytes

@@ -85,11 +85,7 @@ export class Tree {
    * Visits every node of a tree, in slices as `edit`. `seen` is told each address once and may record
    * it; where it says true, the subtree is passed over. Leaves are read only if `visitEntry` is given.
    */
-  walk(
-    root: Address | null,
-    seen: (address: Address) => boolean,
-    visitEntry?: VisitEntry,
-  ): Generator<void, void> {
+  walk(root: Address | null, seen: (address: Address) => boolean, visitEntry?: VisitEntry): Generator<void, void> {
     return walkTree(this.#nodes, root, seen, visitEntry)
   }
 

@@ -75,5 +75,7 @@ function chmodAcl({ volume, ino, attr: before }: Place, attr: Attr): Change[] {
   if (before.xattrs === 0) return []
   const acl = volume.xattr(ino, ACCESS_ACL)
   if (acl === undefined) return []
-  return [{ kind: 'xattr', volume: volume.number, ino, name: ACCESS_ACL, value: encodeAcl(aclAfterChmod(decodeAcl(acl), attr.mode)) }]
+  return [
+    { kind: 'xattr', volume: volume.number, ino, name: ACCESS_ACL, value: encodeAcl(aclAfterChmod(decodeAcl(acl), attr.mode)) },
+  ]
 }

@@ -40,7 +40,15 @@ function readPiece(core: Core, domain: number, piece: Piece, into: Buffer, at: n
   else throw FS.EIO
 }
 
-export function write(core: Core, node: number, offset: number, buffer: Buffer, start: number, length: number, killSuidGid: boolean): number {
+export function write(
+  core: Core,
+  node: number,
+  offset: number,
+  buffer: Buffer,
+  start: number,
+  length: number,
+  killSuidGid: boolean,
+): number {
   const place = regular(core.writable(node))
   if (offset + length > FILE_BYTES_MAX) throw FS.EFBIG
   if (length === 0) return 0
@@ -53,7 +61,15 @@ export function write(core: Core, node: number, offset: number, buffer: Buffer, 
 }
 
 /** Attributes after [offset, offset + length) was filled. */
-function changed(core: Core, place: Place, changes: Change[], offset: number, length: number, extend: boolean, killSuidGid: boolean): Attr {
+function changed(
+  core: Core,
+  place: Place,
+  changes: Change[],
+  offset: number,
+  length: number,
+  extend: boolean,
+  killSuidGid: boolean,
+): Attr {
   const { volume, ino, attr } = place
   const now = core.now()
   const fresh = attr.allocated === 0 ? length : length - volume.allocatedIn(ino, offset, length)
@@ -87,7 +103,14 @@ export function fallocate(core: Core, node: number, mode: number, offset: number
 
 function allocate(core: Core, place: Place, ranges: [number, number][], offset: number, length: number, extend: boolean): void {
   const { volume, ino } = place
-  const changes: Change[] = ranges.map(([at, bytes]) => ({ kind: 'clear', volume: volume.number, ino, offset: at, length: bytes, allocate: true }))
+  const changes: Change[] = ranges.map(([at, bytes]) => ({
+    kind: 'clear',
+    volume: volume.number,
+    ino,
+    offset: at,
+    length: bytes,
+    allocate: true,
+  }))
   const attr = changed(core, place, changes, offset, length, extend, false)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
   core.volumes.commit(changes)
@@ -131,7 +154,14 @@ export function lseek(core: Core, node: number, offset: number, whence: number):
   return Math.min(at, attr.size)
 }
 
-export function copyFileRange(core: Core, node: number, offset: number, toNode: number, toOffset: number, length: number): number {
+export function copyFileRange(
+  core: Core,
+  node: number,
+  offset: number,
+  toNode: number,
+  toOffset: number,
+  length: number,
+): number {
   const from = regular(core.place(node))
   const to = regular(core.writable(toNode))
   // Chunks are shared within a domain only: elsewhere the kernel copies the bytes.
@@ -142,7 +172,17 @@ export function copyFileRange(core: Core, node: number, offset: number, toNode: 
   const base = { volume: to.volume.number, ino: to.ino }
   const isLive = core.volumes.get(from.volume.number) !== undefined
   const changes: Change[] = isLive
-    ? [{ kind: 'copy', ...base, offset: toOffset, length: bytes, fromVolume: from.volume.number, fromIno: from.ino, fromOffset: offset }]
+    ? [
+        {
+          kind: 'copy',
+          ...base,
+          offset: toOffset,
+          length: bytes,
+          fromVolume: from.volume.number,
+          fromIno: from.ino,
+          fromOffset: offset,
+        },
+      ]
     : referChanges(from, offset, bytes, base, toOffset)
   const now = core.now()
   const gained = from.volume.allocatedIn(from.ino, offset, bytes) - to.volume.allocatedIn(to.ino, toOffset, bytes)
@@ -160,7 +200,13 @@ export function copyFileRange(core: Core, node: number, offset: number, toNode: 
   return bytes
 }
 
-function referChanges(from: Place, offset: number, bytes: number, base: { volume: number; ino: number }, toOffset: number): Change[] {
+function referChanges(
+  from: Place,
+  offset: number,
+  bytes: number,
+  base: { volume: number; ino: number },
+  toOffset: number,
+): Change[] {
   const changes: Change[] = [{ kind: 'clear', ...base, offset: toOffset, length: bytes, allocate: false }]
   for (const [at, piece] of from.volume.pieces(from.ino, offset, bytes)) {
     if (piece.kind === 'raw') throw FS.EXDEV

@@ -1,5 +1,5 @@
 /** readdir: entries in the order of their cookies, which stays the same whatever else changes. */
-import { slotOf, cookieOf } from '../volume/dirent.ts'
+import { cookieOf, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
 import type { DirectorySink } from './filesystem.ts'
@@ -22,7 +22,8 @@ export function readdir(core: Core, node: number, cookie: number, withStats: boo
   const { volume, ino } = directory
   for (const [slot, entry] of volume.entries(ino, cookie <= COOKIE_PARENT ? 0 : cookie)) {
     const next = cookieOf(slot, entry.index)
-    const child = entry.volume === 0 ? nodeOf(volume.number, entry.ino) : nodeOf(core.registry.nested(volume.number, entry.volume), ROOT_INO)
+    const child =
+      entry.volume === 0 ? nodeOf(volume.number, entry.ino) : nodeOf(core.registry.nested(volume.number, entry.volume), ROOT_INO)
     if (!withStats) {
       if (!sink(entry.name, child, entry.type, next, undefined)) return
       continue

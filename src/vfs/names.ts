@@ -45,7 +45,15 @@ export function mknod(core: Core, caller: Caller, parent: number, name: string, 
   return make(core, caller, parent, name, { mode: (mode & 0o7777) | type, rdev, umask })
 }
 
-export function create(core: Core, caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat {
+export function create(
+  core: Core,
+  caller: Caller,
+  parent: number,
+  name: string,
+  mode: number,
+  umask: number,
+  openFlags: number,
+): Stat {
   const directory = core.writableDirectory(parent)
   const existing = directory.volume.entry(directory.ino, name)
   if (existing !== undefined) {
@@ -207,13 +215,24 @@ export function isReserved(directory: Place, name: string): boolean {
 }
 
 /** The change that puts an entry into a directory, in place of the one at `index` if that is given. */
-export function entryChange(directory: Place, name: string, to: { type: number; ino: number; volume: number }, replaced?: Dirent): Change {
+export function entryChange(
+  directory: Place,
+  name: string,
+  to: { type: number; ino: number; volume: number },
+  replaced?: Dirent,
+): Change {
   const { volume, ino } = directory
   const slot = slotOf(name)
   const index = replaced?.index ?? freeIndex(volume.bucket(ino, slot))
   // Sixteen names of one directory share 48 bits of hash: nobody gets there by accident.
   if (index === -1) throw FS.ENOSPC
-  return { kind: 'entry', volume: volume.number, ino, slot, entry: { index, name, type: to.type, ino: to.ino, volume: to.volume } }
+  return {
+    kind: 'entry',
+    volume: volume.number,
+    ino,
+    slot,
+    entry: { index, name, type: to.type, ino: to.ino, volume: to.volume },
+  }
 }
 
 export function removeEntry(directory: Place, entry: Dirent): Change {
@@ -251,7 +270,14 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
 }
 
 /** Attributes of a new inode, and the ACLs that its directory gives it. */
-function newInode(core: Core, caller: Caller, directory: Place, volume: number, ino: number, wanted: Wanted): { attr: Attr; changes: Change[] } {
+function newInode(
+  core: Core,
+  caller: Caller,
+  directory: Place,
+  volume: number,
+  ino: number,
+  wanted: Wanted,
+): { attr: Attr; changes: Change[] } {
   const isDir = (wanted.mode & S_IFMT) === S_IFDIR
   const isLink = (wanted.mode & S_IFMT) === S_IFLNK
   const inherits = (directory.attr.mode & S_ISGID) !== 0

@@ -86,7 +86,15 @@ export class NexusFs implements Filesystem {
     return read(this.core, node, offset, size, into, at)
   }
 
-  write(_caller: Caller, node: number, offset: number, buffer: Buffer, start: number, length: number, killSuidGid: boolean): number {
+  write(
+    _caller: Caller,
+    node: number,
+    offset: number,
+    buffer: Buffer,
+    start: number,
+    length: number,
+    killSuidGid: boolean,
+  ): number {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 

@@ -4,7 +4,7 @@
  * state. Numbers of the kinds are part of the format (docs/format.md, "Changes").
  */
 import type { ByteReader, ByteWriter } from '../bytes.ts'
-import { type Address, ADDRESS_BYTES } from '../cas/address.ts'
+import { ADDRESS_BYTES, type Address } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'
 import { type Attr, readAttr, writeAttr } from './attr.ts'
 import { type Dirent, readDirent, writeDirent } from './dirent.ts'
@@ -26,7 +26,16 @@ export type Change =
   /** [offset, offset + length) becomes a hole, or allocated zeros */
   | { kind: 'clear'; volume: number; ino: number; offset: number; length: number; allocate: boolean }
   /** refers to the same bytes as another file; the source is read before anything is changed */
-  | { kind: 'copy'; volume: number; ino: number; offset: number; length: number; fromVolume: number; fromIno: number; fromOffset: number }
+  | {
+      kind: 'copy'
+      volume: number
+      ino: number
+      offset: number
+      length: number
+      fromVolume: number
+      fromIno: number
+      fromOffset: number
+    }
   /** the volume's whole content is now this tree; a volume that was not there is made */
   | { kind: 'root'; volume: number; root: Address | null; domain: number; inoNext: number }
   /** the volume is gone */
@@ -65,7 +74,10 @@ export function writeChange(out: ByteWriter, change: Change): void {
   }
   out.varint(change.volume)
   if (change.kind === 'root') {
-    out.fixed(change.root ?? NO_ROOT).varint(change.domain).varint(change.inoNext)
+    out
+      .fixed(change.root ?? NO_ROOT)
+      .varint(change.domain)
+      .varint(change.inoNext)
     return
   }
   if (change.kind === 'unvolume') return
@@ -101,7 +113,10 @@ export function writeChange(out: ByteWriter, change: Change): void {
       writeSource(out, change.source)
       break
     case 'clear':
-      out.varint(change.offset).varint(change.length).u8(change.allocate ? 1 : 0)
+      out
+        .varint(change.offset)
+        .varint(change.length)
+        .u8(change.allocate ? 1 : 0)
       break
     case 'copy':
       out.varint(change.offset).varint(change.length).varint(change.fromVolume).varint(change.fromIno).varint(change.fromOffset)
@@ -118,7 +133,13 @@ export function readChange(input: ByteReader): Change {
   const volume = input.varint()
   if (tag === tags.root) {
     const root = input.fixed(ADDRESS_BYTES)
-    return { kind: 'root', volume, root: root === NO_ROOT ? null : (root as Address), domain: input.varint(), inoNext: input.varint() }
+    return {
+      kind: 'root',
+      volume,
+      root: root === NO_ROOT ? null : (root as Address),
+      domain: input.varint(),
+      inoNext: input.varint(),
+    }
   }
   if (tag === tags.unvolume) return { kind: 'unvolume', volume }
   const ino = input.varint()

@@ -29,7 +29,12 @@ export function openDataDirectory(directory: string): DataDirectory {
     const identity = path.join(directory, IDENTITY)
     if (!fs.existsSync(identity)) create(directory, identity)
     fs.accessSync(directory, fs.constants.W_OK)
-    return { path: directory, store: readIdentity(identity), log: path.join(directory, 'log'), index: path.join(directory, 'index') }
+    return {
+      path: directory,
+      store: readIdentity(identity),
+      log: path.join(directory, 'log'),
+      index: path.join(directory, 'index'),
+    }
   } catch (error) {
     throw explainDisk(directory, error)
   }
@@ -41,12 +46,24 @@ export function explainDisk(directory: string, error: unknown): unknown {
   switch (systemCode(error)) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new NexusError('NEXUS_NO_SPACE', `the disk that holds ${directory} is full: free some space, or name another directory with --data`, { cause })
+      return new NexusError(
+        'NEXUS_NO_SPACE',
+        `the disk that holds ${directory} is full: free some space, or name another directory with --data`,
+        { cause },
+      )
     case 'EROFS':
-      return new NexusError('NEXUS_READ_ONLY', `${directory} is on a read-only disk: remount it writable, or name another directory with --data`, { cause })
+      return new NexusError(
+        'NEXUS_READ_ONLY',
+        `${directory} is on a read-only disk: remount it writable, or name another directory with --data`,
+        { cause },
+      )
     case 'EACCES':
     case 'EPERM':
-      return new NexusError('NEXUS_DENIED', `${directory} cannot be written by this user: change its owner, or name another directory with --data`, { cause })
+      return new NexusError(
+        'NEXUS_DENIED',
+        `${directory} cannot be written by this user: change its owner, or name another directory with --data`,
+        { cause },
+      )
     case 'ENOTDIR':
     case 'EEXIST':
       return new NexusError('NEXUS_USAGE', `${directory} is not a directory: name another one with --data`, { cause })
@@ -58,7 +75,10 @@ export function explainDisk(directory: string, error: unknown): unknown {
 function create(directory: string, identity: string): void {
   const others = fs.readdirSync(directory).filter((name) => !HARMLESS_NAMES.has(name))
   if (others.includes('log') || others.includes('index')) {
-    throw new NexusError('NEXUS_CORRUPT', `${identity} is missing although ${directory} holds a store: restore that file from a backup`)
+    throw new NexusError(
+      'NEXUS_CORRUPT',
+      `${identity} is missing although ${directory} holds a store: restore that file from a backup`,
+    )
   }
   if (others.length > 0) {
     throw new NexusError('NEXUS_USAGE', `${directory} holds other files and no nexus store: name an empty directory with --data`)

@@ -4,8 +4,8 @@
  */
 import type { Attr } from './attr.ts'
 import type { Bucket } from './dirent.ts'
-import { SortedSlots } from './sortedslots.ts'
 import type { Window } from './piece.ts'
+import { SortedSlots } from './sortedslots.ts'
 
 /** What changed of one inode. In every map, null hides what lies below. */
 export class InodeDelta {

@@ -115,13 +115,25 @@ function storeChunks(domain: number, results: readonly Sealed[][], store: Conten
   for (const sealed of results.flat()) {
     if (sealed.kind !== 'chunk') continue
     if (sealed.gathered === undefined) chunks.push(sealed)
-    else store.putChunk(domain, sealed.address, Buffer.from(sealed.gathered.buffer, sealed.gathered.byteOffset, sealed.gathered.length))
+    else
+      store.putChunk(
+        domain,
+        sealed.address,
+        Buffer.from(sealed.gathered.buffer, sealed.gathered.byteOffset, sealed.gathered.length),
+      )
   }
   store.addChunks(domain, chunks)
 }
 
 /** Replaces the raw pieces of a run by what they became. */
-function placeSealed(volume: number, layer: Layer, windows: SealedWindows, run: FileRun, sealed: readonly Sealed[], tools: MergeTools): void {
+function placeSealed(
+  volume: number,
+  layer: Layer,
+  windows: SealedWindows,
+  run: FileRun,
+  sealed: readonly Sealed[],
+  tools: MergeTools,
+): void {
   let ofInode = windows.get(run.ino)
   if (ofInode === undefined) {
     ofInode = new Map()

@@ -4,7 +4,7 @@
  * points into the log (`raw`); a checkpoint seals it into chunks, and then it points at those.
  */
 import { type ByteReader, ByteWriter } from '../bytes.ts'
-import { type Address, ADDRESS_BYTES } from '../cas/address.ts'
+import { ADDRESS_BYTES, type Address } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'
 
 export const WINDOW_BYTES = 1024 * 1024
@@ -74,7 +74,9 @@ export function piecesIn(window: Window, start: number, end: number): Piece[] {
     if (piece.start >= end) break
     const from = Math.max(piece.start, start)
     const to = Math.min(piece.start + piece.length, end)
-    found.push(from === piece.start && to === piece.start + piece.length ? piece : slicePiece(piece, from - piece.start, to - from))
+    found.push(
+      from === piece.start && to === piece.start + piece.length ? piece : slicePiece(piece, from - piece.start, to - from),
+    )
   }
   return found
 }

@@ -337,7 +337,9 @@ export class Volume {
       if (slot === Number.POSITIVE_INFINITY) return
       const newest = heads.indexOf(slot)
       const bucket =
-        newest === -1 ? decodeBucket(new ByteReader((below as [Buffer, Buffer])[1])) : (deltas[newest] as InodeDelta).dirents.get(slot)
+        newest === -1
+          ? decodeBucket(new ByteReader((below as [Buffer, Buffer])[1]))
+          : (deltas[newest] as InodeDelta).dirents.get(slot)
       if (bucket !== null && bucket !== undefined) yield [slot, bucket]
       for (let i = 0; i < heads.length; i++) {
         if (heads[i] === slot) heads[i] = (changed[i] as Generator<number>).next().value as number | undefined

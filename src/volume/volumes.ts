@@ -227,7 +227,9 @@ export class Volumes {
 
   #makeSealer(): Sealer {
     const { logDirectory: directory, store, sealWorkers: workers } = this.#options
-    return new Sealer({ directory, store, workers }, (segment, offset, length, into, at) => this.#log.read(segment, offset, length, into, at))
+    return new Sealer({ directory, store, workers }, (segment, offset, length, into, at) =>
+      this.#log.read(segment, offset, length, into, at),
+    )
   }
 
   async #load(): Promise<void> {
@@ -407,7 +409,8 @@ export class Volumes {
       for (const [key, value] of catalog) {
         entries.push({ key: Buffer.from(CATALOG_PREFIX + key), value: value === null ? null : Buffer.from(value) })
       }
-      for (const number of removed) if (!states.has(number)) entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: null })
+      for (const number of removed)
+        if (!states.has(number)) entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: null })
       for (const [number, { root, domain, super: counters }] of states) {
         const state: VolumeState = { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }
         entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: Buffer.from(JSON.stringify(state)) })
@@ -453,9 +456,19 @@ const ZERO: Source = { kind: 'zero' }
 
 function parseCheckpoint(value: Buffer): Position & { sequence: number } {
   const document: unknown = JSON.parse(value.toString())
-  if (typeof document === 'object' && document !== null && 'segment' in document && 'offset' in document && 'sequence' in document) {
+  if (
+    typeof document === 'object' &&
+    document !== null &&
+    'segment' in document &&
+    'offset' in document &&
+    'sequence' in document
+  ) {
     const { segment, offset, sequence } = document
-    if (typeof segment === 'number' && typeof offset === 'number' && typeof sequence === 'number') return { segment, offset, sequence }
+    if (typeof segment === 'number' && typeof offset === 'number' && typeof sequence === 'number')
+      return { segment, offset, sequence }
   }
-  throw new NexusError('NEXUS_CORRUPT', 'the index holds a damaged checkpoint: mount again with --rebuild-index to make it anew from the log')
+  throw new NexusError(
+    'NEXUS_CORRUPT',
+    'the index holds a damaged checkpoint: mount again with --rebuild-index to make it anew from the log',
+  )
 }

@@ -115,8 +115,21 @@ export class WorkspaceRegistry implements Registry {
     return { kind: 'catalog', key: workspaceKey(record.number), value: JSON.stringify(record) }
   }
 
+  newRecord(volume: number, directory: number, name: string, number: number): WorkspaceRecord {
+    return {
+      number,
+      parent_volume: volume,
+      parent_ino: directory,
+      name,
+      domain: this.#domainIn(volume, directory, number),
+      created_at: this.#now().toISOString(),
+      metadata: {},
+      parent: null,
+    }
+  }
+
   /** The domain of a workspace made in a directory: a tenant's is its own, others share their parent's. */
-  domainIn(volume: number, directory: number, number: number): number {
+  #domainIn(volume: number, directory: number, number: number): number {
     if (volume === 0 && directory === this.#topLevel(TENANTS_NAME)) return number
     return this.#volumes.get(volume)?.domain ?? 0
   }
@@ -146,16 +159,7 @@ export class WorkspaceRegistry implements Registry {
 
   addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] } {
     const number = this.allocateNumber()
-    const record: WorkspaceRecord = {
-      number,
-      parent_volume: volume,
-      parent_ino: directory,
-      name,
-      domain: this.domainIn(volume, directory, number),
-      created_at: this.#now().toISOString(),
-      metadata: {},
-      parent: null,
-    }
+    const record = this.newRecord(volume, directory, name, number)
     return {
       number,
       changes: [this.storeWorkspace(record), { kind: 'root', volume: number, root: null, domain: record.domain, inoNext: 0 }],

@@ -30,11 +30,7 @@ t.test('error codes, exit statuses and HTTP statuses', async (t) => {
 
 t.test('exit statuses are all there', async (t) => {
   const codes = Object.keys(httpStatusOf) as ErrorCode[]
-  const used = new Set([
-    0,
-    toExitStatus(new Error('a bug')),
-    ...codes.map((code) => toExitStatus(new NexusError(code, ''))),
-  ])
+  const used = new Set([0, toExitStatus(new Error('a bug')), ...codes.map((code) => toExitStatus(new NexusError(code, '')))])
   t.strictSame(
     tableUnder('Exit status').map(([exit]) => Number(exit)),
     [...used].sort(),

@@ -30,11 +30,7 @@ interface Ended {
   stderr: string
 }
 
-function run(
-  command: string,
-  args: string[],
-  options: { cwd?: string; env?: Record<string, string> } = {},
-): Promise<Ended> {
+function run(command: string, args: string[], options: { cwd?: string; env?: Record<string, string> } = {}): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { ...options, env: { ...process.env, TZ: 'UTC', ...options.env } })
     const ended: Ended = { exit: null, stdout: '', stderr: '' }
@@ -122,11 +118,7 @@ t.test('words become calls, and --json prints the answer as one document', async
   ]
   for (const { in: words, call, want } of rows) {
     service.called.length = 0
-    const { exit, stdout, stderr } = await inProcess(
-      dataDir,
-      [...words.split(' '), '--json'],
-      () => '/mnt/nexus/workspace',
-    )
+    const { exit, stdout, stderr } = await inProcess(dataDir, [...words.split(' '), '--json'], () => '/mnt/nexus/workspace')
     t.strictSame({ exit, stderr }, { exit: 0, stderr: '' }, words)
     t.strictSame(JSON.parse(stdout), want, `${words}: answer`)
     t.strictSame(service.called, call === undefined ? [] : [call], `${words}: call`)

@@ -80,8 +80,7 @@ t.test('an error of the service keeps code and message', async (t) => {
   })
   const { socketPath, logger } = await serveFake(t, scratchDir(t), service)
   const client = connectControl({ socketPath })
-  for (const code of codes)
-    await t.rejects(client.workspaceList(), { name: 'NexusError', code, message: `about ${code}` })
+  for (const code of codes) await t.rejects(client.workspaceList(), { name: 'NexusError', code, message: `about ${code}` })
   t.equal(logger.lines.length, 1, 'only the bug is logged')
 })
 

@@ -51,24 +51,7 @@ const STAT: Stat = {
   btime: { s: 4, ns: 4 },
 }
 const FOREVER = 0x7fffffffn
-const ATTR = pack(
-  0x20_0000_0009n,
-  0x1_0000_0001n,
-  2n,
-  -1n,
-  0x1_0000_0002n,
-  3n,
-  1,
-  2,
-  3,
-  0o100644,
-  2,
-  5,
-  6,
-  0x12345678,
-  4096,
-  0,
-)
+const ATTR = pack(0x20_0000_0009n, 0x1_0000_0001n, 2n, -1n, 0x1_0000_0002n, 3n, 1, 2, 3, 0o100644, 2, 5, 6, 0x12345678, 4096, 0)
 const ENTRY = pack(0x20_0000_0009n, 0n, FOREVER, FOREVER, 0n, ATTR)
 const NO_ENTRY = pack(0n, 0n, FOREVER, FOREVER, 0n, Buffer.alloc(88))
 const ATTR_OUT = pack(FOREVER, 0n, ATTR)
@@ -142,13 +125,7 @@ class RecordingFilesystem implements Filesystem {
       ...a,
     )
   setxattr = (...a: unknown[]) =>
-    this.#record(
-      undefined,
-      'setxattr',
-      ...a.slice(0, 3),
-      Buffer.from(a[3] as Uint8Array).toString('latin1'),
-      ...a.slice(4),
-    )
+    this.#record(undefined, 'setxattr', ...a.slice(0, 3), Buffer.from(a[3] as Uint8Array).toString('latin1'), ...a.slice(4))
   getxattr = (...a: unknown[]) => this.#record(Buffer.from('value'), 'getxattr', ...a)
   listxattr = (...a: unknown[]) => this.#record(['user.a', 'user.\xff'], 'listxattr', ...a)
   removexattr = (...a: unknown[]) => this.#record(undefined, 'removexattr', ...a)
@@ -225,10 +202,8 @@ const EMPTY = Buffer.alloc(0)
 const dirent = (node: bigint, cookie: bigint, type: number, name: string) =>
   pack(node, cookie, name.length, type, Buffer.from(name, 'latin1'), Buffer.alloc((8 - (name.length % 8)) % 8))
 const readIn = (offset: bigint, size: number) => pack(HANDLE, offset, size, 0, 0n, 0, 0)
-const writeIn = (offset: bigint, data: string, flags = 0) =>
-  pack(HANDLE, offset, data.length, flags, 0n, 0, 0, Buffer.from(data))
-const copyIn = (from: bigint, to: bigint, length: bigint, flags = 0n) =>
-  pack(HANDLE, from, 0x55n, HANDLE, to, length, flags)
+const writeIn = (offset: bigint, data: string, flags = 0) => pack(HANDLE, offset, data.length, flags, 0n, 0, 0, Buffer.from(data))
+const copyIn = (from: bigint, to: bigint, length: bigint, flags = 0n) => pack(HANDLE, from, 0x55n, HANDLE, to, length, flags)
 const who = [CALLER, Number(NODE)] as const
 
 const rows: Row[] = [
@@ -541,10 +516,7 @@ t.test('requests of random bytes never end the loop', async () => {
   const length = fc.option(fc.nat(300), { freq: 4 })
   await fc.assert(
     fc.asyncProperty(opcode, length, fc.uint8Array({ maxLength: 300 }), fc.boolean(), async (op, lie, bytes, small) => {
-      const request = Buffer.concat([
-        pack(lie ?? 40 + bytes.length, op, UNIQUE, small ? 5n : 2n ** 60n, 0, 0, 0, 0),
-        bytes,
-      ])
+      const request = Buffer.concat([pack(lie ?? 40 + bytes.length, op, UNIQUE, small ? 5n : 2n ** 60n, 0, 0, 0, 0), bytes])
       for (const answer of ask(request)) {
         if (answer.readUInt32LE(0) !== answer.length) throw new Error('length')
         if (answer.readInt32LE(4) !== 0 && answer.length !== 16) throw new Error('an error with a payload')
@@ -628,11 +600,7 @@ t.test('INIT of old and new kernels', async (t) => {
     ['5.4 to 5.10', pack(7, 31, 131072, OFFERED & 0x03ffffff), initOut(31, WANTED_IN_5_10, 0)],
     ['6.1', pack(7, 38, 131072, OFFERED, 0xffff, Buffer.alloc(44)), initOut(38, WANTED_IN_6_1, 0x98)],
     ['6.18', pack(7, 45, 131072, OFFERED, 0x7ff, Buffer.alloc(44)), initOut(45, WANTED_IN_6_1, 0x98)],
-    [
-      'one yet to come',
-      pack(7, 60, 131072, 0xffffffff, 0xffffffff, Buffer.alloc(44)),
-      initOut(45, WANTED_IN_6_1, 0x98),
-    ],
+    ['one yet to come', pack(7, 60, 131072, 0xffffffff, 0xffffffff, Buffer.alloc(44)), initOut(45, WANTED_IN_6_1, 0x98)],
     [
       'flags2 that are not announced',
       pack(7, 45, 131072, OFFERED & ~InitFlag.INIT_EXT, 0x7ff, Buffer.alloc(44)),
@@ -670,10 +638,7 @@ t.test('kernels that cannot be served are refused', async (t) => {
     t.same(channel.replies, [reply(EMPTY, -95)])
     await t.rejects(session.ready, { code: 'NEXUS_UNSUPPORTED', message: words })
   }
-  t.equal(
-    negotiate({ major: 7, minor: 45, readaheadBytesMax: 8 << 20, flags: 0, flags2: 0 }).readaheadBytesMax,
-    1 << 20,
-  )
+  t.equal(negotiate({ major: 7, minor: 45, readaheadBytesMax: 8 << 20, flags: 0, flags2: 0 }).readaheadBytesMax, 1 << 20)
 })
 
 t.test('one turn serves 64 requests, then lets other events run', async (t) => {

@@ -3,10 +3,10 @@
  * on fresh directories, unmounted and removed when the test ends, however it ends.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
@@ -50,7 +50,10 @@ export class TestMount {
   /** Starts the daemon; resolves when the mount answers. */
   async start(): Promise<void> {
     const words = [nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
-    const daemon = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.#options.env } })
+    const daemon = spawn(process.execPath, words, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...this.#options.env },
+    })
     this.#daemon = daemon
     daemon.stderr.on('data', (text: Buffer) => {
       this.log += text.toString()
@@ -87,7 +90,8 @@ export class TestMount {
 
   /** Ends the daemon and clears the mountpoint, whatever state they are in. */
   async dispose(): Promise<void> {
-    if (this.#daemon !== undefined && this.#daemon.exitCode === null && this.#daemon.signalCode === null) await this.#end('SIGKILL')
+    if (this.#daemon !== undefined && this.#daemon.exitCode === null && this.#daemon.signalCode === null)
+      await this.#end('SIGKILL')
     try {
       execFileSync('umount', ['-l', this.mountpoint], { stdio: 'ignore' })
     } catch {

@@ -25,7 +25,13 @@ function readAll(store: MemoryStore): string | undefined {
   const readers = [
     () => [...tree.scan(root, Buffer.alloc(0))],
     () => [...tree.diff(root, null)],
-    () => [...tree.walk(root, () => false, () => undefined)],
+    () => [
+      ...tree.walk(
+        root,
+        () => false,
+        () => undefined,
+      ),
+    ],
     () => tree.get(root, numberedKey(3)),
     () => tree.editNow(root, [{ key: numberedKey(3), value: null }]),
     () => tree.verify(root),
@@ -94,20 +100,53 @@ t.test('verify finds trees that are sound but not those of their content', async
   const verify = (address: Address) => codeOf(() => tree.verify(address))
   const [a, b] = [buildNode(store, 0, [['a', '1']]), buildNode(store, 0, [['b', '1']])]
   t.equal(verify(buildNode(store, 1, [['a', a]])), 'NEXUS_CORRUPT', 'a root with one child')
-  t.equal(verify(buildNode(store, 1, [['a', a], ['b', b]])), 'NEXUS_CORRUPT', 'a leaf that ends too early')
+  t.equal(
+    verify(
+      buildNode(store, 1, [
+        ['a', a],
+        ['b', b],
+      ]),
+    ),
+    'NEXUS_CORRUPT',
+    'a leaf that ends too early',
+  )
   const long = Array.from({ length: 99 }, (_, n): [string, string] => [`k${n + 100}`, '1'])
   t.equal(verify(buildNode(store, 0, long)), 'NEXUS_CORRUPT', 'a leaf that should end earlier')
   const big = buildNode(store, 0, [['a', 'x'.repeat(500)]])
-  t.equal(verify(buildNode(store, 1, [['0', big], ['b', b]])), 'NEXUS_CORRUPT', 'a wrong separator')
-  t.equal(verify(buildNode(store, 1, [['a', big], ['b', b]])), undefined, 'a large value alone')
+  t.equal(
+    verify(
+      buildNode(store, 1, [
+        ['0', big],
+        ['b', b],
+      ]),
+    ),
+    'NEXUS_CORRUPT',
+    'a wrong separator',
+  )
+  t.equal(
+    verify(
+      buildNode(store, 1, [
+        ['a', big],
+        ['b', b],
+      ]),
+    ),
+    undefined,
+    'a large value alone',
+  )
 })
 
 t.test('verify compares neighbours', async (t) => {
   const store = new MemoryStore()
   const tree = new Tree(store, options)
-  const left = buildNode(store, 0, [['a', '1'], ['c', 'x'.repeat(200)]])
+  const left = buildNode(store, 0, [
+    ['a', '1'],
+    ['c', 'x'.repeat(200)],
+  ])
   const right = buildNode(store, 0, [['b', 'x'.repeat(200)]])
-  const top = buildNode(store, 1, [['a', left], ['b', right]])
+  const top = buildNode(store, 1, [
+    ['a', left],
+    ['b', right],
+  ])
   t.throws(() => tree.verify(top), { message: /left neighbour/ })
 })
 

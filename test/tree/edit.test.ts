@@ -19,8 +19,7 @@ import {
 
 const name = (n: number) => `key${String(n).padStart(5, '0')}`
 const thousand = Array.from({ length: 1000 }, (_, n) => edit(name(n), `value ${n}`))
-const deletions = (from: number, to: number) =>
-  thousand.slice(from, to).map(({ key }): Edit => ({ key, value: null }))
+const deletions = (from: number, to: number) => thousand.slice(from, to).map(({ key }): Edit => ({ key, value: null }))
 
 function newTree(shape = smallShape) {
   const store = new MemoryStore()

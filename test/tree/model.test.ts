@@ -30,7 +30,10 @@ const value = fc.oneof(
 )
 const change: fc.Arbitrary<Edit> = fc.record({
   key,
-  value: fc.option(value.map((bytes) => Buffer.alloc(bytes, 'v')), { freq: 3 }),
+  value: fc.option(
+    value.map((bytes) => Buffer.alloc(bytes, 'v')),
+    { freq: 3 },
+  ),
 })
 /** A range deleted whole takes leaves and their neighbours away. */
 const batch = fc.record({
@@ -75,7 +78,10 @@ function check(tree: Tree, root: Address | null, model: Model, rootExpected: Add
   for (const [each, expected] of entries.slice(0, 50)) equal(tree.get(root, bytesOf(each))?.toString('latin1'), expected)
   equal(tree.get(root, bytesOf('hot')), undefined)
   const [from, to] = ['hot100', 'hot300']
-  equal(scanToStrings(tree, root, from, to), entries.filter(([each]) => from <= each && each < to))
+  equal(
+    scanToStrings(tree, root, from, to),
+    entries.filter(([each]) => from <= each && each < to),
+  )
 }
 
 function checkDiff(tree: Tree, [a, before]: [Address | null, Model], [b, after]: [Address | null, Model]): void {

@@ -57,7 +57,10 @@ export function scanToStrings(tree: Tree, root: Address | null, from = '', to?: 
 /** The root that a build in an empty store comes to. */
 export function rootFromScratch(model: Model, shape: Shape): Address | null {
   const tree = new Tree(new MemoryStore(), { cacheBytesMax: 1 << 20, shape })
-  return tree.editNow(null, entriesOf(model).map(([key, value]) => edit(key, value)))
+  return tree.editNow(
+    null,
+    entriesOf(model).map(([key, value]) => edit(key, value)),
+  )
 }
 
 export function bytesOf(text: string): Buffer {

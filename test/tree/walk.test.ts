@@ -33,7 +33,10 @@ t.test('tells every node once and every entry in order', async (t) => {
   t.equal(asked.length, nodes)
   t.equal(seen.size, nodes)
   t.same(seen, new Set(store.nodes.keys()))
-  t.same(keys, Array.from({ length: 20_000 }, (_, n) => numberedKey(n)))
+  t.same(
+    keys,
+    Array.from({ length: 20_000 }, (_, n) => numberedKey(n)),
+  )
   t.ok(yields >= Math.floor(nodes / 16))
 })
 

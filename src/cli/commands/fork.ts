@@ -13,10 +13,7 @@ export async function runFork(
 ): Promise<void> {
   const info = await service.fork(path, newPath, options)
   const at = info.snapshot === null ? '' : ` at ${printable(info.snapshot)}`
-  output.result(
-    info,
-    () => `forked ${printable(info.source)}${at} to ${printable(info.path)} in ${elapsed(info.elapsed_ms)}`,
-  )
+  output.result(info, () => `forked ${printable(info.source)}${at} to ${printable(info.path)} in ${elapsed(info.elapsed_ms)}`)
 }
 
 export function addForkCommand(program: Command, open: OpenSession): void {

@@ -111,10 +111,7 @@ export function addSnapshotCommands(program: Command, open: OpenSession): void {
     .command('snapshot')
     .usage('PATH [--name N] [--meta k=v]\n       nexusctl snapshot create|list|show|diff|delete PATH ...')
     .description('take a snapshot of a workspace or directory; list, show, compare and delete them')
-  snapshot.addHelpText(
-    'after',
-    examples('snapshot /workspace/acme --name before-upgrade', 'snapshot list /workspace/acme'),
-  )
+  snapshot.addHelpText('after', examples('snapshot /workspace/acme --name before-upgrade', 'snapshot list /workspace/acme'))
   addCreate(snapshot, open)
   addList(snapshot, open)
   addShow(snapshot, open)

@@ -1,0 +1,83 @@
+/** What snapshots, restores and forks work with. */
+import { NexusError } from '../errors.ts'
+import { type Core, nodeOf, type Place } from '../vfs/core.ts'
+import type { KernelCaches } from '../vfs/filesystem.ts'
+import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
+import type { MergedState } from '../volume/volumes.ts'
+import { directoryAt, isInside } from '../workspaces/paths.ts'
+import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
+import type { WorkspaceRegistry } from '../workspaces/registry.ts'
+
+export interface Context {
+  core: Core
+  registry: WorkspaceRegistry
+  kernel: KernelCaches
+  now(): Date
+  newId(): string
+}
+
+/** A workspace, or a directory in one. */
+export interface Target {
+  place: Place
+  workspace: WorkspaceRecord
+  /** path as it was given */
+  path: string
+}
+
+/** @throws NexusError NEXUS_NOT_FOUND when there is no directory at the path */
+export function targetAt(context: Context, path: string): Target {
+  const place = directoryAt(context.core, path)
+  const workspace = context.registry.workspace(place.volume.number)
+  if (workspace === undefined)
+    throw new NexusError('NEXUS_NOT_FOUND', `${path} is in no workspace: see "nexusctl workspace list"`)
+  return { place, workspace, path }
+}
+
+/** The target's volume and those of the workspaces that lie in it, at this instant. */
+export function volumesOf(context: Context, { place }: Target): number[] {
+  return [place.volume.number, ...nestedIn(context, place).map((record) => record.number)]
+}
+
+/** The workspaces that lie in a directory, outer before inner. */
+export function nestedIn({ core, registry }: Context, { volume, ino }: Place): WorkspaceRecord[] {
+  const all = registry.inside(volume.number)
+  if (ino === ROOT_INO) return all
+  const inside = new Set<number>()
+  for (const record of all) {
+    const isHere =
+      record.parent_volume === volume.number ? isInside(volume, record.parent_ino, ino) : inside.has(record.parent_volume)
+    if (isHere && core.volumes.get(record.number) !== undefined) inside.add(record.number)
+  }
+  return all.filter((record) => inside.has(record.number))
+}
+
+/** A merged state that must be there because the volume was asked for. */
+export function stateOf(states: ReadonlyMap<number, MergedState>, number: number): MergedState {
+  const state = states.get(number)
+  if (state === undefined) throw new NexusError('NEXUS_BUSY', 'the workspace was replaced at this very moment: try again')
+  return state
+}
+
+/**
+ * The snapshot that an id, the start of one, or a name means in a workspace.
+ * @throws NexusError NEXUS_NOT_FOUND, NEXUS_AMBIGUOUS
+ */
+export function findSnapshot({ registry }: Context, target: Target, wanted: string): SnapshotRecord {
+  const all = registry.snapshotsOf(target.workspace.number)
+  const exact = all.find((record) => record.id === wanted || record.name === wanted)
+  if (exact !== undefined) return exact
+  const fitting = wanted.startsWith(SNAPSHOT_ID_PREFIX) ? all.filter((record) => record.id.startsWith(wanted)) : []
+  if (fitting.length === 1) return fitting[0] as SnapshotRecord
+  if (fitting.length > 1) {
+    throw new NexusError('NEXUS_AMBIGUOUS', `${wanted} fits ${fitting.length} snapshots of ${target.path}: give more of the id`)
+  }
+  throw new NexusError('NEXUS_NOT_FOUND', `${target.path} has no snapshot ${wanted}: see "nexusctl snapshot list ${target.path}"`)
+}
+
+export const SNAPSHOT_ID_PREFIX = 'snap_'
+
+/** Tells the kernel that the names under a workspace's `.snapshots` changed. */
+export async function snapshotsChanged({ kernel }: Context, workspace: number, name: string): Promise<void> {
+  const directory = nodeOf(workspace, SNAPSHOTS_INO)
+  await Promise.all([kernel.invalidateEntry(directory, Buffer.from(name).toString('latin1')), kernel.invalidateNode(directory)])
+}

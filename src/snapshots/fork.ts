@@ -1,0 +1,118 @@
+/** Forking: a new workspace whose root is the same; what either writes later is its own. */
+import type { ForkInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
+import { nodeOf } from '../vfs/core.ts'
+import { entryChange, touched } from '../vfs/names.ts'
+import { S_IFDIR } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { slotOf } from '../volume/dirent.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import { parentAt } from '../workspaces/paths.ts'
+import type { WorkspaceRecord } from '../workspaces/records.ts'
+import { freeParent } from '../workspaces/workspaces.ts'
+import { entryChanged } from './caches.ts'
+import { type Context, findSnapshot, nestedIn, targetAt, volumesOf } from './context.ts'
+import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
+
+export async function fork(context: Context, path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo> {
+  const start = performance.now()
+  const target = targetAt(context, path)
+  if (target.place.ino !== ROOT_INO) {
+    throw new NexusError(
+      'NEXUS_USAGE',
+      `${path} is a plain directory: only whole workspaces are forked; copy it with cp -a, which copies no data`,
+    )
+  }
+  const snapshot = options.snapshot === undefined ? undefined : findSnapshot(context, target, options.snapshot)
+  freeParent(context, newPath)
+  const finish = (state: State, records: readonly WorkspaceRecord[]): void => {
+    const { parent, name } = freeParent(context, newPath)
+    const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
+    const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
+    context.core.volumes.commit([
+      ...changes.changes,
+      entryChange(parent, name, { type: S_IFDIR, ino: ROOT_INO, volume: changes.number }),
+      touched(context.core, parent, 1),
+    ])
+    dropOrphans(context, changes.numbers)
+  }
+  if (snapshot === undefined) {
+    await context.kernel.writeBack()
+    await context.core.volumes.merged(
+      () => volumesOf(context, target),
+      (states) => finish(liveState(context, states), nestedIn(context, target.place)),
+    )
+  } else {
+    finish(
+      stateOfSnapshot(context, snapshot),
+      snapshot.nested.map((one) => one.record),
+    )
+  }
+  const { parent, name } = parentAt(context.core, newPath)
+  await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name)
+  return { path: newPath, source: path, snapshot: snapshot?.id ?? null, elapsed_ms: performance.now() - start }
+}
+
+interface ForkChanges {
+  changes: Change[]
+  /** of the fork itself */
+  number: number
+  /** of the fork and of what lies inside it */
+  numbers: number[]
+}
+
+function forkChanges(
+  context: Context,
+  state: State,
+  source: WorkspaceRecord,
+  nested: readonly WorkspaceRecord[],
+  place: { volume: number; ino: number; name: string },
+): ForkChanges {
+  const { registry } = context
+  const created_at = context.now().toISOString()
+  const inside = nested.filter((record) => state.has(record.number))
+  const numbers = new Map([source, ...inside].map((record) => [record.number, registry.allocateNumber()]))
+  const changes: Change[] = []
+  for (const record of [source, ...inside]) {
+    const number = numbers.get(record.number) as number
+    const volume = state.get(record.number) as Volume
+    changes.push({ kind: 'root', volume: number, root: volume.root, domain: volume.domain, inoNext: volume.super.inoNext })
+    const isTop = record === source
+    changes.push(
+      registry.storeWorkspace({
+        ...record,
+        number,
+        created_at,
+        parent_volume: isTop ? place.volume : (numbers.get(record.parent_volume) ?? place.volume),
+        parent_ino: isTop ? place.ino : record.parent_ino,
+        name: isTop ? place.name : record.name,
+      }),
+    )
+  }
+  for (const record of inside) changes.push(...repointed(state, numbers, record))
+  return { changes, number: numbers.get(source.number) as number, numbers: [...numbers.values()] }
+}
+
+/** In the fork, the entry of a workspace that lies inside leads to the fork of that. */
+function repointed(state: State, numbers: ReadonlyMap<number, number>, record: WorkspaceRecord): Change[] {
+  const entry = state.get(record.parent_volume)?.entry(record.parent_ino, record.name)
+  const outer = numbers.get(record.parent_volume)
+  const number = numbers.get(record.number)
+  if (entry === undefined || outer === undefined || number === undefined) return []
+  return [
+    { kind: 'entry', volume: outer, ino: record.parent_ino, slot: slotOf(record.name), entry: { ...entry, volume: number } },
+  ]
+}
+
+/** What was open without a name in the source is not open in the fork. */
+function dropOrphans({ core }: Context, numbers: readonly number[]): void {
+  for (const number of numbers) {
+    for (const ino of [...(core.volumes.get(number)?.orphanInos ?? [])]) {
+      core.volumes.commit([
+        { kind: 'drop', volume: number, ino },
+        { kind: 'orphan', volume: number, ino, present: false },
+      ])
+    }
+  }
+}

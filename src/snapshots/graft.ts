@@ -1,0 +1,165 @@
+/**
+ * Restoring one directory of a workspace: its subtree is rebuilt from the snapshot, inode by inode,
+ * and nothing outside it changes. An inode that also has a name outside keeps its content there;
+ * inside, a new one takes its place.
+ */
+import { NexusError } from '../errors.ts'
+import { contentChanges, type Place } from '../vfs/core.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
+import { plainKey, ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import { namesInVolume } from '../workspaces/paths.ts'
+import type { SnapshotRecord } from '../workspaces/records.ts'
+import type { Context, Target } from './context.ts'
+import { type State, stateOfSnapshot } from './snapshots.ts'
+
+/** A directory with everything below it: for each inode, how many names it has inside. */
+interface Subtree {
+  names: Map<number, number>
+  directories: Map<number, Dirent[]>
+}
+
+export function graft(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
+  const { place, workspace } = target
+  const then = stateOfSnapshot(context, record).get(workspace.number)
+  const now = live.get(workspace.number)
+  if (then === undefined || now === undefined) throw new NexusError('NEXUS_INTERNAL', 'a restore has lost its workspace')
+  const source = sourceDirectory(then, now, record, place)
+  if (source === undefined) {
+    throw new NexusError(
+      'NEXUS_NOT_FOUND',
+      `snapshot ${record.name ?? record.id} does not have ${target.path}: restore the whole workspace, or fork it and look`,
+    )
+  }
+  return new Graft(place, then, now, source).changes()
+}
+
+/** The directory in the snapshot: the same inode, or else the same path. */
+function sourceDirectory(then: Volume, now: Volume, record: SnapshotRecord, place: Place): number | undefined {
+  if (record.ino === place.ino) return place.ino
+  const same = then.attr(place.ino)
+  if (same !== undefined && isDirectory(same) && same.nlink > 0) return place.ino
+  let at = ROOT_INO
+  for (const name of namesInVolume(now, place.ino) ?? []) {
+    const entry = then.entry(at, name)
+    if (entry === undefined || entry.volume !== 0) return undefined
+    at = entry.ino
+  }
+  const attr = then.attr(at)
+  return attr !== undefined && isDirectory(attr) ? at : undefined
+}
+
+class Graft {
+  readonly #place: Place
+  readonly #then: Volume
+  readonly #now: Volume
+  readonly #source: number
+  readonly #old: Subtree
+  readonly #current: Subtree
+  /** inode in the snapshot → inode from now on */
+  readonly #inos = new Map<number, number>()
+  #inoNext: number
+
+  constructor(place: Place, then: Volume, now: Volume, source: number) {
+    this.#place = place
+    this.#then = then
+    this.#now = now
+    this.#source = source
+    this.#old = subtree(then, source)
+    this.#current = subtree(now, place.ino)
+    this.#inoNext = place.volume.super.inoNext
+  }
+
+  changes(): Change[] {
+    for (const ino of this.#old.names.keys()) this.#inos.set(ino, this.#inoFor(ino))
+    const changes: Change[] = []
+    for (const [ino, names] of this.#current.names) changes.push(...this.#leave(ino, names))
+    for (const [ino, names] of this.#old.names) changes.push(...this.#restore(ino, names))
+    return changes
+  }
+
+  /** The inode keeps its number unless that has a name outside the directory now. */
+  #inoFor(ino: number): number {
+    if (ino === this.#source) return this.#place.ino
+    const attr = this.#now.attr(ino)
+    if (attr === undefined || attr.nlink === 0 || this.#isAllInside(ino, attr)) return ino
+    return this.#inoNext++
+  }
+
+  #isAllInside(ino: number, attr: Attr): boolean {
+    const names = this.#current.names.get(ino)
+    return names !== undefined && (isDirectory(attr) || names >= attr.nlink)
+  }
+
+  /** What is here now and does not stay. */
+  #leave(ino: number, names: number): Change[] {
+    if (ino === this.#place.ino || this.#inos.get(ino) === ino) return []
+    const attr = this.#now.attr(ino)
+    if (attr === undefined) return []
+    const base = { volume: this.#place.volume.number, ino }
+    if (this.#isAllInside(ino, attr)) return [{ kind: 'drop', ...base }]
+    return [{ kind: 'attr', ...base, attr: { ...attr, nlink: attr.nlink - names } }]
+  }
+
+  #restore(old: number, names: number): Change[] {
+    const ino = this.#inos.get(old) as number
+    const attr = this.#then.attr(old)
+    if (attr === undefined) return []
+    if (old === ino && this.#isUnchanged(ino) && names === this.#current.names.get(ino)) return []
+    const volume = this.#place.volume.number
+    const changes: Change[] = [
+      { kind: 'drop', volume, ino },
+      { kind: 'orphan', volume, ino, present: false },
+      { kind: 'attr', volume, ino, attr: this.#attrOf(old, attr, names) },
+      ...contentChanges(this.#then, old, volume, ino),
+    ]
+    const buckets = new Map<number, Dirent[]>()
+    for (const entry of this.#old.directories.get(old) ?? []) {
+      const slot = slotOf(entry.name)
+      const bucket = buckets.get(slot) ?? []
+      buckets.set(slot, bucket)
+      const moved = {
+        ...entry,
+        index: freeIndex(bucket),
+        ino: entry.volume === 0 ? (this.#inos.get(entry.ino) as number) : entry.ino,
+      }
+      bucket.push(moved)
+      changes.push({ kind: 'entry', volume, ino, slot, entry: moved })
+    }
+    return changes
+  }
+
+  /** Same content, same place, and every child keeps its number. */
+  #isUnchanged(ino: number): boolean {
+    const { tree } = this.#then
+    if (tree.diff(this.#then.root, this.#now.root, plainKey(ino, 0), plainKey(ino + 1, 0)).next().done !== true) return false
+    return (this.#old.directories.get(ino) ?? []).every((entry) => entry.volume !== 0 || this.#inos.get(entry.ino) === entry.ino)
+  }
+
+  #attrOf(old: number, attr: Attr, names: number): Attr {
+    if (old === this.#source) {
+      const { parent, name } = this.#place.attr
+      return { ...attr, parent, name }
+    }
+    return { ...attr, parent: this.#inos.get(attr.parent) ?? attr.parent, nlink: isDirectory(attr) ? attr.nlink : names }
+  }
+}
+
+function subtree(volume: Volume, directory: number): Subtree {
+  const found: Subtree = { names: new Map([[directory, 1]]), directories: new Map() }
+  const waiting = [directory]
+  for (let i = 0; i < waiting.length; i++) {
+    const ino = waiting[i] as number
+    const entries = [...volume.entries(ino)].map(([, entry]) => entry)
+    found.directories.set(ino, entries)
+    for (const entry of entries) {
+      if (entry.volume !== 0) continue
+      const names = found.names.get(entry.ino) ?? 0
+      found.names.set(entry.ino, names + 1)
+      if (names === 0 && entry.type === 0o040000) waiting.push(entry.ino)
+    }
+  }
+  return found
+}

@@ -1,0 +1,150 @@
+/** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
+import type { RestoreInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
+import type { Change } from '../volume/change.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { MergedState, Volumes } from '../volume/volumes.ts'
+import { isInside } from '../workspaces/paths.ts'
+import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
+import { workspaceKey } from '../workspaces/records.ts'
+import { invalidateBetween } from './caches.ts'
+import { type Context, findSnapshot, nestedIn, snapshotsChanged, type Target, targetAt, volumesOf } from './context.ts'
+import { graft } from './graft.ts'
+import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
+
+export interface RestoreOptions {
+  dryRun?: boolean
+  /** how many changes to report */
+  limit?: number
+}
+
+const CHANGES_LIMIT = 1000
+/** How often the state before a restore is merged again while somebody keeps writing to it. */
+const CATCH_UPS_MAX = 8
+
+export async function restore(context: Context, path: string, wanted: string, options: RestoreOptions): Promise<RestoreInfo> {
+  const start = performance.now()
+  const target = targetAt(context, path)
+  const record = findSnapshot(context, target, wanted)
+  const limit = options.limit ?? CHANGES_LIMIT
+  await context.kernel.writeBack()
+  if (options.dryRun === true) return dryRun(context, target, record, limit, start)
+
+  const { core } = context
+  const { undo, before } = await core.volumes.merged(
+    () => volumesOf(context, target),
+    async (first) => {
+      const states = await catchUp(core.volumes, first)
+      const made = snapshotRecord(context, target, states, {
+        automatic: true,
+        metadata: { reason: `before restore of ${record.id}` },
+      })
+      const old = liveState(context, states)
+      core.volumes.commit([...snapshotChanges(context, made), ...restoreChanges(context, target, record, old)])
+      context.registry.snapshotStored(made)
+      for (const [number, volume] of old) settle(context, number, volume)
+      return { undo: made, before: old }
+    },
+  )
+  await tellKernel(context, target, before)
+  await snapshotsChanged(context, undo.workspace, undo.id)
+  const elapsed_ms = performance.now() - start
+  const changes = limited(compare(before, stateOfSnapshot(context, record), target, record), limit)
+  return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
+}
+
+async function dryRun(
+  context: Context,
+  target: Target,
+  record: SnapshotRecord,
+  limit: number,
+  start: number,
+): Promise<RestoreInfo> {
+  const live = await context.core.volumes.merged(
+    () => volumesOf(context, target),
+    (states) => liveState(context, states),
+  )
+  const changes = limited(compare(live, stateOfSnapshot(context, record), target, record), limit)
+  return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+}
+
+/** Merges until nothing is left that the undo snapshot would miss; a writer that never rests is cut off in the end. */
+async function catchUp(volumes: Volumes, first: Map<number, MergedState>): Promise<Map<number, MergedState>> {
+  const states = first
+  const numbers = [...states.keys()]
+  for (let i = 0; i < CATCH_UPS_MAX && numbers.some((number) => volumes.get(number)?.active.empty === false); i++) {
+    for (const [number, state] of await volumes.mergeAgain(numbers)) states.set(number, state)
+  }
+  return states
+}
+
+function restoreChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
+  const { place, workspace } = target
+  const isWhole = record.ino === ROOT_INO && place.ino === ROOT_INO
+  const nested = nestedChanges(context, target, record)
+  if (!isWhole) return [...graft(context, target, record, live), ...nested]
+  const current = context.registry.workspace(workspace.number) ?? workspace
+  const inoNext = place.volume.super.inoNext
+  return [
+    { kind: 'root', volume: workspace.number, root: rootOf(record.root), domain: record.domain, inoNext },
+    context.registry.storeWorkspace({ ...current, parent: record.id }),
+    ...nested,
+  ]
+}
+
+/** The workspaces inside: those of the snapshot come back as they were, others go (the undo snapshot has them). */
+function nestedChanges(context: Context, target: Target, record: SnapshotRecord): Change[] {
+  const { core, registry } = context
+  const wanted = record.nested.filter((one) => isBelow(context, target, record, one.record))
+  const changes: Change[] = []
+  for (const live of nestedIn(context, target.place)) {
+    if (wanted.some((one) => one.record.number === live.number)) continue
+    changes.push({ kind: 'catalog', key: workspaceKey(live.number), value: null }, { kind: 'unvolume', volume: live.number })
+  }
+  for (const { record: then, root, ino_next } of wanted) {
+    const live = registry.workspace(then.number)
+    const inoNext = Math.max(ino_next, core.volumes.get(then.number)?.super.inoNext ?? 0)
+    changes.push({ kind: 'root', volume: then.number, root: rootOf(root), domain: then.domain, inoNext })
+    changes.push(registry.storeWorkspace(live === undefined ? then : { ...then, metadata: live.metadata, parent: live.parent }))
+  }
+  return changes
+}
+
+/** True when a workspace lay, at the time of the snapshot, in the directory that is restored. */
+function isBelow(context: Context, target: Target, record: SnapshotRecord, inner: WorkspaceRecord): boolean {
+  if (target.place.ino === ROOT_INO || record.ino === target.place.ino) return true
+  const then = stateOfSnapshot(context, record).get(target.workspace.number)
+  if (then === undefined) return false
+  const outer = record.nested.find((one) => one.record.number === inner.parent_volume)
+  if (outer !== undefined) return isBelow(context, target, record, outer.record)
+  return inner.parent_volume === target.workspace.number && isInside(then, inner.parent_ino, target.place.ino)
+}
+
+/** After the swap: open files that the snapshot does not have live on, what nobody has open does not come back. */
+function settle({ core }: Context, number: number, before: Volume): void {
+  const volume = core.volumes.get(number)
+  if (volume === undefined) return
+  volume.ghosts.push(before)
+  for (const ino of [...volume.orphanInos]) {
+    if (core.known.has(number, ino)) continue
+    core.volumes.commit([
+      { kind: 'drop', volume: number, ino },
+      { kind: 'orphan', volume: number, ino, present: false },
+    ])
+  }
+}
+
+async function tellKernel(context: Context, target: Target, before: State): Promise<void> {
+  const after = await context.core.volumes.merged(
+    () => [...before.keys()],
+    (states) => liveState(context, states),
+  )
+  for (const [number, old] of before) {
+    const now = after.get(number)
+    if (now !== undefined) await invalidateBetween(context, number, old, now)
+    else if (number === target.workspace.number) {
+      throw new NexusError('NEXUS_BUSY', `${target.path} was removed while it was restored`)
+    }
+  }
+}

@@ -1,0 +1,264 @@
+/** Taking, listing, comparing and deleting snapshots. */
+import { fromHex, toHex } from '../cas/address.ts'
+import type { DiffInfo, Metadata, SnapshotInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
+import { isDirectory, isRegular } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { MergedState } from '../volume/volumes.ts'
+import { namesInVolume, pathOf } from '../workspaces/paths.ts'
+import type { SnapshotRecord } from '../workspaces/records.ts'
+import { visibleName } from '../workspaces/registry.ts'
+import { type Context, findSnapshot, nestedIn, snapshotsChanged, stateOf, type Target, targetAt, volumesOf } from './context.ts'
+import { pathChanges } from './trees.ts'
+
+export interface SnapshotOptions {
+  name?: string
+  metadata?: Metadata
+}
+
+/** Takes a snapshot: the state of one instant, whoever is writing. */
+export async function takeSnapshot(context: Context, path: string, options: SnapshotOptions): Promise<SnapshotInfo> {
+  const start = performance.now()
+  const target = targetAt(context, path)
+  refuseTakenName(context, target, options.name)
+  await context.kernel.writeBack()
+  const record = await context.core.volumes.merged(
+    () => volumesOf(context, target),
+    (states) => {
+      refuseTakenName(context, target, options.name)
+      return storeSnapshot(context, snapshotRecord(context, target, states, { ...options, automatic: false }))
+    },
+  )
+  await snapshotsChanged(context, record.workspace, record.name ?? record.id)
+  return { ...snapshotInfo(record), elapsed_ms: performance.now() - start }
+}
+
+/** What a snapshot of these states would be. */
+export function snapshotRecord(
+  context: Context,
+  target: Target,
+  states: ReadonlyMap<number, MergedState>,
+  options: SnapshotOptions & { automatic: boolean },
+): SnapshotRecord {
+  const { place } = target
+  const { registry } = context
+  const workspace = registry.workspace(target.workspace.number) ?? target.workspace
+  const state = stateOf(states, place.volume.number)
+  const nested = nestedIn(context, place).flatMap((record) => {
+    const inner = states.get(record.number)
+    // One that was made after the instant of the merge is not in the tree either.
+    if (inner === undefined) return []
+    return [{ record, root: hex(inner), ino_next: inner.super.inoNext, view: registry.allocateNumber() }]
+  })
+  const counted = [state, ...nested.map((one) => stateOf(states, one.record.number))]
+  return {
+    id: context.newId(),
+    name: options.name ?? null,
+    workspace: place.volume.number,
+    ino: place.ino,
+    path: pathOf(context.core, registry, place.volume.number, place.ino),
+    created_at: context.now().toISOString(),
+    root: hex(state),
+    domain: state.domain,
+    ino_next: state.super.inoNext,
+    view: registry.allocateNumber(),
+    files: counted.reduce((sum, one) => sum + one.super.files, 0),
+    bytes: counted.reduce((sum, one) => sum + one.super.bytes, 0),
+    metadata: options.metadata ?? {},
+    parent: workspace.parent,
+    automatic: options.automatic,
+    nested,
+  }
+}
+
+function storeSnapshot(context: Context, record: SnapshotRecord): SnapshotRecord {
+  context.core.volumes.commit(snapshotChanges(context, record))
+  context.registry.snapshotStored(record)
+  return record
+}
+
+/** The changes that store a snapshot; the workspace's state descends from it from now on. */
+export function snapshotChanges({ registry }: Context, record: SnapshotRecord): Change[] {
+  const workspace = registry.workspace(record.workspace)
+  const isWhole = record.ino === ROOT_INO && workspace !== undefined
+  return [registry.storeSnapshot(record), ...(isWhole ? [registry.storeWorkspace({ ...workspace, parent: record.id })] : [])]
+}
+
+export function listSnapshots(context: Context, path: string): SnapshotInfo[] {
+  const target = targetAt(context, path)
+  const all = context.registry.snapshotsOf(target.workspace.number)
+  return all.filter((record) => target.place.ino === ROOT_INO || record.ino === target.place.ino).map(snapshotInfo)
+}
+
+/** The same as listed, with files counted where they had not been. */
+export function showSnapshot(context: Context, path: string, wanted: string): SnapshotInfo {
+  const record = findSnapshot(context, targetAt(context, path), wanted)
+  const info = snapshotInfo(record)
+  return info.file_count === null ? { ...info, ...count(viewOf(context, record), record.ino) } : info
+}
+
+export async function deleteSnapshot(context: Context, path: string, wanted: string): Promise<SnapshotInfo> {
+  const target = targetAt(context, path)
+  const record = findSnapshot(context, target, wanted)
+  const { core, registry } = context
+  core.volumes.commit([registry.removeSnapshot(record.id), ...bequeath(context, record)])
+  for (const heir of registry.snapshotsOf(record.workspace)) {
+    if (heir.parent === record.id) registry.snapshotStored({ ...heir, parent: record.parent })
+  }
+  registry.snapshotRemoved(record)
+  await snapshotsChanged(context, record.workspace, visibleName(record))
+  return snapshotInfo(record)
+}
+
+/** Whatever descends from a snapshot that goes descends from its parent. */
+function bequeath({ registry }: Context, record: SnapshotRecord): Change[] {
+  const heirs = registry.snapshotsOf(record.workspace).filter((heir) => heir.parent === record.id)
+  const workspaces = [...registry.workspaces()].filter((workspace) => workspace.parent === record.id)
+  return [
+    ...heirs.map((heir) => registry.storeSnapshot({ ...heir, parent: record.parent })),
+    ...workspaces.map((workspace) => registry.storeWorkspace({ ...workspace, parent: record.parent })),
+  ]
+}
+
+export async function diffSnapshots(
+  context: Context,
+  path: string,
+  from: string,
+  to: string | null,
+  limit: number,
+): Promise<DiffInfo> {
+  const target = targetAt(context, path)
+  const first = findSnapshot(context, target, from)
+  const before = stateOfSnapshot(context, first)
+  if (to !== null) {
+    const second = findSnapshot(context, target, to)
+    return { from: first.id, to: second.id, ...limited(compare(before, stateOfSnapshot(context, second), target, first), limit) }
+  }
+  await context.kernel.writeBack()
+  const after = await context.core.volumes.merged(
+    () => volumesOf(context, target),
+    (states) => liveState(context, states),
+  )
+  return { from: first.id, to: 'live', ...limited(compare(before, after, target, first), limit) }
+}
+
+/** Volumes of one state by workspace number. */
+export type State = ReadonlyMap<number, Volume>
+
+export function stateOfSnapshot(context: Context, record: SnapshotRecord): State {
+  const state = new Map([[record.workspace, viewOf(context, record)]])
+  for (const nested of record.nested) {
+    const view = context.registry.view(nested.view)
+    if (view !== undefined) state.set(nested.record.number, view)
+  }
+  return state
+}
+
+/** The state that was merged, as volumes of its own: what is written later does not show in them. */
+export function liveState({ core }: Context, states: ReadonlyMap<number, MergedState>): State {
+  return new Map([...states].map(([number, { root, domain }]) => [number, core.volumes.view(number, domain, root)]))
+}
+
+/** The changes from one state to another, in the directory that the target (or the snapshot) is about. */
+export function* compare(
+  before: State,
+  after: State,
+  target: Target,
+  snapshot: SnapshotRecord,
+): Generator<DiffInfo['changes'][number]> {
+  const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
+  const top = namesTo(before, snapshot, target.workspace.number, directory) ?? []
+  for (const [number, volume] of before) {
+    const other = after.get(number)
+    if (other === undefined) continue
+    if (number === target.workspace.number) {
+      yield* pathChanges(volume, other, directory)
+      continue
+    }
+    const names = namesTo(before, snapshot, number, ROOT_INO)
+    if (names === undefined || top.some((name, i) => names[i] !== name)) continue
+    yield* pathChanges(volume, other, ROOT_INO, names.slice(top.length))
+  }
+}
+
+/** Names from the snapshotted workspace's root down to a directory of it, or of a workspace in it. */
+function namesTo(state: State, snapshot: SnapshotRecord, number: number, directory: number): string[] | undefined {
+  const volume = state.get(number)
+  const inside = volume === undefined ? undefined : namesInVolume(volume, directory)
+  if (number === snapshot.workspace || inside === undefined) return inside
+  const record = snapshot.nested.find((one) => one.record.number === number)?.record
+  if (record === undefined) return undefined
+  const outer = namesTo(state, snapshot, record.parent_volume, record.parent_ino)
+  return outer === undefined ? undefined : [...outer, record.name, ...inside]
+}
+
+export function limited<T>(changes: Iterable<T>, limit: number): { changes: T[]; truncated: boolean } {
+  const taken: T[] = []
+  for (const change of changes) {
+    if (taken.length === limit) return { changes: taken, truncated: true }
+    taken.push(change)
+  }
+  return { changes: taken, truncated: false }
+}
+
+export function snapshotInfo(record: SnapshotRecord): SnapshotInfo {
+  const isWhole = record.ino === ROOT_INO
+  return {
+    snapshot_id: record.id,
+    name: record.name,
+    path: record.path,
+    created_at: record.created_at,
+    root: record.root ?? EMPTY_ROOT,
+    file_count: isWhole ? record.files : null,
+    bytes: isWhole ? record.bytes : null,
+    metadata: record.metadata,
+    parent: record.parent,
+    automatic: record.automatic,
+  }
+}
+
+const EMPTY_ROOT = '0'.repeat(64)
+
+export function rootOf(hexRoot: string | null): ReturnType<typeof fromHex> | null {
+  return hexRoot === null ? null : fromHex(hexRoot)
+}
+
+function hex({ root }: MergedState): string | null {
+  return root === null ? null : toHex(root)
+}
+
+function viewOf({ registry }: Context, record: SnapshotRecord): Volume {
+  const view = registry.view(record.view)
+  if (view === undefined) throw new NexusError('NEXUS_INTERNAL', `snapshot ${record.id} has no view`)
+  return view
+}
+
+function count(volume: Volume, directory: number): { file_count: number; bytes: number } {
+  const directories = [directory]
+  const seen = new Set<number>()
+  let bytes = 0
+  for (let i = 0; i < directories.length; i++) {
+    for (const [, entry] of volume.entries(directories[i] as number)) {
+      if (entry.volume !== 0 || seen.has(entry.ino)) continue
+      const attr = volume.attr(entry.ino)
+      if (attr === undefined) continue
+      if (isDirectory(attr)) directories.push(entry.ino)
+      else {
+        seen.add(entry.ino)
+        if (isRegular(attr)) bytes += attr.size
+      }
+    }
+  }
+  return { file_count: seen.size, bytes }
+}
+
+function refuseTakenName({ registry }: Context, target: Target, name: string | undefined): void {
+  if (name === undefined) return
+  if (!registry.snapshotsOf(target.workspace.number).some((record) => record.name === name)) return
+  throw new NexusError(
+    'NEXUS_EXISTS',
+    `${target.path} has a snapshot ${name} already: choose another name, or delete that one first`,
+  )
+}

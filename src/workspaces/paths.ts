@@ -1,0 +1,94 @@
+/** From paths in the filesystem (`/workspace/acme`, UTF-8) to places in it, and back. */
+import { NexusError } from '../errors.ts'
+import { type Core, nodeOf, type Place } from '../vfs/core.ts'
+import { isDirectory } from '../volume/attr.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { WorkspaceRegistry } from './registry.ts'
+
+/** Names are bytes inside; a path from a command is UTF-8. */
+export function namesOf(path: string): string[] {
+  return path
+    .split('/')
+    .filter((name) => name !== '')
+    .map((name) => Buffer.from(name).toString('latin1'))
+}
+
+/** A name as people see it: UTF-8 where it is, else \xNN for its odd bytes. */
+export function shownName(name: string): string {
+  const bytes = Buffer.from(name, 'latin1')
+  const text = bytes.toString('utf8')
+  if (Buffer.from(text).equals(bytes)) return text
+  return [...bytes]
+    .map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`))
+    .join('')
+}
+
+/**
+ * The directory at a path.
+ * @throws NexusError NEXUS_NOT_FOUND when there is none
+ */
+export function directoryAt(core: Core, path: string): Place {
+  let place = core.place(nodeOf(0, ROOT_INO))
+  for (const name of namesOf(path)) {
+    const entry = place.volume.entry(place.ino, name)
+    if (entry === undefined) throw new NexusError('NEXUS_NOT_FOUND', `there is no ${path}: see "nexusctl workspace list"`)
+    place = core.target(place.volume, entry)
+    if (!isDirectory(place.attr)) throw new NexusError('NEXUS_NOT_FOUND', `${path} is not a directory`)
+  }
+  return place
+}
+
+/** The directory that would hold a path's last name, and that name. */
+export function parentAt(core: Core, path: string): { parent: Place; name: string } {
+  const names = namesOf(path)
+  const name = names.pop()
+  if (name === undefined) throw new NexusError('NEXUS_USAGE', '/ is the root of everything: give a path below it')
+  const parentPath = `/${path.split('/').filter(Boolean).slice(0, -1).join('/')}`
+  return { parent: directoryAt(core, parentPath), name }
+}
+
+/** Where a directory of a volume is, from the volume's root: [] for the root itself; undefined when it has no place. */
+export function namesInVolume(volume: Volume, ino: number): string[] | undefined {
+  const names: string[] = []
+  for (let at = ino; at !== ROOT_INO; ) {
+    const attr = volume.attr(at)
+    if (attr === undefined || attr.parent === 0 || names.length > PATH_NAMES_MAX) return undefined
+    names.unshift(attr.name)
+    at = attr.parent
+  }
+  return names
+}
+
+/** No path in the kernel has more names (PATH_MAX / 2): a longer chain of parents is a loop. */
+const PATH_NAMES_MAX = 2048
+
+/** The path of a live directory, as people see it. */
+export function pathOf(core: Core, registry: WorkspaceRegistry, volume: number, ino: number): string {
+  const parts: string[] = []
+  let number = volume
+  let directory = ino
+  for (;;) {
+    const at = core.volumes.get(number)
+    const names = at === undefined ? undefined : namesInVolume(at, directory)
+    if (names !== undefined) parts.unshift(...names)
+    const record = number === 0 ? undefined : registry.workspace(number)
+    if (record === undefined) break
+    parts.unshift(record.name)
+    number = record.parent_volume
+    directory = record.parent_ino
+  }
+  return `/${parts.map(shownName).join('/')}`
+}
+
+/** True when a directory is another one or lies somewhere in it. */
+export function isInside(volume: Volume, ino: number, directory: number): boolean {
+  for (let at = ino, steps = 0; steps < PATH_NAMES_MAX; steps++) {
+    if (at === directory) return true
+    if (at === ROOT_INO) return false
+    const parent = volume.attr(at)?.parent
+    if (parent === undefined || parent === 0) return false
+    at = parent
+  }
+  return false
+}

@@ -1,0 +1,125 @@
+/** Workspaces: making, listing, renaming and deleting them by command. */
+import type { Metadata, WorkspaceInfo } from '../control/service.ts'
+import { FsError, NexusError } from '../errors.ts'
+import { entryChanged } from '../snapshots/caches.ts'
+import { type Context, type Target, targetAt } from '../snapshots/context.ts'
+import { nodeOf, type Place } from '../vfs/core.ts'
+import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
+import { rename } from '../vfs/rename.ts'
+import { S_IFDIR } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import { parentAt, pathOf } from './paths.ts'
+import { type WorkspaceRecord, workspaceKey } from './records.ts'
+
+const RENAME_NOREPLACE = 1
+const MODE = 0o755
+
+export async function createWorkspace(context: Context, path: string, metadata: Metadata): Promise<WorkspaceInfo> {
+  const { parent, name } = freeParent(context, path)
+  const { uid, gid } = parent.attr
+  const node = nodeOf(parent.volume.number, parent.ino)
+  const withMetadata = (number: number): Change[] => {
+    const record = context.registry.newRecord(parent.volume.number, parent.ino, name, number)
+    return [context.registry.storeWorkspace({ ...record, metadata })]
+  }
+  const wanted = { mode: S_IFDIR | MODE, umask: 0 }
+  makeWorkspace(context.core, { uid, gid, pid: 0 }, node, name, wanted, withMetadata)
+  await entryChanged(context, node, name)
+  return showWorkspace(context, path)
+}
+
+export function listWorkspaces(context: Context): WorkspaceInfo[] {
+  return [...context.registry.workspaces()]
+    .map((record) => workspaceInfo(context, record))
+    .sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+export function showWorkspace(context: Context, path: string): WorkspaceInfo {
+  return workspaceInfo(context, workspaceAt(context, path).workspace)
+}
+
+export function updateWorkspace(context: Context, path: string, metadata: Metadata): WorkspaceInfo {
+  const { workspace } = workspaceAt(context, path)
+  const merged = Object.fromEntries(Object.entries({ ...workspace.metadata, ...metadata }).filter(([, value]) => value !== ''))
+  context.core.volumes.commit([context.registry.storeWorkspace({ ...workspace, metadata: merged })])
+  return showWorkspace(context, path)
+}
+
+/** Deletes a workspace with everything in it, its snapshots too; takes as long for one file as for a million. */
+export async function deleteWorkspace(context: Context, path: string): Promise<WorkspaceInfo> {
+  const { place, workspace } = workspaceAt(context, path)
+  if (workspace.number === 0) throw new NexusError('NEXUS_USAGE', '/ is the root of everything and stays: name a workspace in it')
+  const info = workspaceInfo(context, workspace)
+  const { core, registry } = context
+  const { parent, name } = parentAt(core, path)
+  const gone = [workspace, ...registry.inside(workspace.number)]
+  const snapshots = gone.flatMap((record) => registry.snapshotsOf(record.number))
+  core.volumes.commit([
+    removeEntry(parent, existing(parent, name)),
+    touched(core, parent, -1),
+    ...snapshots.map((snapshot) => registry.removeSnapshot(snapshot.id)),
+    ...gone.flatMap((record): Change[] => [
+      { kind: 'catalog', key: workspaceKey(record.number), value: null },
+      { kind: 'unvolume', volume: record.number },
+    ]),
+  ])
+  for (const snapshot of snapshots) registry.snapshotRemoved(snapshot)
+  await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
+  return info
+}
+
+export async function renameWorkspace(context: Context, path: string, newPath: string): Promise<WorkspaceInfo> {
+  const { place, workspace } = workspaceAt(context, path)
+  if (workspace.number === 0) throw new NexusError('NEXUS_USAGE', '/ is the root of everything and cannot be renamed')
+  const { core } = context
+  const from = parentAt(core, path)
+  const to = freeParent(context, newPath)
+  if (from.parent.volume !== to.parent.volume) {
+    throw new NexusError('NEXUS_USAGE', `${newPath} is in another workspace than ${path}: fork it there and delete the old one`)
+  }
+  const fromNode = nodeOf(from.parent.volume.number, from.parent.ino)
+  const toNode = nodeOf(to.parent.volume.number, to.parent.ino)
+  rename(core, fromNode, from.name, toNode, to.name, RENAME_NOREPLACE)
+  await Promise.all([
+    entryChanged(context, fromNode, from.name),
+    entryChanged(context, toNode, to.name),
+    context.kernel.invalidateNode(nodeOf(place.volume.number, ROOT_INO)),
+  ])
+  return showWorkspace(context, newPath)
+}
+
+/** The directory for a new workspace. @throws NexusError when there is none, or the name is taken */
+export function freeParent({ core }: Context, path: string): { parent: Place; name: string } {
+  const found = parentAt(core, path)
+  try {
+    checkFree(found.parent, found.name)
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error
+    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} exists already: choose another path`)
+    throw new NexusError('NEXUS_USAGE', `${path} is no possible name (${error.code}): choose another path`)
+  }
+  return found
+}
+
+/** @throws NexusError NEXUS_NOT_FOUND when the path is not the root of a workspace */
+function workspaceAt(context: Context, path: string): Target {
+  const target = targetAt(context, path)
+  if (target.place.ino === ROOT_INO) return target
+  throw new NexusError('NEXUS_NOT_FOUND', `${path} is a directory of a workspace, not one itself: see "nexusctl workspace list"`)
+}
+
+function workspaceInfo({ core, registry }: Context, record: WorkspaceRecord): WorkspaceInfo {
+  const counters = core.volumes.get(record.number)?.super
+  return {
+    path: pathOf(core, registry, record.number, ROOT_INO),
+    number: record.number,
+    created_at: record.created_at,
+    metadata: record.metadata,
+    file_count: counters?.files ?? 0,
+    directory_count: counters?.directories ?? 0,
+    bytes: counters?.bytes ?? 0,
+    snapshot_count: registry.snapshotsOf(record.number).length,
+    parent: record.parent,
+  }
+}
