@@ -41,13 +41,13 @@ function allMounts(): Mount[] {
     const mountpoint = front?.split(' ')[4]
     const [type, source] = back?.split(' ') ?? []
     if (mountpoint === undefined || type === undefined || source === undefined) continue
-    mounts.push({ mountpoint: unescape(mountpoint), data: unescape(source).replace(SOURCE_PREFIX, ''), type })
+    mounts.push({ mountpoint: unescaped(mountpoint), data: unescaped(source).replace(SOURCE_PREFIX, ''), type })
   }
   return mounts
 }
 
 /** mountinfo writes space, tab, newline and backslash as octal. */
-function unescape(text: string): string {
+function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 

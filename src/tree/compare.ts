@@ -7,8 +7,8 @@ const loopBytesMax = 32
 export function compareRanges(a: Buffer, aStart: number, aEnd: number, b: Buffer, bStart: number, bEnd: number): -1 | 0 | 1 {
   const aBytes = aEnd - aStart
   const bBytes = bEnd - bStart
-  const shorter = aBytes < bBytes ? aBytes : bBytes
-  const looped = shorter < loopBytesMax ? shorter : loopBytesMax
+  const shorter = Math.min(aBytes, bBytes)
+  const looped = Math.min(shorter, loopBytesMax)
   for (let i = 0; i < looped; i++) {
     const difference = (a[aStart + i] as number) - (b[bStart + i] as number)
     if (difference !== 0) return difference < 0 ? -1 : 1

@@ -44,7 +44,8 @@ export class Cursor {
   }
 
   get node(): Node {
-    return (this.#node ??= this.#readNode())
+    this.#node ??= this.#readNode()
+    return this.#node
   }
 
   /** The order of the node's first key and the given one: negative when the node's comes first. */

@@ -176,7 +176,7 @@ class LevelPass {
 
   #replacedNodeAt(key: Buffer): Node | undefined {
     const last = this.#replaced.at(-1)
-    return last !== undefined && last.key.equals(key) ? this.#nodes.load(last.address) : undefined
+    return last?.key.equals(key) ? this.#nodes.load(last.address) : undefined
   }
 
   #nextEdit(): void {
@@ -248,7 +248,7 @@ function* difference(before: Separator[], after: Separator[]): Generator<Edit, v
   for (const { key, address } of after) {
     let old = before[i]
     for (; old !== undefined && compareKeys(old.key, key) < 0; old = before[++i]) yield { key: old.key, value: null }
-    const isReplaced = old !== undefined && old.key.equals(key)
+    const isReplaced = old?.key.equals(key)
     if (isReplaced) i++
     if (!isReplaced || old?.address !== address) yield { key, value: Buffer.from(address, 'latin1') }
   }

@@ -85,7 +85,12 @@ export class Node {
 
   /** The address of a child; only above the leaves. */
   child(index: number): Address {
-    return (this.#children[index] ??= addressAt(this.bytes, this.end(index) - ADDRESS_BYTES))
+    let address = this.#children[index]
+    if (address === undefined) {
+      address = addressAt(this.bytes, this.end(index) - ADDRESS_BYTES)
+      this.#children[index] = address
+    }
+    return address
   }
 
   /** The order of an entry's key and the given one: negative when the entry's comes first. */

@@ -48,12 +48,17 @@ class Verifier {
     this.visit(child)
   }
 
+  #levelOf(node: Node): Level {
+    let level = this.#levels[node.level]
+    if (level === undefined) {
+      level = { chunker: new Chunker(this.#shape, node.level), isComplete: true, last: undefined }
+      this.#levels[node.level] = level
+    }
+    return level
+  }
+
   #checkBounds(node: Node): void {
-    const level = (this.#levels[node.level] ??= {
-      chunker: new Chunker(this.#shape, node.level),
-      isComplete: true,
-      last: undefined,
-    })
+    const level = this.#levelOf(node)
     if (level.last !== undefined) checkNeighbours(level.last, node)
     if (!level.isComplete && !level.chunker.cutsBefore(node.end(0) - node.start(0))) {
       throw corruptNode((level.last ?? node).address, 'ends too early')
