@@ -22,11 +22,18 @@ export function verifyTree(nodes: NodeCache, shape: Shape, root: Address | null)
   return { entries: verifier.entries, nodes: verifier.nodesVisited, height: node.level + 1 }
 }
 
+/** What is known of a level while it is read from left to right. */
+interface Level {
+  chunker: Chunker
+  isComplete: boolean
+  last: Node | undefined
+}
+
 /** Visits nodes in key order, and repeats in each level the cutting that made them. */
 class Verifier {
   readonly #nodes: NodeCache
   readonly #shape: Shape
-  readonly #levels: { chunker: Chunker; isComplete: boolean; last: Node | undefined }[] = []
+  readonly #levels: Level[] = []
   entries = 0
   nodesVisited = 0
 
