@@ -1,10 +1,18 @@
 /**
  * The index: LevelDB, from addresses to places in the log, and the catalog as of the last
  * checkpoint. Everything in it can be made again from the log; losing it loses time, not data.
+ *
+ * LevelDB alone would answer with rotten bytes (reads do not check its block checksums), drop a
+ * damaged batch and keep those behind it, and after a failed write lose later ones that it had
+ * confirmed (seen on a full disk). So every value carries a checksum over key and value, every
+ * batch a number, and after a failed write it is opened again before the next.
  */
 import { mkdirSync } from 'node:fs'
+import { readdir, stat, statfs } from 'node:fs/promises'
+import path from 'node:path'
 import { Level } from 'level'
-import { NexusError, systemCode } from '../errors.ts'
+import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
+import { xxh64 } from '../journal/checksum.ts'
 
 export interface IndexEntry {
   key: Buffer
@@ -13,6 +21,7 @@ export interface IndexEntry {
 }
 
 export interface Index {
+  /** @throws NexusError NEXUS_CORRUPT when it is not what was written */
   get(key: Buffer): Buffer | undefined
   /** every entry whose key starts with `prefix` */
   entries(prefix: Buffer): AsyncIterable<[Buffer, Buffer]>
@@ -21,34 +30,177 @@ export interface Index {
   close(): Promise<void>
 }
 
+type Database = Level<Buffer, Buffer>
+
 const options = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+const CACHE_BYTES = 16 * 1024 * 1024
+const WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+const CHECKSUM_BYTES = 8
+/** LevelDB needs a few small files besides what it is given … */
+const SPARE_BYTES = 1024 * 1024
+/** … and a little with each entry. */
+const ENTRY_BYTES = 16
+const NOTHING = Buffer.alloc(0)
+
+/** Batches are numbered by a key each; those up to the base have been seen complete by an earlier start. */
+const BATCH_PREFIX = 'w/'
+const BATCH_DIGITS = 16
+const BASE_KEY = Buffer.from(`${BATCH_PREFIX}base`)
 
 /**
- * @throws NexusError NEXUS_BUSY when another process holds it, NEXUS_CORRUPT when LevelDB cannot
- *   read it
+ * @param store seeds the checksums
+ * @throws NexusError NEXUS_BUSY when another process holds it, NEXUS_CORRUPT when it is damaged
  */
-export async function openIndex(directory: string): Promise<Index> {
+export async function openIndex(directory: string, store: bigint): Promise<Index> {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const level = new Level<Buffer, Buffer>(directory, {
-    ...options,
-    cacheSize: 16 * 1024 * 1024,
-    writeBufferSize: 8 * 1024 * 1024,
-  })
+  const level: Database = new Level(directory, { ...options, cacheSize: CACHE_BYTES, writeBufferSize: WRITE_BUFFER_BYTES })
+  const index = new LevelIndex(level, directory, store)
   try {
-    await level.open()
-  } catch (cause) {
-    throw explain(directory, cause)
+    await index.open()
+  } catch (error) {
+    await level.close()
+    throw error
   }
-  return {
-    get: (key) => level.getSync(key, options),
-    entries: (prefix) => level.iterator({ gte: prefix, lt: after(prefix), ...options }),
-    write: (entries) =>
-      level.batch(
-        entries.map(({ key, value }) => (value === null ? { type: 'del', key } : { type: 'put', key, value })),
-        { ...options, sync: true },
-      ),
-    close: () => level.close(),
+  return index
+}
+
+class LevelIndex implements Index {
+  readonly #level: Database
+  readonly #directory: string
+  readonly #store: bigint
+  /** number of the last batch */
+  #last = 0
+  /** batches up to this one have no key of their own any more */
+  #base = 0
+  /** batches up to this one were all there when it was opened */
+  #verified = 0
+  #failed = false
+
+  constructor(level: Database, directory: string, store: bigint) {
+    this.#level = level
+    this.#directory = directory
+    this.#store = store
   }
+
+  async open(): Promise<void> {
+    try {
+      await this.#level.open()
+    } catch (error) {
+      throw explain(this.#directory, error)
+    }
+    const base = this.get(BASE_KEY)
+    this.#base = base === undefined ? 0 : Number(base.toString())
+    this.#last = this.#base
+    for await (const [key] of this.entries(Buffer.from(BATCH_PREFIX))) {
+      if (key.equals(BASE_KEY)) continue
+      this.#last += 1
+      if (!key.equals(batchKey(this.#last))) throw damaged(this.#directory, `batch ${this.#last} is missing`)
+    }
+    this.#verified = this.#last
+  }
+
+  get(key: Buffer): Buffer | undefined {
+    try {
+      const stored = this.#level.getSync(key, options)
+      return stored === undefined ? undefined : this.#unseal(key, stored)
+    } catch (error) {
+      throw explain(this.#directory, error)
+    }
+  }
+
+  async *entries(prefix: Buffer): AsyncGenerator<[Buffer, Buffer]> {
+    try {
+      for await (const [key, stored] of this.#level.iterator({ gte: prefix, lt: after(prefix), ...options })) {
+        yield [key, this.#unseal(key, stored)]
+      }
+    } catch (error) {
+      throw explain(this.#directory, error)
+    }
+  }
+
+  async write(entries: readonly IndexEntry[]): Promise<void> {
+    await this.#needSpace(entries)
+    if (this.#failed) await this.#reopen()
+    const rows = [...entries, ...this.#numbers()]
+    const operations = rows.map(({ key, value }) =>
+      value === null ? ({ type: 'del', key } as const) : ({ type: 'put', key, value: this.#seal(key, value) } as const),
+    )
+    try {
+      await this.#level.batch(operations, { ...options, sync: true })
+    } catch (error) {
+      this.#failed = true
+      throw explain(this.#directory, error)
+    }
+    this.#last += 1
+    this.#base = this.#verified
+  }
+
+  close(): Promise<void> {
+    return this.#level.close()
+  }
+
+  /** The key of the batch that is about to be written, in exchange for those that were verified. */
+  #numbers(): IndexEntry[] {
+    const rows: IndexEntry[] = [{ key: batchKey(this.#last + 1), value: NOTHING }]
+    if (this.#base === this.#verified) return rows
+    rows.push({ key: BASE_KEY, value: Buffer.from(String(this.#verified)) })
+    for (let number = this.#base + 1; number <= this.#verified; number++) rows.push({ key: batchKey(number), value: null })
+    return rows
+  }
+
+  async #reopen(): Promise<void> {
+    await this.#level.close()
+    await this.open()
+    this.#failed = false
+  }
+
+  /**
+   * Refuses to write when the disk is nearly full: LevelDB would fail in the middle, and opening it
+   * again writes its log a second time.
+   */
+  async #needSpace(entries: readonly IndexEntry[]): Promise<void> {
+    let bytes = 0
+    for (const { key, value } of entries) bytes += key.length + (value?.length ?? 0) + ENTRY_BYTES
+    bytes += await logFileBytes(this.#directory)
+    const { bsize, bavail, bfree } = await statfs(this.#directory)
+    // A part of some disks is kept for root.
+    const free = bsize * (process.getuid?.() === 0 ? bfree : bavail)
+    if (free < 2 * bytes + SPARE_BYTES) {
+      throw new NexusError('NEXUS_NO_SPACE', `the disk that holds ${this.#directory} is full: free some space`)
+    }
+  }
+
+  #seal(key: Buffer, value: Buffer): Buffer {
+    const stored = Buffer.allocUnsafe(CHECKSUM_BYTES + value.length)
+    stored.writeBigUInt64LE(this.#checksum(key, value))
+    stored.set(value, CHECKSUM_BYTES)
+    return stored
+  }
+
+  #unseal(key: Buffer, stored: Buffer): Buffer {
+    const value = stored.subarray(CHECKSUM_BYTES)
+    if (stored.length < CHECKSUM_BYTES || stored.readBigUInt64LE() !== this.#checksum(key, value))
+      throw damaged(this.#directory, 'an entry is not what was written')
+    return value
+  }
+
+  #checksum(key: Buffer, value: Buffer): bigint {
+    return xxh64(value, xxh64(key, this.#store))
+  }
+}
+
+function batchKey(number: number): Buffer {
+  return Buffer.from(BATCH_PREFIX + String(number).padStart(BATCH_DIGITS, '0'))
+}
+
+/** Bytes in LevelDB's own write-ahead log. */
+async function logFileBytes(directory: string): Promise<number> {
+  let bytes = 0
+  for (const name of await readdir(directory)) {
+    // A file that goes away meanwhile is counted no more.
+    if (name.endsWith('.log')) bytes += await stat(path.join(directory, name)).then(({ size }) => size, () => 0)
+  }
+  return bytes
 }
 
 /** The first key behind all that start with `prefix`. */
@@ -59,19 +211,38 @@ function after(prefix: Buffer): Buffer {
   return key
 }
 
-function explain(directory: string, error: unknown): NexusError {
+function damaged(directory: string, reason: string, cause?: unknown): NexusError {
+  return new NexusError(
+    'NEXUS_CORRUPT',
+    `the index ${directory} is damaged (${reason}); nothing is lost: mount again with --rebuild-index to make it anew from the log`,
+    { cause },
+  )
+}
+
+/** LevelDB tells system errors only by the words of strerror(3). */
+const diskFailures: readonly (readonly [RegExp, ErrorCode, string])[] = [
+  [/No space left|quota exceeded/, 'NEXUS_NO_SPACE', 'is on a full disk: free some space'],
+  [/Read-only file system/, 'NEXUS_READ_ONLY', 'is on a read-only disk: remount it writable'],
+  [/Permission denied|not permitted/, 'NEXUS_DENIED', 'cannot be used by this user: change the owner of the files in it'],
+  [/Too many open files/, 'NEXUS_INTERNAL', 'needs more open files than allowed: raise "ulimit -n"'],
+]
+
+function explain(directory: string, error: unknown): unknown {
+  if (error instanceof NexusError) return error
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-  if (systemCode(cause) === 'LEVEL_LOCKED') {
+  const code = systemCode(cause) ?? ''
+  if (!code.startsWith('LEVEL_')) return error
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  if (code === 'LEVEL_LOCKED') {
     return new NexusError(
       'NEXUS_BUSY',
       `another nexusd is using ${directory}: stop it first, or name another directory with --data`,
       { cause },
     )
   }
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  return new NexusError(
-    'NEXUS_CORRUPT',
-    `the index ${directory} is damaged (${reason}); nothing is lost: mount again with --rebuild-index to make it anew from the log`,
-    { cause },
-  )
+  // It is being opened again after a failed write.
+  if (code === 'LEVEL_DATABASE_NOT_OPEN') return new NexusError('NEXUS_BUSY', 'the index is not open: try again', { cause })
+  const failure = diskFailures.find(([words]) => words.test(reason))
+  if (failure !== undefined) return new NexusError(failure[1], `${directory} ${failure[2]}`, { cause })
+  return damaged(directory, reason, cause)
 }

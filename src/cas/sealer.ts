@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import { NexusError } from '../errors.ts'
 import { type LogReader, type Run, type Sealed, sealRun } from './seal.ts'
-import type { SealJob, SealReply, SealWorkerData } from './sealworker.ts'
+import type { SealForget, SealJob, SealReply, SealWorkerData } from './sealworker.ts'
 
 export interface SealerOptions {
   /** directory of the segments, for the workers */
@@ -45,6 +45,11 @@ export class Sealer {
       worker.ref()
       worker.postMessage({ job, runs } satisfies SealJob)
     })
+  }
+
+  /** Segments were removed: the threads let go of them too, so that their space is free. */
+  forgetSegments(segments: readonly number[]): void {
+    for (const worker of this.#workers) worker.postMessage({ forget: segments } satisfies SealForget)
   }
 
   async close(): Promise<void> {

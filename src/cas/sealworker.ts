@@ -15,6 +15,10 @@ export interface SealJob {
   runs: readonly Run[]
 }
 
+export interface SealForget {
+  forget: readonly number[]
+}
+
 export type SealReply = { job: number; sealed: Sealed[][] } | { job: number; error: string }
 
 const { directory, store } = workerData as SealWorkerData
@@ -25,11 +29,15 @@ const read: LogReader = (segment, offset, length, into, at) => {
   if (disk.read(files.get(segment), into, at, length, offset) !== length) throw new Error(`segment ${segment} is too short`)
 }
 
-parentPort?.on('message', ({ job, runs }: SealJob) => {
-  try {
-    const sealed = runs.map((run) => sealRun(run, read, store))
-    parentPort?.postMessage({ job, sealed } satisfies SealReply)
-  } catch (error) {
-    parentPort?.postMessage({ job, error: error instanceof Error ? error.message : String(error) } satisfies SealReply)
-  }
+parentPort?.on('message', (message: SealJob | SealForget) => {
+  if ('forget' in message) for (const segment of message.forget) files.close(segment)
+  else parentPort?.postMessage(answer(message))
 })
+
+function answer({ job, runs }: SealJob): SealReply {
+  try {
+    return { job, sealed: runs.map((run) => sealRun(run, read, store)) }
+  } catch (error) {
+    return { job, error: error instanceof Error ? error.message : String(error) }
+  }
+}

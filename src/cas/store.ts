@@ -11,7 +11,7 @@ import { xxh64 } from '../journal/checksum.ts'
 import type { Log } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import type { LogRecord } from '../journal/replay.ts'
-import { ADDRESS_BYTES, type Address, addressOf, toHex, writeAddress } from './address.ts'
+import { ADDRESS_BYTES, type Address, addressAt, addressOf, toHex, writeAddress } from './address.ts'
 import type { Index, IndexEntry } from './index.ts'
 import { decodeLocation, encodeLocation, type Location, readCountedLocation, writeCountedLocation } from './location.ts'
 
@@ -28,6 +28,15 @@ export interface SealedChunk {
   location: Location
 }
 
+/** Something in the store, as the collector sees it. */
+export interface StoredContent {
+  key: Buffer
+  /** undefined for a tree node */
+  domain: number | undefined
+  address: Address
+  location: Location
+}
+
 type Key = string
 
 const BATCH_ENTRIES_MAX = 1000
@@ -39,6 +48,8 @@ export class ContentStore {
   readonly #chunks: LRUCache<Key, Buffer>
   #pending = new Map<Key, Buffer>()
   #flushing: Map<Key, Buffer> | undefined
+  /** what the collector found dead; it goes with the next flush */
+  #forgotten = new Set<Key>()
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -67,7 +78,7 @@ export class ContentStore {
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
     writeAddress(meta, address, 0)
     const span = this.#log.append(RecordType.node, bytes, meta)
-    this.#pending.set(key, encodeLocation({ length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }))
+    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
     return address
   }
 
@@ -80,7 +91,7 @@ export class ContentStore {
     const key = chunkKey(domain, address)
     if (this.#locate(key) !== undefined) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
-    this.#pending.set(key, encodeLocation({ length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }))
+    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
   }
 
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
@@ -88,11 +99,10 @@ export class ContentStore {
     const fresh = chunks.filter((chunk) => this.#locate(chunkKey(domain, chunk.address)) === undefined)
     if (fresh.length === 0) return
     const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
-    for (const { address, location } of fresh) {
-      writeCountedLocation(meta.fixed(address), location)
-      this.#pending.set(chunkKey(domain, address), encodeLocation(location))
-    }
+    for (const { address, location } of fresh) writeCountedLocation(meta.fixed(address), location)
+    // First the log: a place that only memory knows would be taken for stored, and be lost in a crash.
     this.#log.append(RecordType.sealed, Buffer.alloc(0), meta.view())
+    for (const { address, location } of fresh) this.#place(chunkKey(domain, address), location)
   }
 
   /**
@@ -115,8 +125,58 @@ export class ContentStore {
     chunk.copy(into, at, offset, offset + length)
   }
 
-  /** Takes in a record of the log during recovery. */
-  adopt(record: LogRecord): void {
+  /** Everything that the index knows; call it when nothing is pending. */
+  async *contents(): AsyncGenerator<StoredContent> {
+    for (const prefix of ['n', 'c']) {
+      for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) {
+        const domain = prefix === 'n' ? undefined : key.readUInt32BE(1)
+        yield { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
+      }
+    }
+  }
+
+  /** The next flush removes it from the index. */
+  forget({ key }: StoredContent): void {
+    const name = key.toString('latin1')
+    this.#forgotten.add(name)
+    this.#chunks.delete(name)
+  }
+
+  /** Copies it to the end of the log; the next flush makes that its place. @returns bytes copied */
+  move({ key, domain, address, location }: StoredContent): number {
+    const bytes = this.#read(location)
+    if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('content', address, location)
+    const meta = new ByteWriter(40)
+    if (domain !== undefined) meta.varint(domain)
+    const span = this.#log.append(domain === undefined ? RecordType.node : RecordType.chunk, bytes, meta.fixed(address).view())
+    this.#place(key.toString('latin1'), { ...location, parts: [span] })
+    return bytes.length
+  }
+
+  /**
+   * Says again where the chunks of a `sealed` record lie, for a rebuild of the index: the record
+   * goes with its segment, though chunks that it names stay.
+   */
+  sealAgain(record: LogRecord, isLive: (domain: number, address: Address) => boolean, gone: ReadonlySet<number>): void {
+    const input = new ByteReader(record.meta)
+    const domain = input.varint()
+    const meta = new ByteWriter().varint(domain)
+    const empty = meta.length
+    while (!input.done) {
+      const address = input.fixed(ADDRESS_BYTES) as Address
+      readCountedLocation(input)
+      const location = isLive(domain, address) ? this.#locate(chunkKey(domain, address)) : undefined
+      if (location === undefined || location.parts.some((part) => gone.has(part.segment))) continue
+      writeCountedLocation(meta.fixed(address), location)
+    }
+    if (meta.length > empty) this.#log.append(RecordType.sealed, Buffer.alloc(0), meta.view())
+  }
+
+  /**
+   * Takes in a record of the log during recovery.
+   * @param segments that are there: places elsewhere are of chunks that were dead or have moved
+   */
+  adopt(record: LogRecord, segments: { has(segment: number): boolean }): void {
     const input = new ByteReader(record.meta)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
     const whole = (): Buffer =>
@@ -128,7 +188,8 @@ export class ContentStore {
       const domain = input.varint()
       while (!input.done) {
         const address = input.fixed(ADDRESS_BYTES) as Address
-        this.#pending.set(chunkKey(domain, address), encodeLocation(readCountedLocation(input)))
+        const location = readCountedLocation(input)
+        if (location.parts.every((part) => segments.has(part.segment))) this.#place(chunkKey(domain, address), location)
       }
     }
   }
@@ -147,6 +208,7 @@ export class ContentStore {
       }
       await this.#index.write(batch)
       await this.#index.write(more)
+      await this.#writeForgotten()
     } catch (error) {
       for (const [key, value] of this.#pending) this.#flushing.set(key, value)
       this.#pending = this.#flushing
@@ -156,14 +218,34 @@ export class ContentStore {
     }
   }
 
+  /** Last, when the checkpoint no longer leads to records that name what is forgotten. */
+  async #writeForgotten(): Promise<void> {
+    const keys = [...this.#forgotten]
+    for (let at = 0; at < keys.length; at += BATCH_ENTRIES_MAX) {
+      const batch = keys.slice(at, at + BATCH_ENTRIES_MAX)
+      await this.#index.write(batch.map((key) => ({ key: Buffer.from(key, 'latin1'), value: null })))
+      for (const key of batch) this.#forgotten.delete(key)
+    }
+  }
+
   /** Number of places not yet handed to the index. */
   get pendingCount(): number {
     return this.#pending.size
   }
 
   #locate(key: Key): Location | undefined {
-    const value = this.#pending.get(key) ?? this.#flushing?.get(key) ?? this.#index.get(Buffer.from(key, 'latin1'))
+    const value = this.#pending.get(key) ?? this.#flushing?.get(key) ?? this.#indexed(key)
     return value === undefined ? undefined : decodeLocation(value)
+  }
+
+  #indexed(key: Key): Buffer | undefined {
+    return this.#forgotten.has(key) ? undefined : this.#index.get(Buffer.from(key, 'latin1'))
+  }
+
+  /** Where something lies from now on. */
+  #place(key: Key, location: Location): void {
+    this.#pending.set(key, encodeLocation(location))
+    this.#forgotten.delete(key)
   }
 
   #read(location: Location, into: Buffer = Buffer.allocUnsafeSlow(location.length), at = 0): Buffer {
@@ -187,7 +269,7 @@ function chunkKey(domain: number, address: Address): Key {
 function missing(what: string, address: Address): NexusError {
   return new NexusError(
     'NEXUS_CORRUPT',
-    `${what} ${toHex(address)} is not in the store: restore the data directory from a backup`,
+    `${what} ${toHex(address)} is not in the index: mount again with --rebuild-index, and if that does not help, restore the data directory from a backup`,
   )
 }
 

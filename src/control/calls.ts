@@ -80,6 +80,7 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   restore: [path, snapshot, options<'restore'>({ dryRun: optional(checkBoolean), limit: optional(checkLimit) })],
   fork: [path, newPath, options<'fork'>({ snapshot: optional(checkSnapshotReference) })],
   checkpoint: [],
+  collect: [],
   shutdown: [],
 }
 

@@ -100,6 +100,17 @@ export interface StatusInfo {
   dirty_bytes: number
 }
 
+export interface CollectInfo {
+  /** chunks and tree nodes that nothing reached any more */
+  forgotten: number
+  /** segment files removed from the log, and their size */
+  segments: number
+  freed_bytes: number
+  /** what was still alive in them, copied to the log's end */
+  copied_bytes: number
+  elapsed_ms: number
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(path: string, options: { metadata?: Metadata }): Promise<WorkspaceInfo>
@@ -121,6 +132,8 @@ export interface Service {
   fork(path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo>
   /** writes everything out and makes the next start quick */
   checkpoint(): Promise<{ elapsed_ms: number }>
+  /** gives back the space of what was deleted; the daemon also does so by itself */
+  collect(): Promise<CollectInfo>
   /** flush, unmount and exit; answered before the exit */
   shutdown(): Promise<{ pid: number }>
 }

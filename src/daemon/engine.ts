@@ -15,7 +15,7 @@ import { NexusFs } from '../vfs/nexusfs.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { ROOT_INO } from '../volume/keys.ts'
-import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { type Collected, Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 
 export interface EngineOptions {
@@ -44,6 +44,10 @@ const TICK_MS = 200
 const FLUSH_MS = 1000
 /** Changes that have lain this long only in the log are checkpointed. */
 const CHECKPOINT_AGE_MS = 30_000
+const CHECKPOINT_RETRY_MS = 10_000
+/** How often the size of the log is looked at, and how much it grows (or by half) until garbage is collected. */
+const LOOK_MS = 15_000
+const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
 
 export class Engine {
   readonly volumes: Volumes
@@ -56,14 +60,19 @@ export class Engine {
   #timer: NodeJS.Timeout | undefined
   #lastFlush = 0
   #dirtySince = 0
+  #checkpointNotBefore = 0
+  #lastLook = 0
+  /** size of the log after the last collection */
+  #collectedBytes: number
   #closing: Promise<void> | undefined
 
   static async open(options: EngineOptions): Promise<Engine> {
     const data = openDataDirectory(options.data)
     let index: Index | undefined
+    let aside: Aside | undefined
     try {
-      if (options.rebuildIndex === true) await removeIndex(data)
-      index = options.index ?? (await openIndex(data.index))
+      if (options.rebuildIndex === true) aside = await setIndexAside(data)
+      index = options.index ?? (await openIndex(data.index, data.store))
       const volumes = await Volumes.open({
         disk: options.disk ?? directoryDisk(data.log),
         index,
@@ -73,9 +82,12 @@ export class Engine {
         sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
         ...options.limits,
       })
-      return new Engine(options, data, index, volumes)
+      const engine = new Engine(options, data, index, volumes)
+      aside?.discard()
+      return engine
     } catch (error) {
       if (index !== undefined && options.index === undefined) await index.close()
+      aside?.putBack()
       throw explainDisk(data.path, error)
     }
   }
@@ -95,11 +107,19 @@ export class Engine {
     this.fs = new NexusFs({ volumes, registry: this.registry, known: this.known, now, owner, space })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#sweepOrphans()
+    this.#collectedBytes = volumes.logBytes
   }
 
   /** Begins to flush and checkpoint by itself. */
   start(): void {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
+  }
+
+  /** Gives back the space of what nothing reaches any more. */
+  async collect(): Promise<Collected> {
+    const result = await this.volumes.collect(() => [...this.registry.roots()])
+    this.#collectedBytes = this.volumes.logBytes
+    return result
   }
 
   /** Takes a last checkpoint and closes everything. Quiet when repeated. */
@@ -112,6 +132,9 @@ export class Engine {
     clearInterval(this.#timer)
     try {
       await this.volumes.close()
+    } catch (error) {
+      if (this.volumes.log.failure !== undefined) throw error
+      this.#logger.warn({ err: error }, 'the last checkpoint failed; nothing is lost, the next mount reads more of the log')
     } finally {
       await this.#index.close()
     }
@@ -166,6 +189,22 @@ export class Engine {
     }
   }
 
+  #collectInBackground(): void {
+    // Counts from now, so that a failure is not repeated at every look.
+    this.#collectedBytes = this.volumes.logBytes
+    this.collect().catch((error: unknown) =>
+      this.#logger.error({ err: error }, 'garbage collection failed; nothing is lost, and it is tried again'),
+    )
+  }
+
+  /** A full disk fails it again and again: each time costs, and says nothing new. */
+  #checkpointInBackground(now: number): void {
+    this.volumes.checkpoint().catch((error: unknown) => {
+      this.#checkpointNotBefore = now + CHECKPOINT_RETRY_MS
+      this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost')
+    })
+  }
+
   #tick(): void {
     const now = performance.now()
     const { log } = this.volumes
@@ -177,15 +216,21 @@ export class Engine {
         .catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
     }
     if (this.volumes.dirtyBytes === 0) this.#dirtySince = now
-    if (this.volumes.checkpointDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
+    const isDue = this.volumes.checkpointDue && now >= this.#checkpointNotBefore
+    if (isDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
       this.#dirtySince = now
-      this.volumes
-        .checkpoint()
-        .catch((error: unknown) =>
-          this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost'),
-        )
+      this.#checkpointInBackground(now)
+    }
+    if (now - this.#lastLook > LOOK_MS) {
+      this.#lastLook = now
+      if (isCollectionDue(this.#collectedBytes, this.volumes.logBytes)) this.#collectInBackground()
     }
   }
+}
+
+/** Whether a log that was `before` bytes after the last collection has grown enough for another. */
+function isCollectionDue(before: number, now: number): boolean {
+  return now - before > Math.max(COLLECT_GROWTH_BYTES_MIN, before / 2)
 }
 
 function wallClock(): Time {
@@ -200,12 +245,27 @@ function spaceOf(directory: string): () => { blockBytes: number; blocks: number;
   }
 }
 
-/** Only when nobody holds it: LevelDB's own lock tells. */
-async function removeIndex(data: DataDirectory): Promise<void> {
+/** The index as it was before it is made anew. */
+interface Aside {
+  discard(): void
+  putBack(): void
+}
+
+/** Only when nobody holds it: LevelDB's own lock tells. A log that cannot be read leaves the old index in place. */
+async function setIndexAside(data: DataDirectory): Promise<Aside> {
   try {
-    await (await openIndex(data.index)).close()
+    await (await openIndex(data.index, data.store)).close()
   } catch (error) {
     if (error instanceof NexusError && error.code === 'NEXUS_BUSY') throw error
   }
-  fs.rmSync(data.index, { recursive: true, force: true })
+  const old = `${data.index}.old`
+  fs.rmSync(old, { recursive: true, force: true })
+  fs.renameSync(data.index, old)
+  return {
+    discard: () => fs.rmSync(old, { recursive: true, force: true }),
+    putBack: () => {
+      fs.rmSync(data.index, { recursive: true, force: true })
+      fs.renameSync(old, data.index)
+    },
+  }
 }

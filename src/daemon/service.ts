@@ -123,6 +123,12 @@ export class DaemonService implements api.Service {
     return { elapsed_ms: performance.now() - start }
   }
 
+  async collect(): Promise<api.CollectInfo> {
+    const start = performance.now()
+    const { forgotten, segments, freedBytes, copiedBytes } = await this.#options.engine.collect()
+    return { forgotten, segments, freed_bytes: freedBytes, copied_bytes: copiedBytes, elapsed_ms: performance.now() - start }
+  }
+
   async shutdown(): Promise<{ pid: number }> {
     setTimeout(() => this.#options.stop(), STOP_DELAY_MS)
     return { pid: process.pid }

@@ -77,21 +77,21 @@ export class Reply {
 
   /** fuse_entry_out: the kernel takes a reference to the node, until its FORGET. */
   entry(at: number, stat: Stat): number {
-    this.#entryHead(at, stat.node)
+    this.#entryHead(at, stat.node, stat.generation ?? 0)
     this.attributes(at + 40, stat)
     return ENTRY_OUT_BYTES
   }
 
   /** fuse_entry_out of node 0: "no such name" to LOOKUP, "nothing to tell" in READDIRPLUS. */
   noEntry(at: number): number {
-    this.#entryHead(at, 0)
+    this.#entryHead(at, 0, 0)
     this.zero(at + 40, ATTR_BYTES)
     return ENTRY_OUT_BYTES
   }
 
-  #entryHead(at: number, node: number): void {
+  #entryHead(at: number, node: number, generation: number): void {
     this.u64(at, node)
-    this.u64(at + 8, 0) // generation: node ids are never used twice
+    this.u64(at + 8, generation)
     this.u64(at + 16, FOREVER_S)
     this.u64(at + 24, FOREVER_S)
     this.u32(at + 32, 0)

@@ -6,7 +6,7 @@
  * A record that `append` returned from has reached the kernel's page cache: it survives the death
  * of this process. It survives loss of power once a `sync` that began later has resolved.
  */
-import { NexusError } from '../errors.ts'
+import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from './checksum.ts'
 import type { Disk } from './disk.ts'
 import { OpenFiles } from './openfiles.ts'
@@ -56,6 +56,8 @@ export class Log {
   #running: Promise<void> | undefined
   #waiting: Promise<void> | undefined
   #failure: NexusError | undefined
+  /** bytes of a write that failed half-way may lie behind the end */
+  #tailIsTorn = false
 
   /**
    * @param position where reading starts; `continueAt` says where writing does
@@ -120,6 +122,7 @@ export class Log {
     if (this.#failure !== undefined) throw this.#failure
     const seed = this.#options.store
     const bytes = RECORD_HEADER_BYTES + length + meta.length
+    if (this.#tailIsTorn) this.#cutTail()
     this.#makeRoom(bytes)
     const data = length === 0 ? NOTHING : buffer.subarray(start, start + length)
     const header: RecordHeader = {
@@ -134,7 +137,7 @@ export class Log {
     writeRecordHeader(buffer, start - RECORD_HEADER_BYTES, header, seed)
     buffer.set(meta, start + length)
     const { segment, offset } = this.#position
-    this.#disk.write(this.#files.get(segment), buffer, start - RECORD_HEADER_BYTES, bytes, offset)
+    this.#write(this.#files.get(segment), buffer, start - RECORD_HEADER_BYTES, bytes, offset)
     this.#unsynced.add(segment)
     this.#position.offset = offset + bytes
     this.#sequence += 1
@@ -173,11 +176,17 @@ export class Log {
     return this.#waiting
   }
 
+  /** Removes a segment that nothing refers to any more and recovery does not read. */
+  removeSegment(segment: number): void {
+    this.#files.close(segment)
+    this.#disk.remove(segmentName(segment))
+  }
+
   /** Syncs and closes every file. */
   async close(): Promise<void> {
     try {
       if (this.#failure === undefined) await this.sync()
-      if (this.#waiting !== undefined) await this.#waiting
+      if (this.#failure === undefined) await this.#waiting
     } finally {
       this.#files.closeAll()
     }
@@ -190,7 +199,7 @@ export class Log {
     const names = this.#namesUnsynced
     this.#namesUnsynced = false
     try {
-      for (const segment of segments) await this.#disk.sync(this.#files.get(segment))
+      for (const segment of segments) await this.#files.whilePinned(segment, (fd) => this.#disk.sync(fd))
       if (names) await this.#disk.syncNames()
       this.#durable = sequence
     } catch (cause) {
@@ -213,7 +222,7 @@ export class Log {
     const used = offset + bytes
     if (segment > 0 && (used <= this.#options.segmentBytesMax || offset === SEGMENT_HEADER_BYTES)) return
     const next = segment + 1
-    const fd = this.#files.create(next, segmentName(next))
+    const fd = this.#beginSegment(next)
     const header = encodeSegmentHeader({
       version: FORMAT_VERSION,
       number: next,
@@ -224,12 +233,56 @@ export class Log {
     try {
       this.#disk.write(fd, header, 0, header.length, 0)
     } catch (error) {
-      this.#files.close(next)
-      this.#disk.remove(segmentName(next))
+      this.#dropSegment(next)
       throw error
     }
     this.#unsynced.add(next)
     this.#namesUnsynced = true
     this.#position = { segment: next, offset: SEGMENT_HEADER_BYTES }
+  }
+
+  #beginSegment(segment: number): number {
+    try {
+      return this.#files.create(segment, segmentName(segment))
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error
+      // Nothing lies behind the end of the log but what an attempt like this one could not take back.
+      const fd = this.#files.get(segment)
+      this.#disk.truncate(fd, 0)
+      return fd
+    }
+  }
+
+  #dropSegment(segment: number): void {
+    this.#files.close(segment)
+    try {
+      this.#disk.remove(segmentName(segment))
+    } catch {
+      // It stays empty or torn: the next attempt takes it over, a start removes it.
+    }
+  }
+
+  /**
+   * A write that fails may have written a part. Where the next record goes over it, it does no harm;
+   * but if that one opens a new segment, recovery would take the part for the end of the log.
+   */
+  #write(fd: number, buffer: Buffer, start: number, length: number, position: number): void {
+    try {
+      this.#disk.write(fd, buffer, start, length, position)
+    } catch (error) {
+      this.#tailIsTorn = true
+      try {
+        this.#cutTail()
+      } catch {
+        // Tried again before the next record.
+      }
+      throw error
+    }
+  }
+
+  #cutTail(): void {
+    const { segment, offset } = this.#position
+    this.#disk.truncate(this.#files.get(segment), offset)
+    this.#tailIsTorn = false
   }
 }

@@ -9,6 +9,8 @@ export class OpenFiles {
   readonly #disk: Disk
   /** insertion order is the order of last use */
   readonly #fds = new Map<number, number>()
+  /** segments whose descriptor must keep its meaning, because another thread uses it */
+  readonly #pinned = new Set<number>()
   #last = -1
   #lastFd = -1
 
@@ -27,6 +29,16 @@ export class OpenFiles {
 
   create(segment: number, name: string): number {
     return this.#use(segment, this.#disk.open(name, true))
+  }
+
+  /** Keeps the segment's descriptor open during asynchronous work: its number could else become another file's. */
+  async whilePinned(segment: number, work: (fd: number) => Promise<void>): Promise<void> {
+    this.#pinned.add(segment)
+    try {
+      await work(this.get(segment))
+    } finally {
+      this.#pinned.delete(segment)
+    }
   }
 
   close(segment: number): void {
@@ -56,12 +68,15 @@ export class OpenFiles {
     this.#fds.set(segment, fd)
     this.#last = segment
     this.#lastFd = fd
-    if (this.#fds.size > OPEN_MAX) {
-      // The oldest may be in the middle of a sync: its number must stay valid until that is over,
-      // which holds because syncs name only segments that were just written and so just used.
-      const oldest = this.#fds.keys().next().value
-      if (oldest !== undefined) this.close(oldest)
-    }
+    if (this.#fds.size > OPEN_MAX) this.#closeOldest()
     return fd
+  }
+
+  #closeOldest(): void {
+    for (const segment of this.#fds.keys()) {
+      if (this.#pinned.has(segment)) continue
+      this.close(segment)
+      return
+    }
   }
 }

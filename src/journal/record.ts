@@ -41,6 +41,8 @@ export const RecordType = {
   chunk: 3,
   /** meta: chunks that lie in data written before, and where (see cas/store.ts) */
   sealed: 4,
+  /** meta: catalog and volumes as of a checkpoint (JSON), so that the records before it can go */
+  state: 5,
 } as const
 
 export interface RecordHeader {

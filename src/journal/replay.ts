@@ -48,47 +48,71 @@ export const LOG_START: Position = { segment: 0, offset: 0 }
  * Every intact record from `from` on, and where they end.
  * @param from where a record (or the log) ends
  * @param sequence of the record before `from`
+ * @param durable of the last record that is known to have been safely stored, if that is a later one
  * @throws NexusError NEXUS_CORRUPT for rot, NEXUS_TOO_NEW for a newer format
  */
-export function* readLog(disk: Disk, store: bigint, from: Position, sequence: number): Generator<LogRecord, LogEnd> {
+export function* readLog(
+  disk: Disk,
+  store: bigint,
+  from: Position,
+  sequence: number,
+  durable = sequence,
+): Generator<LogRecord, LogEnd> {
   const segments = segmentsOf(disk)
   const end: LogEnd = { position: { ...from }, sequence, torn: 0 }
   if (from.segment > 0 && !segments.has(from.segment)) {
-    throw new NexusError('NEXUS_CORRUPT', `segment ${segmentName(from.segment)} is missing; restore that file from a backup`)
+    throw new NexusError(
+      'NEXUS_CORRUPT',
+      `segment ${segmentName(from.segment)} is missing: restore that file from a backup, or, if the index is an old copy, mount again with --rebuild-index`,
+    )
   }
   for (let number = Math.max(1, from.segment); segments.has(number); number++) {
     const buffer = readSegment(disk, number)
-    let offset = openSegment(buffer, number, store, end.sequence, from)
+    const offset = openSegment(buffer, number, store, end.sequence, from)
     if (offset === undefined) {
       end.torn = buffer.length
       break
     }
-    end.position = { segment: number, offset }
-    while (offset < buffer.length) {
-      const header = readRecordHeader(buffer, offset, store)
-      if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(buffer, offset, header, store)) {
-        end.torn = buffer.length - offset
-        break
-      }
-      const data: number = offset + RECORD_HEADER_BYTES
-      const meta: number = data + header.dataBytes
-      offset = meta + header.metaBytes
-      end.position = { segment: number, offset }
-      end.sequence = header.sequence
-      yield {
-        type: header.type,
-        sequence: header.sequence,
-        segment: number,
-        offset: data,
-        data: buffer.subarray(data, meta),
-        meta: buffer.subarray(meta, offset),
-        end: end.position,
-      }
-    }
+    yield* recordsIn(buffer, number, offset, store, end)
     if (end.torn > 0) break
   }
-  refuseRot(disk, store, end)
+  refuseRot(disk, store, end, durable)
   return end
+}
+
+/** The intact records of one segment, whatever comes before it. */
+export function* readOneSegment(disk: Disk, store: bigint, number: number): Generator<LogRecord> {
+  const buffer = readSegment(disk, number)
+  const header = decodeSegmentHeader(buffer)
+  if (header === undefined || header.store !== store || header.version > FORMAT_VERSION) return
+  const end = { position: { segment: number, offset: 0 }, sequence: header.firstSequence - 1, torn: 0 }
+  yield* recordsIn(buffer, number, SEGMENT_HEADER_BYTES, store, end)
+}
+
+/** The records of a segment from `offset` on while they are intact; `end` follows. */
+function* recordsIn(buffer: Buffer, number: number, offset: number, store: bigint, end: LogEnd): Generator<LogRecord> {
+  end.position = { segment: number, offset }
+  for (let at = offset; at < buffer.length; ) {
+    const header = readRecordHeader(buffer, at, store)
+    if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(buffer, at, header, store)) {
+      end.torn = buffer.length - at
+      return
+    }
+    const data = at + RECORD_HEADER_BYTES
+    const meta = data + header.dataBytes
+    at = meta + header.metaBytes
+    end.position = { segment: number, offset: at }
+    end.sequence = header.sequence
+    yield {
+      type: header.type,
+      sequence: header.sequence,
+      segment: number,
+      offset: data,
+      data: buffer.subarray(data, meta),
+      meta: buffer.subarray(meta, at),
+      end: end.position,
+    }
+  }
 }
 
 /**
@@ -114,15 +138,15 @@ export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<v
   await disk.syncNames()
 }
 
-/** Bytes of the log on disk. */
-export function logBytes(disk: Disk): number {
-  let bytes = 0
+/** The log's segments and how large each is, ascending. */
+export function segmentSizes(disk: Disk): Map<number, number> {
+  const sizes = new Map<number, number>()
   for (const number of segmentsOf(disk)) {
     const fd = disk.open(segmentName(number), false)
-    bytes += disk.size(fd)
+    sizes.set(number, disk.size(fd))
     disk.close(fd)
   }
-  return bytes
+  return sizes
 }
 
 function segmentsOf(disk: Disk): Set<number> {
@@ -143,7 +167,11 @@ function readSegment(disk: Disk, number: number): Buffer {
 /** Where reading starts in this segment; undefined when its header never reached the disk. */
 function openSegment(buffer: Buffer, number: number, store: bigint, sequence: number, from: Position): number | undefined {
   const header = decodeSegmentHeader(buffer)
-  if (header === undefined) return undefined
+  if (header === undefined) {
+    if (number !== from.segment) return undefined
+    // Records of it were read before: what follows would be found no more.
+    throw new NexusError('NEXUS_CORRUPT', `the header of ${segmentName(number)} is damaged; restore that file from a backup`)
+  }
   if (header.version > FORMAT_VERSION) {
     throw new NexusError(
       'NEXUS_TOO_NEW',
@@ -164,22 +192,28 @@ function openSegment(buffer: Buffer, number: number, store: bigint, sequence: nu
 }
 
 /**
- * Throws when a record behind the end proves that the end was durable: then the bytes there rotted.
+ * Throws when it is known, or a record behind the end proves, that what the end lacks was durable:
+ * then the bytes there rotted.
  */
-function refuseRot(disk: Disk, store: bigint, end: LogEnd): void {
+function refuseRot(disk: Disk, store: bigint, end: LogEnd, durable: number): void {
   const lost = end.sequence + 1
+  if (durable < lost && !laterSegmentProves(disk, store, end, lost)) return
+  throw new NexusError(
+    'NEXUS_CORRUPT',
+    `the log is damaged at byte ${end.position.offset} of ${segmentName(Math.max(1, end.position.segment))}, before records that were safely stored; restore that file from a backup`,
+  )
+}
+
+function laterSegmentProves(disk: Disk, store: bigint, end: LogEnd, lost: number): boolean {
   for (const number of segmentsOf(disk)) {
     if (number < end.position.segment) continue
     const buffer = readSegment(disk, number)
     const start = number === end.position.segment ? end.position.offset : 0
     const header = decodeSegmentHeader(buffer)
-    const proof = (header !== undefined && start === 0 && header.durable >= lost) || laterRecordProves(buffer, start, store, lost)
-    if (!proof) continue
-    throw new NexusError(
-      'NEXUS_CORRUPT',
-      `the log is damaged at byte ${end.position.offset} of ${segmentName(Math.max(1, end.position.segment))}, before records that were safely stored; restore that file from a backup`,
-    )
+    if (header !== undefined && start === 0 && header.durable >= lost) return true
+    if (laterRecordProves(buffer, start, store, lost)) return true
   }
+  return false
 }
 
 function laterRecordProves(buffer: Buffer, start: number, store: bigint, lost: number): boolean {

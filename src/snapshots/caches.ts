@@ -4,6 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { nodeOf } from '../vfs/core.ts'
+import { S_IFDIR } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from './context.ts'
@@ -36,15 +37,22 @@ function invalidateInode({ core, kernel }: Context, number: number, diff: InodeD
     const child = entry.volume === 0 ? nodeOf(number, entry.ino) : nodeOf(entry.volume, ROOT_INO)
     const isKnown = core.known.has(entry.volume === 0 ? number : entry.volume, entry.ino)
     const isGone = !diff.added.some((other) => other.name === entry.name)
-    // Only a name that is gone for good is a deletion to those who watch the directory.
-    sent.push(isGone && isKnown ? kernel.deleteEntry(node, child, entry.name) : kernel.invalidateEntry(node, entry.name))
+    // A directory that is deleted in the kernel's eyes stays so for who is in it: an undo could not bring it back.
+    const isDeletion = isGone && isKnown && entry.type !== S_IFDIR
+    sent.push(isDeletion ? kernel.deleteEntry(node, child, entry.name) : kernel.invalidateEntry(node, entry.name))
   }
   for (const entry of diff.added) sent.push(kernel.invalidateEntry(node, entry.name))
   return sent
 }
 
 /** An entry of a directory was made or removed by a command. */
-export async function entryChanged({ kernel }: Context, directory: number, name: string, removedChild?: number): Promise<void> {
+export async function entryChanged(
+  { core, kernel }: Context,
+  directory: number,
+  name: string,
+  removedChild?: number,
+): Promise<void> {
+  if (removedChild !== undefined) core.buried(removedChild)
   const entry =
     removedChild === undefined ? kernel.invalidateEntry(directory, name) : kernel.deleteEntry(directory, removedChild, name)
   await Promise.all([entry, kernel.invalidateNode(directory)])

@@ -74,6 +74,8 @@ export class Core {
   readonly known: KnownNodes
   readonly now: () => Time
   readonly #options: CoreOptions
+  /** of directories that the kernel may hold as removed; see `buried` */
+  readonly #generations = new Map<number, number>()
 
   constructor(options: CoreOptions) {
     this.volumes = options.volumes
@@ -127,10 +129,25 @@ export class Core {
     return this.place(nodeOf(this.registry.nested(volume.number, entry.volume), ROOT_INO))
   }
 
+  /**
+   * The kernel holds a directory as removed, and as long as somebody is in it no name can be made in that inode
+   * of the kernel's again. Should a restore bring the directory back, the kernel has to make itself another.
+   */
+  buried(node: number): void {
+    if (this.known.has(volumeOf(node), inoOfNode(node))) this.#generations.set(node, (this.#generations.get(node) ?? 0) + 1)
+  }
+
+  /** The kernel holds nothing of a node any more. */
+  forgotten(node: number): void {
+    this.#generations.delete(node)
+  }
+
   /** What the kernel is told of an inode. */
   stat({ volume, ino, attr }: Place): Stat {
+    const node = nodeOf(volume.number, ino)
     return {
-      node: nodeOf(volume.number, ino),
+      node,
+      generation: this.#generations.get(node) ?? 0,
       mode: attr.mode,
       nlink: attr.nlink,
       uid: attr.uid,

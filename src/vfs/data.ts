@@ -24,11 +24,13 @@ export function read(core: Core, node: number, offset: number, size: number, int
   if (length <= 0) return 0
   let filled = offset
   for (const [start, piece] of volume.pieces(ino, offset, length)) {
-    if (start > filled) into.fill(0, at + filled - offset, at + start - offset)
-    readPiece(core, volume.domain, piece, into, at + start - offset)
+    // Differences first: near the largest offset a sum of positions would be rounded.
+    const to = at + (start - offset)
+    if (start > filled) into.fill(0, at + (filled - offset), to)
+    readPiece(core, volume.domain, piece, into, to)
     filled = start + piece.length
   }
-  into.fill(0, at + filled - offset, at + length)
+  into.fill(0, at + (filled - offset), at + length)
   return length
 }
 
@@ -84,24 +86,33 @@ function changed(
   return dropCapability(place, after, changes)
 }
 
-export function fallocate(core: Core, node: number, mode: number, offset: number, length: number, bytesFree: () => number): void {
+export interface Allocation {
+  /** FALLOC_FL_* bits */
+  mode: number
+  offset: number
+  length: number
+  killSuidGid: boolean
+}
+
+export function fallocate(core: Core, node: number, wanted: Allocation, bytesFree: () => number): void {
+  const { mode, offset, length } = wanted
   const place = regular(core.writable(node))
   if (length <= 0) throw FS.EINVAL
   if (offset + length > FILE_BYTES_MAX) throw FS.EFBIG
   const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0
   const action = mode & ~FALLOC_FL_KEEP_SIZE
-  if (action === FALLOC_FL_PUNCH_HOLE && keepSize) punch(core, place, offset, length)
+  if (action === FALLOC_FL_PUNCH_HOLE && keepSize) punch(core, place, wanted)
   else if (action === FALLOC_FL_ZERO_RANGE) {
     if (length > bytesFree()) throw FS.ENOSPC
-    allocate(core, place, [[offset, length]], offset, length, !keepSize)
+    allocate(core, place, [[offset, length]], wanted, !keepSize)
   } else if (action === 0) {
     const holes = holesIn(place, offset, length)
     if (holes.reduce((sum, hole) => sum + hole[1], 0) > bytesFree()) throw FS.ENOSPC
-    allocate(core, place, holes, offset, length, !keepSize)
+    allocate(core, place, holes, wanted, !keepSize)
   } else throw FS.EOPNOTSUPP
 }
 
-function allocate(core: Core, place: Place, ranges: [number, number][], offset: number, length: number, extend: boolean): void {
+function allocate(core: Core, place: Place, ranges: [number, number][], wanted: Allocation, extend: boolean): void {
   const { volume, ino } = place
   const changes: Change[] = ranges.map(([at, bytes]) => ({
     kind: 'clear',
@@ -111,20 +122,20 @@ function allocate(core: Core, place: Place, ranges: [number, number][], offset: 
     length: bytes,
     allocate: true,
   }))
-  const attr = changed(core, place, changes, offset, length, extend, false)
+  const attr = changed(core, place, changes, wanted.offset, wanted.length, extend, wanted.killSuidGid)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
   core.volumes.commit(changes)
 }
 
-function punch(core: Core, place: Place, offset: number, length: number): void {
+function punch(core: Core, place: Place, { offset, length, killSuidGid }: Allocation): void {
   const { volume, ino, attr } = place
   const now = core.now()
   const freed = volume.allocatedIn(ino, offset, length)
-  const after: Attr = { ...attr, allocated: attr.allocated - freed, mtime: now, ctime: now }
-  core.volumes.commit([
-    { kind: 'clear', volume: volume.number, ino, offset, length, allocate: false },
-    { kind: 'attr', volume: volume.number, ino, attr: after },
-  ])
+  const mode = killSuidGid ? withoutSetId(attr.mode) : attr.mode
+  const changes: Change[] = [{ kind: 'clear', volume: volume.number, ino, offset, length, allocate: false }]
+  const after = dropCapability(place, { ...attr, mode, allocated: attr.allocated - freed, mtime: now, ctime: now }, changes)
+  changes.push({ kind: 'attr', volume: volume.number, ino, attr: after })
+  core.volumes.commit(changes)
 }
 
 function holesIn({ volume, ino }: Place, offset: number, length: number): [number, number][] {
@@ -161,6 +172,7 @@ export function copyFileRange(
   toNode: number,
   toOffset: number,
   length: number,
+  killSuidGid: boolean,
 ): number {
   const from = regular(core.place(node))
   const to = regular(core.writable(toNode))
@@ -190,7 +202,7 @@ export function copyFileRange(
     ...to.attr,
     size: Math.max(to.attr.size, toOffset + bytes),
     allocated: to.attr.allocated + gained,
-    mode: withoutSetId(to.attr.mode),
+    mode: killSuidGid ? withoutSetId(to.attr.mode) : to.attr.mode,
     mtime: now,
     ctime: now,
   }
@@ -210,7 +222,7 @@ function referChanges(
   const changes: Change[] = [{ kind: 'clear', ...base, offset: toOffset, length: bytes, allocate: false }]
   for (const [at, piece] of from.volume.pieces(from.ino, offset, bytes)) {
     if (piece.kind === 'raw') throw FS.EXDEV
-    changes.push({ kind: 'refer', ...base, offset: toOffset + at - offset, length: piece.length, source: piece })
+    changes.push({ kind: 'refer', ...base, offset: toOffset + (at - offset), length: piece.length, source: piece })
   }
   return changes
 }

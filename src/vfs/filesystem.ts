@@ -24,6 +24,8 @@ export interface Time {
 export interface Stat {
   /** node id; also st_ino */
   node: number
+  /** tells the kernel's inodes of one node apart, when the one it has cannot be used any more; 0 when not given */
+  generation?: number
   /** file type and permission bits */
   mode: number
   nlink: number

@@ -156,12 +156,14 @@ export function rmdir(core: Core, parent: number, name: string): void {
   const place = core.target(directory.volume, entry)
   if (!isDirectory(place.attr)) throw FS.ENOTDIR
   core.volumes.commit([removeEntry(directory, entry), ...removedDirectory(core, entry, place), touched(core, directory, -1)])
+  core.buried(nodeOf(place.volume.number, place.ino))
 }
 
 /** The kernel gives back references to a node: one without a name goes with the last. */
 export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
+  if (!held) core.forgotten(node)
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
   const base = { volume: volume.number, ino }

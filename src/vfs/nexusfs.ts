@@ -17,6 +17,11 @@ export interface NexusFsOptions extends CoreOptions {
 /** Inodes are numbered, not allocated: this many can be in use is as good an answer as any. */
 const FILES_MAX = 2 ** 32
 
+/** FALLOCATE and COPY_FILE_RANGE do not say, as WRITE does, that the caller lacks CAP_FSETID: we go by its uid. */
+function losesSetId(caller: Caller): boolean {
+  return caller.uid !== 0
+}
+
 export class NexusFs implements Filesystem {
   readonly core: Core
   readonly #options: NexusFsOptions
@@ -98,8 +103,9 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
-  fallocate(_caller: Caller, node: number, mode: number, offset: number, length: number): void {
-    fallocate(this.core, node, mode, offset, length, () => {
+  fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
+    const wanted = { mode, offset, length, killSuidGid: losesSetId(caller) }
+    fallocate(this.core, node, wanted, () => {
       const { blockBytes, blocksAvailable } = this.#options.space()
       return blockBytes * blocksAvailable
     })
@@ -109,8 +115,8 @@ export class NexusFs implements Filesystem {
     return lseek(this.core, node, offset, whence)
   }
 
-  copyFileRange(_caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number {
-    return copyFileRange(this.core, node, offset, toNode, toOffset, length)
+  copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number {
+    return copyFileRange(this.core, node, offset, toNode, toOffset, length, losesSetId(caller))
   }
 
   async fsync(): Promise<void> {

@@ -4,7 +4,7 @@ import { type Attr, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
-import type { Core, Place } from './core.ts'
+import { type Core, nodeOf, type Place } from './core.ts'
 import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
 
 const RENAME_NOREPLACE = 1
@@ -35,8 +35,8 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   refuseLoop(moved, entry, to)
   const changes: Change[] = [removeEntry(from, entry)]
   let links = 0
-  if (target !== undefined) {
-    const replaced = core.target(to.volume, target)
+  const replaced = target === undefined ? undefined : core.target(to.volume, target)
+  if (target !== undefined && replaced !== undefined) {
     if (isDir && !isDirectory(replaced.attr)) throw FS.ENOTDIR
     if (!isDir && isDirectory(replaced.attr)) throw FS.EISDIR
     changes.push(...(isDir ? removedDirectory(core, target, replaced) : unlinked(core, replaced)))
@@ -47,6 +47,7 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   changes.push(...movedTo(core, moved, entry, to, newName))
   changes.push(...parentsTouched(core, from, isDir ? -1 : 0, to, links))
   core.volumes.commit(changes)
+  if (isDir && replaced !== undefined) core.buried(nodeOf(replaced.volume.number, replaced.ino))
 }
 
 function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dirent): void {

@@ -16,8 +16,8 @@ export interface DataDirectory {
 }
 
 const IDENTITY = 'nexus.json'
-/** What may lie in a directory that becomes a store. */
-const HARMLESS_NAMES = new Set([`${IDENTITY}.new`, 'lost+found', 'nexusd.log', 'control.sock'])
+/** What may lie in a directory that becomes a store; `nexus.json.new.…` is of a start that was cut short. */
+const HARMLESS_NAME = /^(nexus\.json\.new\..*|lost\+found|nexusd\.log|control\.sock)$/
 
 /**
  * Opens a data directory, or makes it when it is missing or empty.
@@ -25,16 +25,27 @@ const HARMLESS_NAMES = new Set([`${IDENTITY}.new`, 'lost+found', 'nexusd.log', '
  */
 export function openDataDirectory(directory: string): DataDirectory {
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectory(directory)
     const identity = path.join(directory, IDENTITY)
-    if (!fs.existsSync(identity)) create(directory, identity)
+    if (!isStore(directory)) create(directory, identity)
     fs.accessSync(directory, fs.constants.W_OK)
-    return {
-      path: directory,
-      store: readIdentity(identity),
-      log: path.join(directory, 'log'),
-      index: path.join(directory, 'index'),
-    }
+    const store = readIdentity(identity)
+    const log = path.join(directory, 'log')
+    makeDirectory(log)
+    return { path: directory, store, log, index: path.join(directory, 'index') }
+  } catch (error) {
+    throw explainDisk(directory, error)
+  }
+}
+
+/**
+ * Makes sure that a directory is a store or may become one, and changes nothing but to make it.
+ * @throws NexusError with what to do
+ */
+export function prepareDataDirectory(directory: string): void {
+  try {
+    makeDirectory(directory)
+    isStore(directory)
   } catch (error) {
     throw explainDisk(directory, error)
   }
@@ -68,30 +79,59 @@ export function explainDisk(directory: string, error: unknown): unknown {
     case 'EEXIST':
       return new NexusError('NEXUS_USAGE', `${directory} is not a directory: name another one with --data`, { cause })
     default:
-      return error
+      if (!(error instanceof Error) || !('syscall' in error)) return error
+      return new NexusError('NEXUS_USAGE', `${directory} cannot be used (${error.message}): name another directory with --data`, {
+        cause,
+      })
   }
 }
 
-function create(directory: string, identity: string): void {
-  const others = fs.readdirSync(directory).filter((name) => !HARMLESS_NAMES.has(name))
+/** Makes a directory and those above it, so that they outlast a loss of power. */
+function makeDirectory(directory: string): void {
+  const first = fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+  if (first === undefined) return
+  for (let made = directory; made.length >= first.length; made = path.dirname(made)) syncDirectory(path.dirname(made))
+}
+
+function syncDirectory(directory: string): void {
+  const fd = fs.openSync(directory, 'r')
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** False for a directory that may become one. */
+function isStore(directory: string): boolean {
+  const names = fs.readdirSync(directory)
+  if (names.includes(IDENTITY)) return true
+  const others = names.filter((name) => !HARMLESS_NAME.test(name))
   if (others.includes('log') || others.includes('index')) {
     throw new NexusError(
       'NEXUS_CORRUPT',
-      `${identity} is missing although ${directory} holds a store: restore that file from a backup`,
+      `${path.join(directory, IDENTITY)} is missing although ${directory} holds a store: restore that file from a backup`,
     )
   }
   if (others.length > 0) {
     throw new NexusError('NEXUS_USAGE', `${directory} holds other files and no nexus store: name an empty directory with --data`)
   }
+  return false
+}
+
+/** Another daemon may do the same at this moment: the first keeps its identity, and both go on with that. */
+function create(directory: string, identity: string): void {
   const document = { format: FORMAT_VERSION, store: randomBytes(8).toString('hex'), created_at: new Date().toISOString() }
-  const fd = fs.openSync(`${identity}.new`, 'w', 0o600)
+  const fresh = `${identity}.new.${process.pid}`
   try {
-    fs.writeSync(fd, `${JSON.stringify(document)}\n`)
-    fs.fsyncSync(fd)
+    fs.writeFileSync(fresh, `${JSON.stringify(document)}\n`, { mode: 0o600, flush: true })
+    fs.linkSync(fresh, identity)
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error
   } finally {
-    fs.closeSync(fd)
+    fs.rmSync(fresh, { force: true })
   }
-  fs.renameSync(`${identity}.new`, identity)
+  syncDirectory(directory)
 }
 
 function readIdentity(identity: string): bigint {

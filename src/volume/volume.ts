@@ -310,6 +310,8 @@ export class Volume {
   }
 
   #count(attr: Attr, sign: 1 | -1): void {
+    // What is only open has no name any more: nobody who counts files would find it.
+    if (attr.nlink === 0) return
     if (isDirectory(attr)) this.super.directories += sign
     else this.super.files += sign
     if (isRegular(attr)) this.super.bytes += sign * attr.size

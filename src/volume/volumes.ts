@@ -13,13 +13,15 @@ import { assert, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
-import { LOG_START, type LogEnd, type LogRecord, logBytes, readLog, settle } from '../journal/replay.ts'
+import { LOG_START, type LogEnd, type LogRecord, readLog, readOneSegment, segmentSizes, settle } from '../journal/replay.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
 import { Catalog } from './catalog.ts'
 import { type Change, readChange, writeChange } from './change.ts'
+import { census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
 import { type MergeTools, mergeFrozen } from './merge.ts'
 import { type Source, sourceAt } from './piece.ts'
+import { type Checkpoint, encodeState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { type Super, Volume } from './volume.ts'
 
 export interface VolumesOptions {
@@ -47,6 +49,18 @@ export interface CommitData {
   length: number
 }
 
+/** What a garbage collection did. */
+export interface Collected {
+  /** chunks and nodes that nothing reached */
+  forgotten: number
+  /** segments of the log removed */
+  segments: number
+  /** copied out of them to the end of the log */
+  copiedBytes: number
+  /** size of the removed segments */
+  freedBytes: number
+}
+
 /** A volume as it was when it was merged. */
 export interface MergedState {
   root: Address | null
@@ -60,15 +74,12 @@ const NO_BYTES = Buffer.alloc(0)
 const SLICE_MS = 2
 const SLICE_MS_OVERLOADED = 25
 
+/** A segment goes when at most this share of it is alive; one run copies at most so much. */
+const COLLECT_LIMITS = { share: 0.6, copyBytes: 1024 * MIB }
+
 const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
 const CATALOG_PREFIX = 'k/'
 const VOLUME_PREFIX = 'v/'
-
-interface VolumeState {
-  root: string | null
-  domain: number
-  ino_next: number
-}
 
 export class Volumes {
   readonly catalog = new Catalog()
@@ -87,22 +98,25 @@ export class Volumes {
   #checkpointedSequence: number
   #checkpointing: Promise<void> | undefined
   #sliceStart = 0
+  /** the log's segments as replay found them */
+  #segments: ReadonlyMap<number, number> = new Map()
   #closed = false
 
   /** Opens the store and brings it to the state of the last record in the log. */
   static async open(options: VolumesOptions): Promise<Volumes> {
     const saved = options.index.get(CHECKPOINT_KEY)
-    const start = saved === undefined ? { ...LOG_START, sequence: 0 } : parseCheckpoint(saved)
-    const volumes = new Volumes(options, start)
-    await volumes.#load()
-    const end = volumes.#replay(start, start.sequence)
+    const checkpoint = saved === undefined ? undefined : parseCheckpoint(saved)
+    const volumes = new Volumes(options, checkpoint ?? NO_CHECKPOINT)
+    const start = checkpoint ?? volumes.#rebuild()
+    if (checkpoint !== undefined) await volumes.#load()
+    const end = volumes.#replay(start)
     await settle(options.disk, start, end)
     if (end.torn > 0) options.logger.info({ bytes: end.torn }, 'cut off an unfinished record at the end of the log')
     volumes.#openLog(end)
     return volumes
   }
 
-  private constructor(options: VolumesOptions, start: Position & { sequence: number }) {
+  private constructor(options: VolumesOptions, start: Checkpoint) {
     this.#options = options
     this.#checkpointed = { segment: start.segment, offset: start.offset }
     this.#checkpointedSequence = start.sequence
@@ -146,7 +160,9 @@ export class Volumes {
 
   /** Bytes of the log on disk. */
   get logBytes(): number {
-    return logBytes(this.#options.disk)
+    let bytes = 0
+    for (const size of segmentSizes(this.#options.disk).values()) bytes += size
+    return bytes
   }
 
   /**
@@ -192,10 +208,18 @@ export class Volumes {
 
   /** Writes out everything, so that the next start has nothing to replay. Callers share a run. */
   checkpoint(): Promise<void> {
-    this.#checkpointing ??= this.#inTurn(() => this.#checkpointNow()).finally(() => {
+    this.#checkpointing ??= this.#inTurn(async () => void (await this.#checkpointNow())).finally(() => {
       this.#checkpointing = undefined
     })
     return this.#checkpointing
+  }
+
+  /**
+   * Gives back space: forgets what no root reaches, and removes segments in which little is alive.
+   * @param kept the states besides the volumes' own that must stay, as of the moment it is called
+   */
+  collect(kept: () => readonly Root[]): Promise<Collected> {
+    return this.#inTurn(() => this.#collectNow(kept))
   }
 
   /** Takes a last checkpoint and closes the log; the index stays open. */
@@ -238,13 +262,34 @@ export class Volumes {
     }
     for await (const [key, value] of this.#options.index.entries(Buffer.from(VOLUME_PREFIX))) {
       const number = Number(key.toString().slice(VOLUME_PREFIX.length))
-      const state = JSON.parse(value.toString()) as VolumeState
-      this.#reset(number, state.root === null ? null : fromHex(state.root), state.domain, state.ino_next)
+      this.#restoreVolume(number, JSON.parse(value.toString()) as VolumeState)
     }
   }
 
-  #replay(from: Position, sequence: number): LogEnd {
-    const records = readLog(this.#options.disk, this.#options.store, from, sequence)
+  /** Without an index, all that is known is in the log. @returns where to replay from */
+  #rebuild(): Checkpoint {
+    const { disk, store } = this.#options
+    const segments = segmentSizes(disk)
+    const state = scanLog(disk, store, segments.keys(), (record) => this.#content.adopt(record, segments))
+    if (state === undefined) {
+      if (segments.size === 0 || segments.has(1)) return NO_CHECKPOINT
+      throw new NexusError(
+        'NEXUS_CORRUPT',
+        'the index is lost and the log does not start at its beginning: restore the data directory from a backup',
+      )
+    }
+    for (const [key, value] of Object.entries(state.catalog)) this.catalog.apply(key, value)
+    for (const [number, volume] of Object.entries(state.volumes)) this.#restoreVolume(Number(number), volume)
+    return state.checkpoint
+  }
+
+  #restoreVolume(number: number, { root, domain, ino_next }: VolumeState): void {
+    this.#reset(number, root === null ? null : fromHex(root), domain, ino_next)
+  }
+
+  #replay(from: Checkpoint): LogEnd {
+    this.#segments = segmentSizes(this.#options.disk)
+    const records = readLog(this.#options.disk, this.#options.store, from, from.sequence, from.durable)
     for (;;) {
       const step = records.next()
       if (step.done === true) return step.value
@@ -254,7 +299,7 @@ export class Volumes {
 
   #replayRecord(record: LogRecord): void {
     if (record.type !== RecordType.changes) {
-      this.#content.adopt(record)
+      if (record.type !== RecordType.state) this.#content.adopt(record, this.#segments)
       return
     }
     const input = new ByteReader(record.meta)
@@ -389,10 +434,15 @@ export class Volumes {
     return states
   }
 
-  async #checkpointNow(): Promise<void> {
+  /**
+   * @param force also when nothing was written since the last one
+   * @returns the state that it stored; undefined when there was nothing to do
+   */
+  async #checkpointNow(force = false): Promise<SavedState | undefined> {
     const position = this.#log.end
     const sequence = this.#log.sequence
-    if (sequence === this.#checkpointedSequence) return
+    if (sequence === this.#checkpointedSequence && !force) return undefined
+    const whole = Object.fromEntries(this.catalog.list(''))
     const catalog = this.catalog.takeDirty()
     const removed = this.#removed
     this.#removed = new Set()
@@ -402,27 +452,53 @@ export class Volumes {
       // A volume that was reset while it waited has no root as of `position`: start again, from now.
       if (states.size < numbers.length) {
         this.#giveBack(catalog, removed)
-        return await this.#checkpointNow()
+        return await this.#checkpointNow(force)
       }
       await this.#log.sync()
-      const entries: IndexEntry[] = []
-      for (const [key, value] of catalog) {
-        entries.push({ key: Buffer.from(CATALOG_PREFIX + key), value: value === null ? null : Buffer.from(value) })
-      }
-      for (const number of removed)
-        if (!states.has(number)) entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: null })
-      for (const [number, { root, domain, super: counters }] of states) {
-        const state: VolumeState = { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }
-        entries.push({ key: Buffer.from(VOLUME_PREFIX + number), value: Buffer.from(JSON.stringify(state)) })
-      }
-      entries.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify({ ...position, sequence })) })
-      await this.#content.flush(entries)
+      const checkpoint: Checkpoint = { ...position, sequence, durable: this.#log.durable }
+      const volumes = Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
+      await this.#content.flush(indexEntries(checkpoint, catalog, volumes, removed))
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
+      return { checkpoint, catalog: whole, volumes }
     } catch (error) {
       this.#giveBack(catalog, removed)
       throw error
     }
+  }
+
+  async #collectNow(kept: () => readonly Root[]): Promise<Collected> {
+    await this.#checkpointNow()
+    const { disk, store } = this.#options
+    const before = segmentSizes(disk)
+    const volumes = [...this.#volumes.values()]
+    const roots = [...kept(), ...volumes, ...volumes.flatMap((volume) => volume.ghosts)]
+    const boundary = Math.min(this.#checkpointed.segment, firstRawSegment(volumes))
+    const pause = (): Promise<void> | undefined => this.#pause()
+    const live = await mark(this.#tree, roots, volumes, pause)
+    const found = await census(this.#content, live, pause)
+    const chosen = new Set(victims(before, found, boundary, COLLECT_LIMITS))
+    const result: Collected = { forgotten: found.dead, segments: chosen.size, copiedBytes: 0, freedBytes: 0 }
+    if (found.dead === 0 && chosen.size === 0) return result
+    result.copiedBytes = await sweep(this.#content, live, chosen, pause)
+    for (const segment of chosen) {
+      for (const record of readOneSegment(disk, store, segment)) {
+        const isLive = (domain: number, address: Address): boolean => live.has({ domain, address })
+        if (record.type === RecordType.sealed) this.#content.sealAgain(record, isLive, chosen)
+      }
+      await pause()
+    }
+    // From here on nothing leads to what goes: not the index, and no record that a start would replay.
+    const state = await this.#checkpointNow(true)
+    if (chosen.size === 0 || state === undefined) return result
+    this.#log.append(RecordType.state, NO_BYTES, encodeState(state))
+    await this.#log.sync()
+    this.#sealer.forgetSegments([...chosen])
+    for (const segment of chosen) {
+      this.#log.removeSegment(segment)
+      result.freedBytes += before.get(segment) ?? 0
+    }
+    return result
   }
 
   #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>): void {
@@ -453,22 +529,26 @@ export class Volumes {
 }
 
 const ZERO: Source = { kind: 'zero' }
+const NO_CHECKPOINT: Checkpoint = { ...LOG_START, sequence: 0, durable: 0 }
 
-function parseCheckpoint(value: Buffer): Position & { sequence: number } {
-  const document: unknown = JSON.parse(value.toString())
-  if (
-    typeof document === 'object' &&
-    document !== null &&
-    'segment' in document &&
-    'offset' in document &&
-    'sequence' in document
-  ) {
-    const { segment, offset, sequence } = document
-    if (typeof segment === 'number' && typeof offset === 'number' && typeof sequence === 'number')
-      return { segment, offset, sequence }
+function volumeState({ root, domain, super: counters }: MergedState): VolumeState {
+  return { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }
+}
+
+/** What a checkpoint stores in the index besides places. */
+function indexEntries(
+  checkpoint: Checkpoint,
+  catalog: ReadonlyMap<string, string | null>,
+  volumes: Record<string, VolumeState>,
+  removed: ReadonlySet<number>,
+): IndexEntry[] {
+  const entries: IndexEntry[] = []
+  const put = (key: string, value: string | null): void => {
+    entries.push({ key: Buffer.from(key), value: value === null ? null : Buffer.from(value) })
   }
-  throw new NexusError(
-    'NEXUS_CORRUPT',
-    'the index holds a damaged checkpoint: mount again with --rebuild-index to make it anew from the log',
-  )
+  for (const [key, value] of catalog) put(CATALOG_PREFIX + key, value)
+  for (const number of removed) if (volumes[number] === undefined) put(VOLUME_PREFIX + number, null)
+  for (const [number, state] of Object.entries(volumes)) put(VOLUME_PREFIX + number, JSON.stringify(state))
+  entries.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify(checkpoint)) })
+  return entries
 }

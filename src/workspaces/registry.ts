@@ -7,6 +7,7 @@ import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
 import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
+import type { Root } from '../volume/collect.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
@@ -79,6 +80,15 @@ export class WorkspaceRegistry implements Registry {
 
   snapshot(id: string): SnapshotRecord | undefined {
     return this.#snapshots.get(id)
+  }
+
+  /** The states that snapshots keep. */
+  *roots(): Generator<Root> {
+    for (const record of this.#snapshots.values()) {
+      yield { root: record.root === null ? null : fromHex(record.root), domain: record.domain }
+      for (const { root, record: inner } of record.nested)
+        yield { root: root === null ? null : fromHex(root), domain: inner.domain }
+    }
   }
 
   /** A number that no workspace or view has had since the mount. @throws ENOSPC when there is none */

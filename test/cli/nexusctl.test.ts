@@ -10,6 +10,7 @@ import type { Service } from '../../src/control/service.ts'
 import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
 import {
+  collected,
   diff,
   fakeService,
   forked,
@@ -114,6 +115,7 @@ t.test('words become calls, and --json prints the answer as one document', async
       want: forked,
     },
     { in: 'checkpoint', call: ['checkpoint'], want: { elapsed_ms: 7 } },
+    { in: 'gc', call: ['collect'], want: collected },
     { in: 'status', want: status },
   ]
   for (const { in: words, call, want } of rows) {
@@ -170,6 +172,7 @@ t.test('every command has help with an example', async (t) => {
     '',
     'status',
     'checkpoint',
+    'gc',
     'restore',
     'fork',
     'workspace',

@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import type {
   Change,
+  CollectInfo,
   DiffInfo,
   ForkInfo,
   RestoreInfo,
@@ -58,6 +59,14 @@ export const restored: Required<RestoreInfo> = {
   changes,
   truncated: true,
   elapsed_ms: 3,
+}
+
+export const collected: CollectInfo = {
+  forgotten: 12,
+  segments: 2,
+  freed_bytes: 128 * 1024 * 1024,
+  copied_bytes: 1024 * 1024,
+  elapsed_ms: 40,
 }
 
 export const forked: Required<ForkInfo> = {
@@ -115,6 +124,7 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     restore: answering('restore', restored),
     fork: answering('fork', forked),
     checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
+    collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),
     ...overrides,
   }

@@ -1,0 +1,146 @@
+/** The index on disk: what LevelDB's failures become, and that losing it loses no data. */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import t, { type Test } from 'tap'
+import { openIndex } from '../../src/cas/index.ts'
+import { Engine } from '../../src/daemon/engine.ts'
+import { silentLogger } from '../../src/logger.ts'
+import { nodeOf } from '../../src/vfs/core.ts'
+
+const caller = { uid: 0, gid: 0, pid: 1 }
+const HINT = /nothing is lost: mount again with --rebuild-index/
+
+function directoryFor(t: Test): string {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-index-'))
+  t.teardown(() => fs.rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+const entries = (count: number, start = 0) =>
+  Array.from({ length: count }, (_, i) => ({ key: Buffer.from(`key${start + i}`), value: Buffer.alloc(50, `${i}`) }))
+
+t.test('what was written is there after a reopen, in the order of keys', async (t) => {
+  const directory = directoryFor(t)
+  const first = await openIndex(directory)
+  await first.write(entries(100))
+  await first.write([{ key: Buffer.from('key7'), value: null }])
+  await first.close()
+  const index = await openIndex(directory)
+  t.equal(index.get(Buffer.from('key7')), undefined)
+  t.same(index.get(Buffer.from('key8')), Buffer.alloc(50, '8'))
+  const keys: string[] = []
+  for await (const [key] of index.entries(Buffer.from('key1'))) keys.push(key.toString())
+  t.same(keys, ['key1', ...Array.from({ length: 10 }, (_, i) => `key1${i}`)])
+  await index.close()
+})
+
+t.test('an index that another daemon holds is busy, and unharmed', async (t) => {
+  const directory = directoryFor(t)
+  const holder = await openIndex(directory)
+  await t.rejects(openIndex(directory), { code: 'NEXUS_BUSY', message: /another nexusd is using .*--data/ })
+  await holder.write(entries(1))
+  await holder.close()
+  await (await openIndex(directory)).close()
+})
+
+t.test('a second engine on the same data is refused, and the first goes on', async (t) => {
+  const data = directoryFor(t)
+  const first = await Engine.open({ data, logger: silentLogger })
+  for (const rebuildIndex of [false, true]) {
+    await t.rejects(Engine.open({ data, logger: silentLogger, rebuildIndex }), { code: 'NEXUS_BUSY' })
+  }
+  first.fs.mkdir(caller, nodeOf(0, 1), 'still', 0o755, 0)
+  await first.close()
+  await (await Engine.open({ data, logger: silentLogger })).close()
+})
+
+/** A store with files from two checkpoints and some that are only in the log; returns how to check it. */
+async function fill(data: string): Promise<(engine: Engine) => void> {
+  const engine = await Engine.open({ data, logger: silentLogger })
+  const root = nodeOf(0, 1)
+  const make = (name: string) => {
+    const { node } = engine.fs.create(caller, root, name, 0o644, 0, 0)
+    const buffer = Buffer.alloc(80 + name.length * 3 + 1024)
+    buffer.write(name.repeat(3), 80)
+    engine.fs.write(caller, node, 0, buffer, 80, name.length * 3, false)
+  }
+  for (let i = 0; i < 50; i++) make(`first${i}`)
+  await engine.volumes.checkpoint()
+  engine.fs.unlink(caller, root, 'first7')
+  for (let i = 0; i < 50; i++) make(`second${i}`)
+  await engine.close()
+  const again = await Engine.open({ data, logger: silentLogger })
+  for (let i = 0; i < 5; i++) again.fs.mkdir(caller, again.fs.lookup(caller, root, 'workspace')?.node ?? 0, `ws${i}`, 0o755, 0)
+  await again.close()
+  return (opened) => {
+    for (const prefix of ['first', 'second']) {
+      for (let i = 0; i < 50; i++) {
+        const name = `${prefix}${i}`
+        const found = opened.fs.lookup(caller, root, name)
+        const into = Buffer.alloc(100)
+        const text = found === undefined ? undefined : into.toString('latin1', 0, opened.fs.read(caller, found.node, 0, 100, into, 0))
+        if (text !== (name === 'first7' ? undefined : name.repeat(3))) throw new Error(`${name} is ${text}`)
+      }
+    }
+    const workspaces = [...opened.registry.workspaces()].map(({ name }) => name).sort()
+    if (workspaces.join() !== ',ws0,ws1,ws2,ws3,ws4') throw new Error(`workspaces: ${workspaces}`)
+  }
+}
+
+t.test('an index that is gone is made anew', async (t) => {
+  const data = directoryFor(t)
+  const check = await fill(data)
+  fs.rmSync(path.join(data, 'index'), { recursive: true })
+  for (let round = 0; round < 2; round++) {
+    const engine = await Engine.open({ data, logger: silentLogger })
+    check(engine)
+    await engine.close()
+  }
+  t.pass()
+})
+
+const damages: [string, (index: string) => void][] = [
+  ['CURRENT is garbage', (index) => fs.writeFileSync(path.join(index, 'CURRENT'), 'garbage')],
+  ['CURRENT is missing its target', (index) => fs.writeFileSync(path.join(index, 'CURRENT'), 'MANIFEST-999999\n')],
+  ['CURRENT is empty', (index) => fs.truncateSync(path.join(index, 'CURRENT'))],
+  ['the MANIFEST is empty', (index) => each(index, 'MANIFEST', (file) => fs.truncateSync(file))],
+  ['the MANIFEST is garbage', (index) => each(index, 'MANIFEST', (file) => fs.writeFileSync(file, Buffer.alloc(200, 'x')))],
+  ['the MANIFEST is missing', (index) => each(index, 'MANIFEST', (file) => fs.rmSync(file))],
+  ['a table is missing', (index) => each(index, '.ldb', (file) => fs.rmSync(file))],
+]
+
+for (const [name, damage] of damages) {
+  t.test(`when ${name}, the start says what to do, and that works`, async (t) => {
+    const data = directoryFor(t)
+    const check = await fill(data)
+    const index = path.join(data, 'index')
+    t.ok(fs.readdirSync(index).some((file) => file.endsWith('.ldb')), 'there is a table')
+    damage(index)
+    await t.rejects(Engine.open({ data, logger: silentLogger }), { code: 'NEXUS_CORRUPT', message: HINT })
+    const rebuilt = await Engine.open({ data, logger: silentLogger, rebuildIndex: true })
+    check(rebuilt)
+    await rebuilt.close()
+    const engine = await Engine.open({ data, logger: silentLogger })
+    check(engine)
+    await engine.close()
+  })
+}
+
+t.test('a damaged checkpoint in the index is refused with what to do', async (t) => {
+  for (const value of ['', 'null', '{"segment":1}', '{"segment":1,"offset":"x","sequence":1,"durable":1}']) {
+    const data = directoryFor(t)
+    const check = await fill(data)
+    const index = await openIndex(path.join(data, 'index'))
+    await index.write([{ key: Buffer.from('m/checkpoint'), value: Buffer.from(value) }])
+    await index.close()
+    await t.rejects(Engine.open({ data, logger: silentLogger }), { code: 'NEXUS_CORRUPT', message: /--rebuild-index/ })
+    const rebuilt = await Engine.open({ data, logger: silentLogger, rebuildIndex: true })
+    check(rebuilt)
+    await rebuilt.close()
+  }
+})
+
+function each(index: string, part: string, act: (file: string) => void): void {
+  for (const file of fs.readdirSync(index)) if (file.includes(part)) act(path.join(index, file))
+}
