@@ -37,7 +37,8 @@ export class ByteWriter {
   }
 
   u32(value: number): this {
-    this.#buffer.writeUInt32LE(value, this.#grow(4))
+    const at = this.#grow(4)
+    this.#buffer.writeUInt32LE(value, at)
     return this
   }
 
@@ -59,7 +60,8 @@ export class ByteWriter {
   }
 
   bigU64(value: bigint): this {
-    this.#buffer.writeBigUInt64LE(value, this.#grow(8))
+    const at = this.#grow(8)
+    this.#buffer.writeBigUInt64LE(value, at)
     return this
   }
 
@@ -73,7 +75,8 @@ export class ByteWriter {
   }
 
   raw(bytes: Uint8Array): this {
-    this.#buffer.set(bytes, this.#grow(bytes.length))
+    const at = this.#grow(bytes.length)
+    this.#buffer.set(bytes, at)
     return this
   }
 
@@ -90,10 +93,12 @@ export class ByteWriter {
 
   /** The bytes of a latin1 string whose length the reader knows. */
   fixed(text: string): this {
-    this.#buffer.write(text, this.#grow(text.length), text.length, 'latin1')
+    const at = this.#grow(text.length)
+    this.#buffer.write(text, at, text.length, 'latin1')
     return this
   }
 
+  /** Makes room, which may replace `#buffer`: ask for it before that is looked at. */
   #grow(bytes: number): number {
     const at = this.#length
     this.#length = at + bytes

@@ -198,7 +198,11 @@ async function logFileBytes(directory: string): Promise<number> {
   let bytes = 0
   for (const name of await readdir(directory)) {
     // A file that goes away meanwhile is counted no more.
-    if (name.endsWith('.log')) bytes += await stat(path.join(directory, name)).then(({ size }) => size, () => 0)
+    if (name.endsWith('.log'))
+      bytes += await stat(path.join(directory, name)).then(
+        ({ size }) => size,
+        () => 0,
+      )
   }
   return bytes
 }

@@ -8,8 +8,8 @@ import { dataDirectory, hostSurroundings, socketPathOf } from '../control/locati
 import type { StatusInfo } from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
-import { startDaemon } from '../daemon/daemon.ts'
-import { nexusMounts, unmount } from '../daemon/mountpoint.ts'
+import { preparePlaces, startDaemon } from '../daemon/daemon.ts'
+import { FILESYSTEM_TYPE, lookAt, type Mount, type Place, unmount } from '../daemon/mountpoint.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { describeStatus } from './commands/status.ts'
 
@@ -21,6 +21,8 @@ interface MountFlags {
 }
 
 const STOP_MS_MAX = 60_000
+/** SIGHUP: the terminal was closed. */
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
 export async function runNexusd(words: readonly string[]): Promise<number> {
@@ -52,7 +54,7 @@ function program(words: readonly string[]): Command {
     .option('--single-user', 'only this user can reach the mount (always so without root)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .action((mountpoint: string, flags: MountFlags) =>
-      flags.background === true ? background(words, flags) : foreground(mountpoint, flags),
+      flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
   nexusd
     .command('unmount')
@@ -69,42 +71,56 @@ function program(words: readonly string[]): Command {
 }
 
 async function foreground(mountpoint: string, flags: MountFlags): Promise<void> {
-  const daemon = await startDaemon({ mountpoint, ...flags })
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, daemon.stop)
+  const onStoppable = (stop: () => void): void => {
+    for (const signal of STOP_SIGNALS) process.on(signal, stop)
+  }
+  const daemon = await startDaemon({ mountpoint, ...flags, onStoppable })
   const line = `mounted ${daemon.mountpoint} (data in ${daemon.data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
   await daemon.ended
 }
 
-async function background(words: readonly string[], flags: MountFlags): Promise<void> {
+async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
+  // Before there is a child: a log is not left where none belongs.
+  const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(
     words.filter((word) => word !== '--background'),
-    flags.data,
+    data,
   )
   if ('failed' in report) throw new NexusError(report.status === 2 ? 'NEXUS_USAGE' : 'NEXUS_NOT_RUNNING', report.failed)
   process.stdout.write(`${report.mounted}\n`)
 }
 
 async function stop(mountpoint: string): Promise<void> {
-  const absolute = path.resolve(mountpoint)
-  const mounts = nexusMounts()
-  // Not realpath: that would ask a daemon that may be dead.
-  const mount =
-    mounts.find((entry) => entry.mountpoint === absolute) ?? mounts.find((entry) => entry.mountpoint === realpathOf(absolute))
-  if (mount === undefined)
-    throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
-  const control = connectControl({ socketPath: socketPathOf(mount.data), timeoutMs: STOP_MS_MAX })
-  let pid: number
+  const mount = mountAt(path.resolve(mountpoint))
+  const pid = await shutDown(mount)
+  // Nobody serves it any more: what is left is the mountpoint.
+  if (pid === undefined) await unmount(mount.mountpoint, true)
+  else await ended(pid)
+}
+
+function mountAt(absolute: string): Mount {
+  let place: Place | undefined
   try {
-    pid = (await control.shutdown()).pid
-  } catch (error) {
-    // Nobody serves it any more: what is left is the mountpoint.
-    if (!(error instanceof NexusError) || error.code !== 'NEXUS_NOT_RUNNING') throw error
-    await unmount(mount.mountpoint, true)
-    return
+    place = lookAt(absolute)
+  } catch {
+    // Said below.
   }
-  await ended(pid)
+  if (place?.mount?.type === FILESYSTEM_TYPE) return place.mount
+  throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
+}
+
+/** @returns the daemon's pid; undefined when none serves this mount, be it that another serves its data elsewhere */
+async function shutDown({ mountpoint, data }: Mount): Promise<number | undefined> {
+  const control = connectControl({ socketPath: socketPathOf(data), timeoutMs: STOP_MS_MAX })
+  try {
+    const info = await control.status()
+    return info.mountpoint === mountpoint ? (await control.shutdown()).pid : undefined
+  } catch (error) {
+    if (error instanceof NexusError && error.code === 'NEXUS_NOT_RUNNING') return undefined
+    throw error
+  }
 }
 
 async function ended(pid: number): Promise<void> {
@@ -132,12 +148,4 @@ async function status(flags: { data?: string; json?: boolean }): Promise<void> {
   const data = dataDirectory(flags.data, hostSurroundings())
   const info: StatusInfo = await connectControl({ socketPath: socketPathOf(data) }).status()
   process.stdout.write(flags.json === true ? `${JSON.stringify(info)}\n` : `${describeStatus(info)}\n`)
-}
-
-function realpathOf(mountpoint: string): string | undefined {
-  try {
-    return path.join(fs.realpathSync(path.dirname(mountpoint)), path.basename(mountpoint))
-  } catch {
-    return undefined
-  }
 }

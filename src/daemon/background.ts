@@ -2,9 +2,8 @@
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { dataDirectory, hostSurroundings } from '../control/location.ts'
 import { NexusError } from '../errors.ts'
-import { explainDisk } from '../volume/datadir.ts'
+import { explainDisk, prepareDataDirectory } from '../volume/datadir.ts'
 
 /** What the child tells its parent over the process channel. */
 export type Report = { mounted: string } | { failed: string; status: number }
@@ -15,11 +14,12 @@ export const LOG_NAME = 'nexusd.log'
 const START_MS_MAX = 10 * 60_000
 
 /**
- * Starts this program again with the same words but `--background`.
+ * Starts this program again.
+ * @param words what it was called with, but `--background`
+ * @param directory the data directory, which gets the log; the caller has looked whether it may
  * @returns what the child says when it serves
  */
-export async function startInBackground(words: readonly string[], data: string | undefined): Promise<Report> {
-  const directory = dataDirectory(data, hostSurroundings())
+export async function startInBackground(words: readonly string[], directory: string): Promise<Report> {
   const log = openLog(directory)
   const script = process.argv[1] as string
   const child = spawn(process.execPath, [script, ...words], { detached: true, stdio: ['ignore', log, log, 'ipc'] })
@@ -48,9 +48,10 @@ export async function startInBackground(words: readonly string[], data: string |
   return report
 }
 
-/** Tells the parent, if there is one that waits. */
+/** Tells the parent, if there is one that waits; who serves from then on holds no directory busy. */
 export function reportToParent(report: Report): void {
   if (process.send === undefined) return
+  if ('mounted' in report) process.chdir('/')
   process.send(report, undefined, undefined, () => {
     if (process.connected) process.disconnect()
   })
@@ -58,7 +59,7 @@ export function reportToParent(report: Report): void {
 
 function openLog(directory: string): number {
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+    prepareDataDirectory(directory)
     return fs.openSync(path.join(directory, LOG_NAME), 'a', 0o600)
   } catch (error) {
     throw explainDisk(directory, error)

@@ -1,12 +1,15 @@
 /** The daemon: the engine, the kernel's requests, and the control socket, from mount to unmount. */
+import fs from 'node:fs'
+import path from 'node:path'
 import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { type ControlServer, serveControl } from '../control/server.ts'
-import { NexusError } from '../errors.ts'
+import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
+import type { Logger } from '../logger.ts'
 import { Engine } from './engine.ts'
 import { mountFilesystem, prepareMountpoint, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
@@ -16,6 +19,8 @@ export interface DaemonOptions {
   data?: string
   singleUser?: boolean
   rebuildIndex?: boolean
+  /** called right before mounting with what begins to unmount and end, which is quiet when repeated */
+  onStoppable?: (stop: () => void) => void
 }
 
 /** A daemon that serves; `ended` resolves when it has unmounted and stored everything. */
@@ -23,21 +28,34 @@ export interface Daemon {
   mountpoint: string
   data: string
   ended: Promise<void>
-  /** flush, unmount, end; quiet when repeated */
-  stop(): void
 }
 
 /** The kernel asks for INIT as soon as it has mounted: longer than this means that nobody is there. */
 const READY_MS_MAX = 10_000
+const WRITE_BACK_MS_MAX = 10_000
+/** Lines that could not be written are kept up to this, then dropped. */
+const LOG_BACKLOG_BYTES_MAX = 64 * 1024
+
+/**
+ * Looks whether a mountpoint and a data directory can be used, and clears a dead mount.
+ * @throws NexusError with what to do
+ */
+export async function preparePlaces(
+  options: Pick<DaemonOptions, 'mountpoint' | 'data'>,
+): Promise<{ mountpoint: string; data: string }> {
+  const data = dataDirectory(options.data, hostSurroundings())
+  const mountpoint = await prepareMountpoint(options.mountpoint)
+  refuseDataInside(mountpoint, data)
+  return { mountpoint, data }
+}
 
 /**
  * Opens the store, mounts, and serves.
  * @throws NexusError with what to do; then nothing is mounted and nothing was changed
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const logger = pino({ level: process.env['NEXUS_LOG'] ?? 'warn', base: null }, pino.destination({ dest: 2, sync: true }))
-  const data = dataDirectory(options.data, hostSurroundings())
-  const mountpoint = await prepareMountpoint(options.mountpoint)
+  const logger = makeLogger()
+  const { mountpoint, data } = await preparePlaces(options)
   const singleUser = options.singleUser === true || process.getuid?.() !== 0
   const clock = new RequestClock()
   const rebuildIndex = options.rebuildIndex === true
@@ -56,6 +74,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   let notifier: Notifier | undefined
   let control: ControlServer | undefined
   try {
+    options.onStoppable?.(stop)
     const fd = mountFilesystem(mountpoint, { data, singleUser })
     channel = new Channel(fd)
     notifier = new Notifier(channel)
@@ -70,8 +89,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     engine.start()
     const service = new DaemonService({ engine, kernel, session, mountpoint, data, singleUser, stop })
     control = await serveControl(service, { socketPath: socketPathOf(data), logger })
-    const ended = finish({ stopped, unmounted, session, channel, notifier, control, engine, mountpoint })
-    return { mountpoint, data, ended, stop }
+    const ended = finish({ stopped, unmounted, writeBack, logger, session, channel, notifier, control, engine, mountpoint })
+    return { mountpoint, data, ended }
   } catch (error) {
     if (channel !== undefined) await unmount(mountpoint, true).catch(() => undefined)
     await control?.close()
@@ -85,6 +104,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 interface Running {
   stopped: Promise<'asked'>
   unmounted: Promise<'unmounted'>
+  writeBack: () => Promise<void>
+  logger: Logger
   session: Session
   channel: Channel
   notifier: Notifier
@@ -94,19 +115,60 @@ interface Running {
 }
 
 async function finish(running: Running): Promise<void> {
-  const { session, channel, notifier, control, engine, mountpoint } = running
+  const { session, channel, notifier, control, engine } = running
   const why = await Promise.race([running.stopped, running.unmounted])
-  if (why === 'asked') {
-    await engine.volumes.sync().catch(() => undefined)
-    // Served until the end: the kernel writes back what mappings dirtied before it lets go. What is
-    // in use is detached, so that the path is free and no new user comes.
-    await unmount(mountpoint, false).catch(() => unmount(mountpoint, true))
-  }
+  if (why === 'asked') await detach(running)
   await control.close()
   session.stop()
   notifier.stop()
   await engine.close()
   channel.close()
+}
+
+/**
+ * Served until the end: the kernel writes back what mappings dirtied before it lets go. What is in
+ * use is detached, so that the path is free and no new user comes.
+ */
+async function detach({ writeBack, logger, engine, mountpoint }: Running): Promise<void> {
+  await engine.volumes.sync().catch(() => undefined)
+  try {
+    await unmount(mountpoint, false)
+  } catch {
+    // Detaching waits for nothing.
+    await withTimeout(writeBack(), WRITE_BACK_MS_MAX, 'the kernel did not write back').catch(() => undefined)
+    await unmount(mountpoint, true).catch((error: unknown) =>
+      logger.warn({ err: error }, `${mountpoint} could not be unmounted: umount -l it`),
+    )
+  }
+}
+
+/** A log whose reader is gone, or whose disk is full, is no reason to end. */
+function makeLogger(): Logger {
+  const destination = pino.destination({ dest: 2, sync: true, maxLength: LOG_BACKLOG_BYTES_MAX })
+  destination.on('error', () => undefined)
+  const level = process.env['NEXUS_LOG'] ?? 'warn'
+  if (level !== 'silent' && !Object.hasOwn(pino.levels.values, level)) {
+    const levels = Object.keys(pino.levels.values).join(', ')
+    throw new NexusError('NEXUS_USAGE', `NEXUS_LOG=${level} is no level of logging: use one of ${levels}, silent`)
+  }
+  return pino({ level, base: null }, destination)
+}
+
+/** The store would be served by the daemon that needs it to serve. */
+function refuseDataInside(mountpoint: string, data: string): void {
+  const real = realPathOf(data)
+  if (real !== mountpoint && !real.startsWith(mountpoint === '/' ? mountpoint : `${mountpoint}/`)) return
+  throw new NexusError('NEXUS_USAGE', `${data} is inside of the mountpoint ${mountpoint}: name another directory with --data`)
+}
+
+/** Of a path that need not exist. */
+function realPathOf(file: string): string {
+  try {
+    return fs.realpathSync(file)
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') return file
+    return path.join(realPathOf(path.dirname(file)), path.basename(file))
+  }
 }
 
 async function withTimeout<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {

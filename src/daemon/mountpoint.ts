@@ -11,12 +11,17 @@ const run = promisify(execFile)
 
 /** linux/mount.h: reading a file does not change its access time, here as on most disks. */
 const MS_NOATIME = 1024
-const FILESYSTEM_TYPE = 'fuse.nexus'
+export const FILESYSTEM_TYPE = 'fuse.nexus'
 const SOURCE_PREFIX = 'nexus:'
 const UNMOUNT_MS_MAX = 10_000
 const PROBE_MS_MAX = 3000
 
+/** O_PATH in asm-generic/fcntl.h, which Node does not name. */
+const O_PATH = 0o10000000
+
 export interface Mount {
+  /** the kernel's number of the mount */
+  id: string
   mountpoint: string
   /** data directory of the daemon that serves it */
   data: string
@@ -38,52 +43,100 @@ function allMounts(): Mount[] {
   const mounts: Mount[] = []
   for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [front, back] = line.split(' - ')
-    const mountpoint = front?.split(' ')[4]
+    const [id, , , , mountpoint] = front?.split(' ') ?? []
     const [type, source] = back?.split(' ') ?? []
-    if (mountpoint === undefined || type === undefined || source === undefined) continue
-    mounts.push({ mountpoint: unescaped(mountpoint), data: unescaped(source).replace(SOURCE_PREFIX, ''), type })
+    if (id === undefined || mountpoint === undefined || type === undefined || source === undefined) continue
+    mounts.push({ id, mountpoint: decodeOctal(mountpoint), data: decodeOctal(source).replace(SOURCE_PREFIX, ''), type })
   }
   return mounts
 }
 
-/** mountinfo writes space, tab, newline and backslash as octal. */
-function unescaped(text: string): string {
+/** mountinfo writes space, tab, newline, backslash and number sign as octal. */
+function decodeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 
+/** Where a path leads, and what is mounted right there. */
+export interface Place {
+  /** without symlinks */
+  path: string
+  mount: Mount | undefined
+}
+
 /**
- * Makes a mountpoint ready: it must be a directory with nothing mounted on it. A dead mount of
- * ours that an earlier daemon left is cleared.
+ * Looks at a path without asking the server of what is mounted there, which may be dead, hang, or
+ * let nobody in: opening with O_PATH walks to a mount and not into it.
+ * @throws a system error (ENOENT, ENOTDIR, EACCES …)
+ */
+export function lookAt(file: string): Place {
+  const fd = fs.openSync(file, O_PATH)
+  try {
+    const real = fs.readlinkSync(`/proc/self/fd/${fd}`)
+    const id = /^mnt_id:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1]
+    return { path: real, mount: allMounts().find((entry) => entry.id === id && entry.mountpoint === real) }
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/**
+ * Makes a mountpoint ready: it must be a directory with nothing mounted on it. Dead mounts of
+ * nexus that earlier daemons left are cleared.
  * @returns its real path
  * @throws NexusError with what to do
  */
 export async function prepareMountpoint(mountpoint: string): Promise<string> {
   const absolute = path.resolve(mountpoint)
-  const state = await probe(absolute)
-  if (state === 'dead') await unmount(absolute, true)
-  else if (state === 'missing') throw new NexusError('NEXUS_NOT_FOUND', `${absolute} does not exist: mkdir -p ${absolute} first`)
-  else if (state === 'file') throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
-  const real = fs.realpathSync(absolute)
-  if (!fs.statSync(real).isDirectory())
-    throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
-  const there = allMounts().findLast((entry) => entry.mountpoint === real)
-  if (there !== undefined) {
-    const what = there.type === FILESYSTEM_TYPE ? `nexus (data in ${there.data})` : there.type
-    throw new NexusError(
-      'NEXUS_BUSY',
-      `${real} is busy: ${what} is mounted there; unmount it first (nexusd unmount ${real}) or choose another`,
-    )
+  for (;;) {
+    const place = lookAtMountpoint(absolute)
+    const state = await probe(place.path)
+    if (place.mount === undefined && state === 'directory') return place.path
+    if (state === 'file') throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
+    if (state !== 'dead' || place.mount?.type !== FILESYSTEM_TYPE) throw busy(place)
+    await unmount(place.path, true)
   }
-  return real
 }
 
-async function probe(mountpoint: string): Promise<'directory' | 'file' | 'missing' | 'dead'> {
+function lookAtMountpoint(absolute: string): Place {
+  try {
+    return lookAt(absolute)
+  } catch (cause) {
+    switch (systemCode(cause)) {
+      case 'ENOENT':
+        throw new NexusError('NEXUS_NOT_FOUND', `${absolute} does not exist: mkdir -p ${absolute} first`, { cause })
+      case 'ENOTDIR':
+        throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`, { cause })
+      case 'EACCES':
+        throw new NexusError('NEXUS_DENIED', `${absolute} cannot be reached by this user: choose another mountpoint`, { cause })
+      default:
+        if (!(cause instanceof Error)) throw cause
+        throw new NexusError('NEXUS_USAGE', `${absolute} cannot be used (${cause.message}): choose another mountpoint`, { cause })
+    }
+  }
+}
+
+function busy({ path: mountpoint, mount: there }: Place): NexusError {
+  if (there === undefined) {
+    const what = 'is inside of a mount whose server is gone: unmount that first'
+    return new NexusError('NEXUS_BUSY', `${mountpoint} ${what}, or choose another mountpoint`)
+  }
+  const ours = there.type === FILESYSTEM_TYPE
+  const what = ours ? `nexus (data in ${there.data})` : there.type
+  const how = `${ours ? 'nexusd unmount' : 'umount'} ${mountpoint}`
+  return new NexusError(
+    'NEXUS_BUSY',
+    `${mountpoint} is busy: ${what} is mounted there; unmount it first (${how}) or choose another mountpoint`,
+  )
+}
+
+/** `guarded` is a directory that lets this user not even look: somebody's mount. */
+async function probe(mountpoint: string): Promise<'directory' | 'file' | 'dead' | 'guarded'> {
   const timeout = new Promise<never>((_, reject) => {
     const give = (): void =>
       reject(
         new NexusError(
           'NEXUS_TIMEOUT',
-          `${mountpoint} does not answer: something is mounted there whose server hangs; umount -l it first`,
+          `${mountpoint} does not answer: what is mounted there hangs; unmount it first (umount -l ${mountpoint})`,
         ),
       )
     setTimeout(give, PROBE_MS_MAX).unref()
@@ -94,12 +147,7 @@ async function probe(mountpoint: string): Promise<'directory' | 'file' | 'missin
     const code = systemCode(error)
     // ENOTCONN: the server is gone. EIO, ECONNABORTED: it is about to be.
     if (code === 'ENOTCONN' || code === 'ECONNABORTED') return 'dead'
-    if (code === 'ENOENT') return 'missing'
-    if (code === 'ENOTDIR') return 'file'
-    if (code === 'EACCES')
-      throw new NexusError('NEXUS_DENIED', `${mountpoint} cannot be reached by this user: choose another mountpoint`, {
-        cause: error,
-      })
+    if (code === 'EACCES') return 'guarded'
     throw error
   }
 }
@@ -156,10 +204,23 @@ export async function unmount(mountpoint: string, lazy: boolean): Promise<void> 
     await run(program as string, [...flags, mountpoint], { timeout: UNMOUNT_MS_MAX })
   } catch (cause) {
     if (!nexusMounts().some((entry) => entry.mountpoint === mountpoint)) return
-    throw new NexusError(
+    throw explainUnmount(mountpoint, cause)
+  }
+}
+
+function explainUnmount(mountpoint: string, cause: unknown): NexusError {
+  const said =
+    cause instanceof Error && 'stderr' in cause
+      ? String(cause.stderr)
+          .trim()
+          .replaceAll(/\s*\n\s*/g, '; ')
+      : ''
+  if (said === '' || /busy/i.test(said)) {
+    return new NexusError(
       'NEXUS_BUSY',
       `${mountpoint} is in use: end the programs that work there (fuser -vm ${mountpoint}) and try again`,
       { cause },
     )
   }
+  return new NexusError('NEXUS_DENIED', `cannot unmount ${mountpoint} (${said}): be the user who mounted it, or root`, { cause })
 }

@@ -20,8 +20,8 @@ export interface RestoreOptions {
 }
 
 const CHANGES_LIMIT = 1000
-/** How often the state before a restore is merged again while somebody keeps writing to it. */
-const CATCH_UPS_MAX = 8
+/** How often the state before a restore is merged again beside those who keep writing to it, before they have to wait. */
+const CATCH_UPS_MAX = 3
 
 export async function restore(context: Context, path: string, wanted: string, options: RestoreOptions): Promise<RestoreInfo> {
   const start = performance.now()
@@ -69,12 +69,15 @@ async function dryRun(
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
 }
 
-/** Merges until nothing is left that the undo snapshot would miss; a writer that never rests is cut off in the end. */
+/**
+ * Merges until nothing is left that the undo snapshot, and those who have to be told, would miss. What writers who
+ * never rest have added by the last time is merged before anybody else gets his turn.
+ */
 async function catchUp(volumes: Volumes, first: Map<number, MergedState>): Promise<Map<number, MergedState>> {
   const states = first
   const numbers = [...states.keys()]
-  for (let i = 0; i < CATCH_UPS_MAX && numbers.some((number) => volumes.get(number)?.active.empty === false); i++) {
-    for (const [number, state] of await volumes.mergeAgain(numbers)) states.set(number, state)
+  for (let i = 0; numbers.some((number) => volumes.get(number)?.active.empty === false); i++) {
+    for (const [number, state] of await volumes.mergeAgain(numbers, i >= CATCH_UPS_MAX)) states.set(number, state)
   }
   return states
 }

@@ -8,17 +8,15 @@
  * The caller of each request is passed in, because permission is a property of the caller.
  */
 
+import type { Time } from '../volume/attr.ts'
+
 export interface Caller {
   uid: number
   gid: number
   pid: number
 }
 
-/** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
-export interface Time {
-  s: number
-  ns: number
-}
+export type { Time }
 
 /** The attributes of an inode, as stat(2) reports them. */
 export interface Stat {

@@ -1,11 +1,16 @@
 /** An inode's attributes, and how they are stored. */
 import { type ByteReader, ByteWriter } from '../bytes.ts'
-import type { Time } from '../vfs/filesystem.ts'
 
 export const S_IFMT = 0o170000
 export const S_IFDIR = 0o040000
 export const S_IFREG = 0o100000
 export const S_IFLNK = 0o120000
+
+/** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
+export interface Time {
+  s: number
+  ns: number
+}
 
 export interface Attr {
   /** file type and permission bits */

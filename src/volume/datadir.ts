@@ -80,9 +80,13 @@ export function explainDisk(directory: string, error: unknown): unknown {
       return new NexusError('NEXUS_USAGE', `${directory} is not a directory: name another one with --data`, { cause })
     default:
       if (!(error instanceof Error) || !('syscall' in error)) return error
-      return new NexusError('NEXUS_USAGE', `${directory} cannot be used (${error.message}): name another directory with --data`, {
-        cause,
-      })
+      return new NexusError(
+        'NEXUS_UNSUPPORTED',
+        `${directory} cannot be used (${error.message}): name another directory with --data`,
+        {
+          cause,
+        },
+      )
   }
 }
 
@@ -93,8 +97,15 @@ function makeDirectory(directory: string): void {
   for (let made = directory; made.length >= first.length; made = path.dirname(made)) syncDirectory(path.dirname(made))
 }
 
+/** One that may be entered but not read is somebody else's, who cares for it. */
 function syncDirectory(directory: string): void {
-  const fd = fs.openSync(directory, 'r')
+  let fd: number
+  try {
+    fd = fs.openSync(directory, 'r')
+  } catch (error) {
+    if (systemCode(error) === 'EACCES') return
+    throw error
+  }
   try {
     fs.fsyncSync(fd)
   } finally {

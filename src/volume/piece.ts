@@ -69,6 +69,7 @@ function firstBehind(window: Window, at: number): number {
 /** The pieces that cover some of [start, end), cut to it. */
 export function piecesIn(window: Window, start: number, end: number): Piece[] {
   const found: Piece[] = []
+  if (start >= end) return found
   for (let i = firstBehind(window, start); i < window.length; i++) {
     const piece = window[i] as Piece
     if (piece.start >= end) break
@@ -101,8 +102,26 @@ export function splice(window: Window, start: number, end: number, pieces: reado
 /** Stored form of a window: for each piece start and length (varints), then its source. */
 export function encodeWindow(window: Window): Buffer {
   const out = new ByteWriter(64 + window.length * (ADDRESS_BYTES + 8))
-  for (const piece of window) writeSource(out.varint(piece.start).varint(piece.length), piece)
+  for (const piece of joined(window)) writeSource(out.varint(piece.start).varint(piece.length), piece)
   return out.view()
+}
+
+/** The window with as few pieces as say the same, so that the tree does not tell how it was written. */
+function joined(window: Window): Window {
+  const pieces: Piece[] = []
+  for (const piece of window) {
+    const last = pieces.at(-1)
+    if (last !== undefined && goesOn(last, piece)) pieces[pieces.length - 1] = { ...last, length: last.length + piece.length }
+    else pieces.push(piece)
+  }
+  return pieces
+}
+
+/** True when the bytes of a piece come right behind those of another, in the file and where they are from. */
+function goesOn(last: Piece, piece: Piece): boolean {
+  if (last.start + last.length !== piece.start || last.kind !== piece.kind) return false
+  if (last.kind !== 'chunk' || piece.kind !== 'chunk') return last.kind !== 'raw'
+  return last.address === piece.address && last.offset + last.length === piece.offset
 }
 
 export function decodeWindow(input: ByteReader): Window {

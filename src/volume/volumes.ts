@@ -201,9 +201,12 @@ export class Volumes {
     return this.#inTurn(async () => then(await this.#mergeNow(numbers())))
   }
 
-  /** The same for who is inside `merged` already. */
-  mergeAgain(numbers: readonly number[]): Promise<Map<number, MergedState>> {
-    return this.#mergeNow(numbers)
+  /**
+   * The same for who is inside `merged` already.
+   * @param atOnce without ever returning to the event loop: when the caller goes on, nothing else has happened
+   */
+  mergeAgain(numbers: readonly number[], atOnce: boolean): Promise<Map<number, MergedState>> {
+    return this.#mergeNow(numbers, atOnce)
   }
 
   /** Writes out everything, so that the next start has nothing to replay. Callers share a run. */
@@ -249,8 +252,8 @@ export class Volumes {
     return new Tree(this.#content, { cacheBytesMax: this.#options.nodeCacheBytesMax ?? 64 * MIB })
   }
 
-  #makeSealer(): Sealer {
-    const { logDirectory: directory, store, sealWorkers: workers } = this.#options
+  #makeSealer(workers = this.#options.sealWorkers): Sealer {
+    const { logDirectory: directory, store } = this.#options
     return new Sealer({ directory, store, workers }, (segment, offset, length, into, at) =>
       this.#log.read(segment, offset, length, into, at),
     )
@@ -403,7 +406,7 @@ export class Volumes {
   }
 
   /** Freezes at once, merges one after the other; a volume that was reset meanwhile has no state. */
-  async #mergeNow(numbers: readonly number[]): Promise<Map<number, MergedState>> {
+  async #mergeNow(numbers: readonly number[], atOnce = false): Promise<Map<number, MergedState>> {
     const states = new Map<number, MergedState>()
     const frozen: { volume: Volume; epoch: number }[] = []
     for (const number of numbers) {
@@ -423,7 +426,7 @@ export class Volumes {
         // Reset in the meantime: what was frozen is nobody's any more.
         if (layer === null || volume.epoch !== epoch) continue
         const counters = volume.frozenSuper
-        const root = await mergeFrozen(volume, layer, this.#tools())
+        const root = await mergeFrozen(volume, layer, this.#tools(atOnce))
         if (volume.epoch !== epoch) continue
         volume.thaw(root)
         states.set(volume.number, { root, domain: volume.domain, super: counters })
@@ -506,11 +509,11 @@ export class Volumes {
     for (const number of removed) this.#removed.add(number)
   }
 
-  #tools(): MergeTools {
+  #tools(atOnce: boolean): MergeTools {
     return {
       store: this.#content,
-      sealer: this.#sealer,
-      pause: () => this.#pause(),
+      sealer: atOnce ? this.#makeSealer(0) : this.#sealer,
+      pause: () => (atOnce ? undefined : this.#pause()),
       onDamage: (volume, ino, damage) =>
         this.#options.logger.error(
           { volume, ino, ...damage },

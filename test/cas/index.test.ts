@@ -7,6 +7,8 @@ import { openIndex } from '../../src/cas/index.ts'
 import { Engine } from '../../src/daemon/engine.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { nodeOf } from '../../src/vfs/core.ts'
+import { openDataDirectory } from '../../src/volume/datadir.ts'
+import { STORE } from '../journal/support.ts'
 
 const caller = { uid: 0, gid: 0, pid: 1 }
 const HINT = /nothing is lost: mount again with --rebuild-index/
@@ -22,11 +24,11 @@ const entries = (count: number, start = 0) =>
 
 t.test('what was written is there after a reopen, in the order of keys', async (t) => {
   const directory = directoryFor(t)
-  const first = await openIndex(directory)
+  const first = await openIndex(directory, STORE)
   await first.write(entries(100))
   await first.write([{ key: Buffer.from('key7'), value: null }])
   await first.close()
-  const index = await openIndex(directory)
+  const index = await openIndex(directory, STORE)
   t.equal(index.get(Buffer.from('key7')), undefined)
   t.same(index.get(Buffer.from('key8')), Buffer.alloc(50, '8'))
   const keys: string[] = []
@@ -37,11 +39,11 @@ t.test('what was written is there after a reopen, in the order of keys', async (
 
 t.test('an index that another daemon holds is busy, and unharmed', async (t) => {
   const directory = directoryFor(t)
-  const holder = await openIndex(directory)
-  await t.rejects(openIndex(directory), { code: 'NEXUS_BUSY', message: /another nexusd is using .*--data/ })
+  const holder = await openIndex(directory, STORE)
+  await t.rejects(openIndex(directory, STORE), { code: 'NEXUS_BUSY', message: /another nexusd is using .*--data/ })
   await holder.write(entries(1))
   await holder.close()
-  await (await openIndex(directory)).close()
+  await (await openIndex(directory, STORE)).close()
 })
 
 t.test('a second engine on the same data is refused, and the first goes on', async (t) => {
@@ -131,7 +133,8 @@ t.test('a damaged checkpoint in the index is refused with what to do', async (t)
   for (const value of ['', 'null', '{"segment":1}', '{"segment":1,"offset":"x","sequence":1,"durable":1}']) {
     const data = directoryFor(t)
     const check = await fill(data)
-    const index = await openIndex(path.join(data, 'index'))
+    const { store, index: directory } = openDataDirectory(data)
+    const index = await openIndex(directory, store)
     await index.write([{ key: Buffer.from('m/checkpoint'), value: Buffer.from(value) }])
     await index.close()
     await t.rejects(Engine.open({ data, logger: silentLogger }), { code: 'NEXUS_CORRUPT', message: /--rebuild-index/ })
@@ -140,6 +143,44 @@ t.test('a damaged checkpoint in the index is refused with what to do', async (t)
     await rebuilt.close()
   }
 })
+
+t.test('whatever byte of it flips, a start finds the whole store or says that the index is damaged', async (t) => {
+  const data = directoryFor(t)
+  const check = await fill(data)
+  const directory = path.join(data, 'index')
+  const files = fs.readdirSync(directory).filter((name) => /ldb|log$|MANIFEST|CURRENT/.test(name))
+  const saved = path.join(data, 'saved')
+  const counts = { whole: 0, refused: 0 }
+  fs.cpSync(directory, saved, { recursive: true })
+  for (const name of files) {
+    const bytes = fs.readFileSync(path.join(saved, name))
+    for (let i = 0; i < 12 && bytes.length > 0; i++) {
+      const at = Math.floor(((i + 0.5) * bytes.length) / 12)
+      fs.rmSync(directory, { recursive: true })
+      fs.cpSync(saved, directory, { recursive: true })
+      const flipped = Buffer.from(bytes)
+      flipped[at] = (flipped[at] ?? 0) ^ 0x10
+      fs.writeFileSync(path.join(directory, name), flipped)
+      counts[(await survives(data, check, `${name} byte ${at}`)) ? 'whole' : 'refused']++
+    }
+  }
+  t.ok(counts.refused > 0, `${counts.whole} starts did not mind, ${counts.refused} refused`)
+})
+
+/** True when a start on this data finds everything; false when it, or what reads, says that the index is damaged. */
+async function survives(data: string, check: (engine: Engine) => void, what: string): Promise<boolean> {
+  let engine: Engine | undefined
+  try {
+    engine = await Engine.open({ data, logger: silentLogger })
+    check(engine)
+    return true
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'NEXUS_CORRUPT') throw new Error(`${what}: ${error}`, { cause: error })
+    return false
+  } finally {
+    await engine?.close().catch(() => undefined)
+  }
+}
 
 function each(index: string, part: string, act: (file: string) => void): void {
   for (const file of fs.readdirSync(index)) if (file.includes(part)) act(path.join(index, file))
