@@ -119,7 +119,9 @@ function describeRequests({ measure, requests, nexusMicros }: Result): string {
 function printTable(header: readonly string[], rows: readonly (readonly string[])[]): void {
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] as string).length)))
   const line = (cells: readonly string[]): string => {
-    const padded = cells.map((cell, i) => (i === 0 || i === cells.length - 1 ? cell.padEnd(widths[i] as number) : cell.padStart(widths[i] as number)))
+    const padded = cells.map((cell, i) =>
+      i === 0 || i === cells.length - 1 ? cell.padEnd(widths[i] as number) : cell.padStart(widths[i] as number),
+    )
     return `| ${padded.join(' | ')} |`
   }
   console.log(line(header))
@@ -150,13 +152,19 @@ async function main(): Promise<void> {
     const local: Place = { directory: path.join(directory, 'local') }
     const nexus: Place = { directory: mount.at('workspace', 'bench'), under: path.join(mount.data, 'log') }
     for (const place of [local, nexus]) fs.mkdirSync(place.directory)
-    const results = measures(ops, sizes).map((measure): Result => ({ measure, localMicros: [], nexusMicros: [], requests: new Map() }))
+    const results = measures(ops, sizes).map(
+      (measure): Result => ({ measure, localMicros: [], nexusMicros: [], requests: new Map() }),
+    )
     for (let round = 0; round < sizes.rounds; round++) {
       for (const result of results) await measureBoth(result, local, nexus, mount, round % 2 === 1)
     }
-    const localName = execFileSync('stat', ['-f', '-c', '%T', directory], { encoding: 'utf8' }).trim().replace('ext2/ext3', 'ext4')
+    const localName = execFileSync('stat', ['-f', '-c', '%T', directory], { encoding: 'utf8' })
+      .trim()
+      .replace('ext2/ext3', 'ext4')
     const { rounds, files, mebibytes, commits } = sizes
-    console.log(`medians of ${rounds} rounds: ${files} files, ${mebibytes} MiB, ${commits} commits; ${os.cpus().length} × ${os.cpus()[0]?.model}\n`)
+    console.log(
+      `medians of ${rounds} rounds: ${files} files, ${mebibytes} MiB, ${commits} commits; ${os.cpus().length} × ${os.cpus()[0]?.model}\n`,
+    )
     report(results, localName)
   } finally {
     await mount.stop()

@@ -13,10 +13,16 @@ import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
 import { S_IFDIR } from '../volume/attr.ts'
+import type { Collected } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { ROOT_INO } from '../volume/keys.ts'
-import { type Collected, Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+
+type VolumeLimits = Pick<
+  VolumesOptions,
+  'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
+>
 
 export interface EngineOptions {
   /** data directory; made when it is missing */
@@ -33,10 +39,7 @@ export interface EngineOptions {
   /** for tests: another disk under the log, an index that stays open, other limits */
   disk?: Disk
   index?: Index
-  limits?: Pick<
-    VolumesOptions,
-    'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
-  >
+  limits?: Partial<VolumeLimits>
 }
 
 /** How often the log is flushed and a checkpoint considered. */
@@ -117,6 +120,7 @@ export class Engine {
 
   /** Gives back the space of what nothing reaches any more. */
   async collect(): Promise<Collected> {
+    this.fs.core.layGhosts()
     const result = await this.volumes.collect(() => [...this.registry.roots()])
     this.#collectedBytes = this.volumes.logBytes
     return result

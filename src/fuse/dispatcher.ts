@@ -3,10 +3,11 @@
  * done here once: finding the opcode, checking the frame, turning exceptions into errnos, counting,
  * logging. It knows no descriptor: answers go to a function.
  */
-import { FS, toFsError } from '../errors.ts'
+import { FS } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
 import type { RequestClock } from './clock.ts'
+import { Failures } from './failures.ts'
 import type { Negotiated } from './init.ts'
 import type { Connection } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
@@ -46,6 +47,7 @@ export class Dispatcher implements Connection {
   readonly #reply = new Reply()
   /** Answers without payload; apart, because the reply's buffer may hold half an answer when one fails. */
   readonly #header = Buffer.alloc(OUT_HEADER_BYTES)
+  readonly #failures: Failures
   readonly #pending: Pending
   /** requests since the last one of the kernel's write-back; `Session.drained` starts it anew */
   sinceWriteBack = 0
@@ -58,8 +60,9 @@ export class Dispatcher implements Connection {
     this.listingDependsOnCaller = options.listingDependsOnCaller
     this.#request = new Request(options.inbox)
     this.#terms = options.terms
+    this.#failures = new Failures(options.logger)
     this.#pending = new Pending({
-      logger: options.logger,
+      failures: this.#failures,
       interruptGraceMs: options.interruptGraceMs,
       answer: (waiting, error) => this.#answerLate(waiting, error),
     })
@@ -127,12 +130,9 @@ export class Dispatcher implements Connection {
 
   #fail(operation: Dispatched | undefined, error: unknown): void {
     const { uniqueLow, uniqueHigh, node, opcode } = this.#request
-    const { fsError, expected } = toFsError(error)
     const op = operation?.name ?? `opcode ${opcode}`
-    if (!expected) {
-      const unique = `0x${((BigInt(uniqueHigh) << 32n) | BigInt(uniqueLow)).toString(16)}`
-      this.#options.logger.error({ op, unique, node, err: error }, 'fuse: operation failed')
-    }
+    const unique = (): string => `0x${((BigInt(uniqueHigh) << 32n) | BigInt(uniqueLow)).toString(16)}`
+    const fsError = this.#failures.report(() => ({ op, unique: unique(), node }), error)
     if (operation?.silent) return
     this.#sendHeader(op, -fsError.errno, uniqueLow, uniqueHigh)
   }

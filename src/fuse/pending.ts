@@ -1,5 +1,5 @@
-import { FS, toFsError } from '../errors.ts'
-import type { Logger } from '../logger.ts'
+import { FS } from '../errors.ts'
+import type { Failures } from './failures.ts'
 import type { OpcodeName } from './protocol.ts'
 
 /** A request whose answer has to wait for the disk. */
@@ -13,7 +13,7 @@ export interface Waiting {
 export interface PendingOptions {
   /** sends an answer without payload: 0 or a negative errno */
   answer: (waiting: Waiting, error: number) => void
-  logger: Logger
+  failures: Failures
   /** see `interrupt` */
   interruptGraceMs: number
 }
@@ -22,12 +22,12 @@ export interface PendingOptions {
 export class Pending {
   readonly #waiting = new Map<string, Waiting>()
   readonly #answer: PendingOptions['answer']
-  readonly #logger: Logger
+  readonly #failures: Failures
   readonly #interruptGraceMs: number
 
-  constructor({ answer, logger, interruptGraceMs }: PendingOptions) {
+  constructor({ answer, failures, interruptGraceMs }: PendingOptions) {
     this.#answer = answer
-    this.#logger = logger
+    this.#failures = failures
     this.#interruptGraceMs = interruptGraceMs
   }
 
@@ -56,8 +56,7 @@ export class Pending {
   }
 
   #fail(waiting: Waiting, error: unknown): void {
-    const { fsError, expected } = toFsError(error)
-    if (!expected) this.#logger.error({ op: waiting.name, node: waiting.node, err: error }, 'fuse: operation failed')
+    const fsError = this.#failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
     this.#finish(waiting, -fsError.errno)
   }
 

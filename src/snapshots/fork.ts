@@ -94,8 +94,8 @@ function forkChanges(
   return { changes, number: numbers.get(source.number) as number, numbers: [...numbers.values()] }
 }
 
-/** In the fork, the entry of a workspace that lies inside leads to the fork of that. */
-function repointed(state: State, numbers: ReadonlyMap<number, number>, record: WorkspaceRecord): Change[] {
+/** In the copy of a state, the entry of a workspace that lies inside leads to the copy of that. */
+export function repointed(state: State, numbers: ReadonlyMap<number, number>, record: WorkspaceRecord): Change[] {
   const entry = state.get(record.parent_volume)?.entry(record.parent_ino, record.name)
   const outer = numbers.get(record.parent_volume)
   const number = numbers.get(record.number)

@@ -10,7 +10,7 @@ import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { namesInVolume } from '../workspaces/paths.ts'
+import { isInside, namesInVolume } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
 import type { Context, Target } from './context.ts'
 import { type State, stateOfSnapshot } from './snapshots.ts'
@@ -21,19 +21,50 @@ interface Subtree {
   directories: Map<number, Dirent[]>
 }
 
-export function graft(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
+/** What a directory is restored from, and what the restore gives new numbers. */
+export interface Origin {
+  /** the directory in the snapshot */
+  source: number
+  /** workspaces that lay inside and now lie elsewhere → the number that takes their place */
+  volumes: ReadonlyMap<number, number>
+}
+
+/**
+ * The directory that a snapshot has for the target.
+ * @throws NexusError when it has none, or it is a snapshot of another directory
+ */
+export function originOf(context: Context, target: Target, record: SnapshotRecord): number {
   const { place, workspace } = target
   const then = stateOfSnapshot(context, record).get(workspace.number)
-  const now = live.get(workspace.number)
-  if (then === undefined || now === undefined) throw new NexusError('NEXUS_INTERNAL', 'a restore has lost its workspace')
-  const source = sourceDirectory(then, now, record, place)
-  if (source === undefined) {
+  const source = then && sourceDirectory(then, place.volume, record, place)
+  if (then === undefined || source === undefined) {
     throw new NexusError(
       'NEXUS_NOT_FOUND',
       `snapshot ${record.name ?? record.id} does not have ${target.path}: restore the whole workspace, or fork it and look`,
     )
   }
-  return new Graft(place, then, now, source).changes()
+  // What is inside the workspaces that lay elsewhere is not in this snapshot.
+  if (record.ino === ROOT_INO || isInside(then, source, record.ino)) return source
+  throw new NexusError(
+    'NEXUS_USAGE',
+    `snapshot ${record.name ?? record.id} is of ${record.path} only: restore that, or a directory in it`,
+  )
+}
+
+/** @returns the changes, and the inode that each directory of the snapshot is restored as */
+export function graft(
+  context: Context,
+  target: Target,
+  record: SnapshotRecord,
+  live: State,
+  origin: Origin,
+): { changes: Change[]; inos: ReadonlyMap<number, number> } {
+  const { place, workspace } = target
+  const then = stateOfSnapshot(context, record).get(workspace.number)
+  const now = live.get(workspace.number)
+  if (then === undefined || now === undefined) throw new NexusError('NEXUS_INTERNAL', 'a restore has lost its workspace')
+  const made = new Graft(place, then, now, origin)
+  return { changes: made.changes(), inos: made.inos }
 }
 
 /** The directory in the snapshot: the same inode, or else the same path. */
@@ -56,24 +87,26 @@ class Graft {
   readonly #then: Volume
   readonly #now: Volume
   readonly #source: number
+  readonly #volumes: ReadonlyMap<number, number>
   readonly #old: Subtree
   readonly #current: Subtree
   /** inode in the snapshot → inode from now on */
-  readonly #inos = new Map<number, number>()
+  readonly inos = new Map<number, number>()
   #inoNext: number
 
-  constructor(place: Place, then: Volume, now: Volume, source: number) {
+  constructor(place: Place, then: Volume, now: Volume, { source, volumes }: Origin) {
     this.#place = place
     this.#then = then
     this.#now = now
     this.#source = source
+    this.#volumes = volumes
     this.#old = subtree(then, source)
     this.#current = subtree(now, place.ino)
     this.#inoNext = place.volume.super.inoNext
   }
 
   changes(): Change[] {
-    for (const ino of this.#old.names.keys()) this.#inos.set(ino, this.#inoFor(ino))
+    for (const ino of this.#old.names.keys()) this.inos.set(ino, this.#inoFor(ino))
     const changes: Change[] = []
     for (const [ino, names] of this.#current.names) changes.push(...this.#leave(ino, names))
     for (const [ino, names] of this.#old.names) changes.push(...this.#restore(ino, names))
@@ -95,7 +128,7 @@ class Graft {
 
   /** What is here now and does not stay. */
   #leave(ino: number, names: number): Change[] {
-    if (ino === this.#place.ino || this.#inos.get(ino) === ino) return []
+    if (ino === this.#place.ino || this.inos.get(ino) === ino) return []
     const attr = this.#now.attr(ino)
     if (attr === undefined) return []
     const base = { volume: this.#place.volume.number, ino }
@@ -104,7 +137,7 @@ class Graft {
   }
 
   #restore(old: number, names: number): Change[] {
-    const ino = this.#inos.get(old) as number
+    const ino = this.inos.get(old) as number
     const attr = this.#then.attr(old)
     if (attr === undefined) return []
     if (old === ino && this.#isUnchanged(ino) && names === this.#current.names.get(ino)) return []
@@ -123,7 +156,8 @@ class Graft {
       const moved = {
         ...entry,
         index: freeIndex(bucket),
-        ino: entry.volume === 0 ? (this.#inos.get(entry.ino) as number) : entry.ino,
+        ino: entry.volume === 0 ? (this.inos.get(entry.ino) as number) : entry.ino,
+        volume: this.#volumes.get(entry.volume) ?? entry.volume,
       }
       bucket.push(moved)
       changes.push({ kind: 'entry', volume, ino, slot, entry: moved })
@@ -135,7 +169,9 @@ class Graft {
   #isUnchanged(ino: number): boolean {
     const { tree } = this.#then
     if (tree.diff(this.#then.root, this.#now.root, plainKey(ino, 0), plainKey(ino + 1, 0)).next().done !== true) return false
-    return (this.#old.directories.get(ino) ?? []).every((entry) => entry.volume !== 0 || this.#inos.get(entry.ino) === entry.ino)
+    return (this.#old.directories.get(ino) ?? []).every((entry) =>
+      entry.volume === 0 ? this.inos.get(entry.ino) === entry.ino : !this.#volumes.has(entry.volume),
+    )
   }
 
   #attrOf(old: number, attr: Attr, names: number): Attr {
@@ -143,7 +179,7 @@ class Graft {
       const { parent, name } = this.#place.attr
       return { ...attr, parent, name }
     }
-    return { ...attr, parent: this.#inos.get(attr.parent) ?? attr.parent, nlink: isDirectory(attr) ? attr.nlink : names }
+    return { ...attr, parent: this.inos.get(attr.parent) ?? attr.parent, nlink: isDirectory(attr) ? attr.nlink : names }
   }
 }
 

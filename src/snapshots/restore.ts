@@ -3,14 +3,14 @@ import type { RestoreInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
-import type { Volume } from '../volume/volume.ts'
 import type { MergedState, Volumes } from '../volume/volumes.ts'
 import { isInside } from '../workspaces/paths.ts'
-import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
+import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
 import { invalidateBetween } from './caches.ts'
 import { type Context, findSnapshot, nestedIn, snapshotsChanged, type Target, targetAt, volumesOf } from './context.ts'
-import { graft } from './graft.ts'
+import { repointed } from './fork.ts'
+import { graft, originOf } from './graft.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 
 export interface RestoreOptions {
@@ -27,6 +27,7 @@ export async function restore(context: Context, path: string, wanted: string, op
   const start = performance.now()
   const target = targetAt(context, path)
   const record = findSnapshot(context, target, wanted)
+  if (target.place.ino !== ROOT_INO || record.ino !== ROOT_INO) originOf(context, target, record)
   const limit = options.limit ?? CHANGES_LIMIT
   await context.kernel.writeBack()
   if (options.dryRun === true) return dryRun(context, target, record, limit, start)
@@ -43,7 +44,8 @@ export async function restore(context: Context, path: string, wanted: string, op
       const old = liveState(context, states)
       core.volumes.commit([...snapshotChanges(context, made), ...restoreChanges(context, target, record, old)])
       context.registry.snapshotStored(made)
-      for (const [number, volume] of old) settle(context, number, volume)
+      for (const [number, volume] of old) core.volumes.get(number)?.ghosts.push(volume)
+      for (const number of volumesOf(context, target)) dropUnheld(context, number)
       return { undo: made, before: old }
     },
   )
@@ -84,51 +86,68 @@ async function catchUp(volumes: Volumes, first: Map<number, MergedState>): Promi
 
 function restoreChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
   const { place, workspace } = target
-  const isWhole = record.ino === ROOT_INO && place.ino === ROOT_INO
-  const nested = nestedChanges(context, target, record)
-  if (!isWhole) return [...graft(context, target, record, live), ...nested]
+  if (record.ino !== ROOT_INO || place.ino !== ROOT_INO) return graftChanges(context, target, record, live)
   const current = context.registry.workspace(workspace.number) ?? workspace
   const inoNext = place.volume.super.inoNext
   return [
     { kind: 'root', volume: workspace.number, root: rootOf(record.root), domain: record.domain, inoNext },
     context.registry.storeWorkspace({ ...current, parent: record.id }),
-    ...nested,
+    ...goneChanges(context, target, record.nested),
+    ...record.nested.flatMap((nested) => returnChanges(context, nested, nested.record)),
   ]
 }
 
-/** The workspaces inside: those of the snapshot come back as they were, others go (the undo snapshot has them). */
-function nestedChanges(context: Context, target: Target, record: SnapshotRecord): Change[] {
-  const { core, registry } = context
-  const wanted = record.nested.filter((one) => isBelow(context, target, record, one.record))
-  const changes: Change[] = []
-  for (const live of nestedIn(context, target.place)) {
-    if (wanted.some((one) => one.record.number === live.number)) continue
-    changes.push({ kind: 'catalog', key: workspaceKey(live.number), value: null }, { kind: 'unvolume', volume: live.number })
-  }
-  for (const { record: then, root, ino_next } of wanted) {
-    const live = registry.workspace(then.number)
-    const inoNext = Math.max(ino_next, core.volumes.get(then.number)?.super.inoNext ?? 0)
-    changes.push({ kind: 'root', volume: then.number, root: rootOf(root), domain: then.domain, inoNext })
-    changes.push(registry.storeWorkspace(live === undefined ? then : { ...then, metadata: live.metadata, parent: live.parent }))
-  }
-  return changes
+function graftChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
+  const source = originOf(context, target, record)
+  const here = new Set(nestedIn(context, target.place).map(({ number }) => number))
+  const wanted = record.nested.filter((one) => isBelow(context, target, record, source, one.record))
+  const elsewhere = wanted.filter(({ record: { number } }) => !here.has(number) && context.core.volumes.get(number) !== undefined)
+  const volumes = new Map(elsewhere.map((one) => [one.record.number, context.registry.allocateNumber()]))
+  const { changes, inos } = graft(context, target, record, live, { source, volumes })
+  const state = stateOfSnapshot(context, record)
+  const back = wanted.flatMap((nested) => {
+    const { record: then } = nested
+    const parent_ino = then.parent_volume === target.workspace.number ? inos.get(then.parent_ino) : undefined
+    const parent_volume = volumes.get(then.parent_volume) ?? then.parent_volume
+    const number = volumes.get(then.number) ?? then.number
+    return returnChanges(context, nested, { ...then, number, parent_volume, parent_ino: parent_ino ?? then.parent_ino })
+  })
+  const inner = elsewhere.flatMap(({ record: then }) => repointed(state, volumes, then))
+  return [...changes, ...goneChanges(context, target, wanted), ...back, ...inner]
+}
+
+/** Workspaces inside that the snapshot does not have go; the undo snapshot has them. */
+function goneChanges(context: Context, target: Target, wanted: readonly NestedRecord[]): Change[] {
+  return nestedIn(context, target.place)
+    .filter((live) => !wanted.some((one) => one.record.number === live.number))
+    .flatMap((live): Change[] => [
+      { kind: 'catalog', key: workspaceKey(live.number), value: null },
+      { kind: 'unvolume', volume: live.number },
+    ])
+}
+
+/** A workspace that lay inside comes back as it was, at its place and number from now on. */
+function returnChanges({ core, registry }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
+  const live = registry.workspace(place.number)
+  const inoNext = Math.max(ino_next, core.volumes.get(place.number)?.super.inoNext ?? 0)
+  return [
+    { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },
+    registry.storeWorkspace(live === undefined ? place : { ...place, metadata: live.metadata, parent: live.parent }),
+  ]
 }
 
 /** True when a workspace lay, at the time of the snapshot, in the directory that is restored. */
-function isBelow(context: Context, target: Target, record: SnapshotRecord, inner: WorkspaceRecord): boolean {
-  if (target.place.ino === ROOT_INO || record.ino === target.place.ino) return true
-  const then = stateOfSnapshot(context, record).get(target.workspace.number)
-  if (then === undefined) return false
+function isBelow(context: Context, target: Target, record: SnapshotRecord, source: number, inner: WorkspaceRecord): boolean {
   const outer = record.nested.find((one) => one.record.number === inner.parent_volume)
-  if (outer !== undefined) return isBelow(context, target, record, outer.record)
-  return inner.parent_volume === target.workspace.number && isInside(then, inner.parent_ino, target.place.ino)
+  if (outer !== undefined) return isBelow(context, target, record, source, outer.record)
+  const then = stateOfSnapshot(context, record).get(target.workspace.number)
+  return then !== undefined && inner.parent_volume === target.workspace.number && isInside(then, inner.parent_ino, source)
 }
 
-/** After the swap: open files that the snapshot does not have live on, what nobody has open does not come back. */
-function settle({ core }: Context, number: number, before: Volume): void {
+/** What had no name in the snapshot and nobody has open any more does not come back. */
+function dropUnheld({ core }: Context, number: number): void {
   const volume = core.volumes.get(number)
   if (volume === undefined) return
-  volume.ghosts.push(before)
   for (const ino of [...volume.orphanInos]) {
     if (core.known.has(number, ino)) continue
     core.volumes.commit([

@@ -175,6 +175,16 @@ export class Core {
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode: 0o040555, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }
 
+  /** What is held and lives on only in a state before a restore becomes an inode without a name; those states can go. */
+  layGhosts(): void {
+    for (const number of this.volumes.numbers()) {
+      const volume = this.volumes.get(number)
+      if (volume === undefined || volume.ghosts.length === 0) continue
+      for (const ino of this.known.of(number)) if (volume.attr(ino) === undefined) this.#ghost(volume, ino)
+      volume.ghosts.length = 0
+    }
+  }
+
   #refuseReadOnly(node: number): void {
     if (this.isSnapshots(node) || this.volumes.get(volumeOf(node)) === undefined) {
       if (this.registry.view(volumeOf(node)) !== undefined || this.isSnapshots(node)) throw FS.EROFS

@@ -23,6 +23,18 @@ export interface Root {
   domain: number
 }
 
+/** What a garbage collection did. */
+export interface Collected {
+  /** chunks and nodes that nothing reached */
+  forgotten: number
+  /** segments of the log removed */
+  segments: number
+  /** copied out of them to the end of the log */
+  copiedBytes: number
+  /** size of the removed segments */
+  freedBytes: number
+}
+
 /** What one state of the store needs, by domain. */
 export class Live {
   readonly nodes = new AddressSet()

@@ -90,11 +90,21 @@ export function explainDisk(directory: string, error: unknown): unknown {
   }
 }
 
-/** Makes a directory and those above it, so that they outlast a loss of power. */
+/**
+ * Makes a directory and those above it, so that they outlast a loss of power. Not with `recursive`,
+ * which makes ENOENT of a read-only disk.
+ */
 function makeDirectory(directory: string): void {
-  const first = fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
-  if (first === undefined) return
-  for (let made = directory; made.length >= first.length; made = path.dirname(made)) syncDirectory(path.dirname(made))
+  try {
+    fs.mkdirSync(directory, { mode: 0o700 })
+  } catch (error) {
+    const code = systemCode(error)
+    if (code === 'EEXIST' && fs.statSync(directory).isDirectory()) return
+    if (code !== 'ENOENT' || fs.existsSync(path.dirname(directory))) throw error
+    makeDirectory(path.dirname(directory))
+    fs.mkdirSync(directory, { mode: 0o700 })
+  }
+  syncDirectory(path.dirname(directory))
 }
 
 /** One that may be entered but not read is somebody else's, who cares for it. */
@@ -155,14 +165,16 @@ function readIdentity(identity: string): bigint {
     if (error instanceof SyntaxError) throw damaged(error)
     throw error
   }
-  if (typeof document !== 'object' || document === null || !('format' in document) || !('store' in document)) throw damaged()
-  const { format, store } = document
-  if (typeof format !== 'number' || typeof store !== 'string' || !/^[0-9a-f]{16}$/.test(store)) throw damaged()
-  if (format > FORMAT_VERSION) {
+  if (typeof document !== 'object' || document === null) throw damaged()
+  // First of all: a newer one may have other fields.
+  if (!('format' in document) || typeof document.format !== 'number') throw damaged()
+  if (document.format > FORMAT_VERSION) {
     throw new NexusError(
       'NEXUS_TOO_NEW',
-      `${path.dirname(identity)} has format ${format}, this program reads up to ${FORMAT_VERSION}: install a newer nexus`,
+      `${path.dirname(identity)} has format ${document.format}, this program reads up to ${FORMAT_VERSION}: install a newer nexus`,
     )
   }
+  const store = 'store' in document ? document.store : undefined
+  if (typeof store !== 'string' || !/^[0-9a-f]{16}$/.test(store)) throw damaged()
   return BigInt(`0x${store}`)
 }

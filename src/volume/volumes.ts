@@ -16,11 +16,11 @@ import { RecordType } from '../journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, readOneSegment, segmentSizes, settle } from '../journal/replay.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
+import { applyChange } from './apply.ts'
 import { Catalog } from './catalog.ts'
 import { type Change, readChange, writeChange } from './change.ts'
-import { census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
+import { type Collected, census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
 import { type MergeTools, mergeFrozen } from './merge.ts'
-import { type Source, sourceAt } from './piece.ts'
 import { type Checkpoint, encodeState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { type Super, Volume } from './volume.ts'
 
@@ -47,18 +47,6 @@ export interface CommitData {
   buffer: Buffer
   start: number
   length: number
-}
-
-/** What a garbage collection did. */
-export interface Collected {
-  /** chunks and nodes that nothing reached */
-  forgotten: number
-  /** segments of the log removed */
-  segments: number
-  /** copied out of them to the end of the log */
-  copiedBytes: number
-  /** size of the removed segments */
-  freedBytes: number
 }
 
 /** A volume as it was when it was merged. */
@@ -330,58 +318,11 @@ export class Volumes {
       this.#removed.add(change.volume)
       return
     }
-    const volume = this.#volumes.get(change.volume)
-    assert(volume !== undefined, `a change names volume ${change.volume}, which is not there`)
-    switch (change.kind) {
-      case 'attr':
-        volume.setAttr(change.ino, change.attr)
-        break
-      case 'drop':
-        volume.drop(change.ino)
-        break
-      case 'orphan':
-        volume.setOrphan(change.ino, change.present)
-        break
-      case 'entry':
-        volume.setEntry(change.ino, change.slot, change.entry)
-        break
-      case 'unentry':
-        volume.removeEntry(change.ino, change.slot, change.index)
-        break
-      case 'xattr':
-        volume.setXattr(change.ino, change.name, change.value)
-        break
-      case 'link':
-        volume.setLink(change.ino, change.target)
-        break
-      case 'write': {
-        const { segment, offset: base } = span
-        const first = base + change.from
-        volume.place(change.ino, change.offset, change.length, (skip) => ({ kind: 'raw', segment, base, offset: first + skip }))
-        break
-      }
-      case 'refer':
-        volume.place(change.ino, change.offset, change.length, (skip) => sourceAt(change.source, skip))
-        break
-      case 'clear':
-        if (change.allocate) volume.place(change.ino, change.offset, change.length, () => ZERO)
-        else volume.clear(change.ino, change.offset, change.length)
-        break
-      case 'copy':
-        this.#copy(volume, change)
-        break
-    }
-  }
-
-  #copy(volume: Volume, change: Extract<Change, { kind: 'copy' }>): void {
-    const from = this.#volumes.get(change.fromVolume)
-    assert(from !== undefined, `a change copies from volume ${change.fromVolume}, which is not there`)
-    const pieces = [...from.pieces(change.fromIno, change.fromOffset, change.length)]
-    volume.clear(change.ino, change.offset, change.length)
-    for (const [at, piece] of pieces) {
-      const to = change.offset + (at - change.fromOffset)
-      volume.place(change.ino, to, piece.length, (skip) => sourceAt(piece, skip))
-    }
+    applyChange(change, span, (number) => {
+      const volume = this.#volumes.get(number)
+      assert(volume !== undefined, `a change names volume ${number}, which is not there`)
+      return volume
+    })
   }
 
   #reset(number: number, root: Address | null, domain: number, inoNext: number): void {
@@ -531,7 +472,6 @@ export class Volumes {
   }
 }
 
-const ZERO: Source = { kind: 'zero' }
 const NO_CHECKPOINT: Checkpoint = { ...LOG_START, sequence: 0, durable: 0 }
 
 function volumeState({ root, domain, super: counters }: MergedState): VolumeState {

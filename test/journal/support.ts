@@ -105,7 +105,8 @@ export class MemoryDisk implements Disk {
   }
 
   read(fd: number, buffer: Uint8Array, start: number, length: number, position: number): number {
-    return this.#file(fd).file.bytes.copy(buffer, start, position, position + length)
+    const { bytes } = this.#file(fd).file
+    return position >= bytes.length ? 0 : bytes.copy(buffer, start, position, position + length)
   }
 
   truncate(fd: number, length: number): void {

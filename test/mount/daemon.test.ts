@@ -249,7 +249,9 @@ t.test('a mountpoint that is taken is refused, and what is there goes on', { ski
 t.test('of two starts on one new data directory one wins, and its store is the one that stays', { skip }, async (t) => {
   for (let round = 0; round < 2; round++) {
     const scratch = scratchFor(t)
-    const starts = await Promise.allSettled([0, 1].map((i) => scratch.mount([scratch.dir(`mnt${i}`), '--data', scratch.at('data')])))
+    const starts = await Promise.allSettled(
+      [0, 1].map((i) => scratch.mount([scratch.dir(`mnt${i}`), '--data', scratch.at('data')])),
+    )
     const won = starts.filter((start) => start.status === 'fulfilled')
     const lost = starts.filter((start) => start.status === 'rejected')
     t.equal(won.length, 1)
@@ -286,10 +288,15 @@ t.test('relative paths, and a data directory too long for a socket', { skip }, a
   t.match(await scratch.nexusd(['mount', 'mnt', '--data', long, '--background'], { cwd }), { status: 0 })
   const data = path.join(cwd, long)
   t.ok(fs.statSync(path.join(data, 'control.sock')).isSocket())
-  t.match(await scratch.nexusd(['status', '--json'], { cwd, env: { NEXUS_DATA: long } }), { status: 0, stdout: JSON.stringify(data) })
+  t.match(await scratch.nexusd(['status', '--json'], { cwd, env: { NEXUS_DATA: long } }), {
+    status: 0,
+    stdout: JSON.stringify(data),
+  })
   t.match(await scratch.nexusctl(['--data', long, 'workspace', 'create', '/workspace/w'], { cwd }), { status: 0 })
   t.match(await scratch.nexusd(['unmount', 'mnt'], { cwd }), { status: 0, stderr: '' })
-  t.match(await scratch.nexusd(['mount', '.', '--data', '../other', '--background'], { cwd: scratch.at('here', 'mnt') }), { status: 0 })
+  t.match(await scratch.nexusd(['mount', '.', '--data', '../other', '--background'], { cwd: scratch.at('here', 'mnt') }), {
+    status: 0,
+  })
   t.ok(fs.existsSync(scratch.at('here', 'other', 'nexus.json')))
   t.match(await scratch.nexusd(['unmount', 'mnt'], { cwd }), { status: 0, stderr: '' })
 })

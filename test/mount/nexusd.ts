@@ -57,7 +57,10 @@ export class Running {
   /** Resolves when stdout holds `words`; rejects when the program ends before. */
   async says(words: string): Promise<void> {
     while (!this.stdout.includes(words)) {
-      const ended = await Promise.race([this.ended, once(this.child.stdout as NodeJS.ReadableStream, 'data').then(() => undefined)])
+      const ended = await Promise.race([
+        this.ended,
+        once(this.child.stdout as NodeJS.ReadableStream, 'data').then(() => undefined),
+      ])
       if (ended !== undefined && !this.stdout.includes(words)) throw new Error(`ended with ${ended.status}: ${ended.stderr}`)
     }
   }
@@ -162,7 +165,9 @@ export function mountsBelow(directory: string): string[] {
   return fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
-    .map((line) => (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))))
+    .map((line) =>
+      (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
+    )
     .filter((mountpoint) => mountpoint.startsWith(`${directory}/`))
 }
 
