@@ -40,9 +40,17 @@ function headerArgs() {
   return existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : []
 }
 
-function buildAddon() {
+function needCompiler() {
   const missing = missingPackages(COMPILER)
   if (missing.length > 0) die(`the native addon needs a C compiler: apt-get install ${missing.join(' ')}`)
+}
+
+/** Without scripts: npm would build our addon by itself, and what it says without a compiler is no help. */
+function installDependencies() {
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'])
+}
+
+function buildAddon() {
   runQuietly(tool('node-gyp'), ['configure', 'build', ...headerArgs()])
 }
 
@@ -54,6 +62,7 @@ function compile() {
 }
 
 checkNode()
-if (!dependenciesAreCurrent()) run('npm', ['ci', '--no-audit', '--no-fund'])
+if (!addonIsCurrent()) needCompiler()
+if (!dependenciesAreCurrent()) installDependencies()
 if (!addonIsCurrent()) buildAddon()
 compile()

@@ -79,8 +79,10 @@ export function fuseProblem() {
     closeSync(openSync('/dev/fuse', 'r+'))
     return undefined
   } catch (error) {
-    // Without root it is fusermount3 that opens it, as root.
-    if (error.code === 'EACCES' && process.getuid() !== 0) return undefined
+    // fusermount3 opens it with the rights of its caller, too.
+    if (error.code === 'EACCES' && process.getuid() !== 0) {
+      return '/dev/fuse cannot be opened by this user: run sudo chmod 666 /dev/fuse, as udev does'
+    }
     if (error.code === 'ENOENT' || error.code === 'ENXIO' || error.code === 'ENODEV') {
       return '/dev/fuse is missing: run sudo modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN'
     }

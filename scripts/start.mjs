@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
-import { build, die, fuseProblem, ROOT } from './lib.mjs'
+import { build, die, fuseProblem, missingPackages, ROOT } from './lib.mjs'
 
 const MOUNTPOINT_DEFAULT = '/mnt/nexus'
 
@@ -46,9 +46,17 @@ function forwardSignals(child) {
   }
 }
 
+/** First of all, so that nobody waits for a build in vain. */
+function needFuse() {
+  const problem = fuseProblem()
+  if (problem) die(problem)
+  if (process.getuid() === 0) return
+  const packages = missingPackages({ fusermount3: 'fuse3' })
+  if (packages.length > 0) die(`without root a mount needs: sudo apt-get install ${packages.join(' ')}`)
+}
+
+needFuse()
 build()
-const problem = fuseProblem()
-if (problem) die(problem)
 const { mountpoint, rest } = splitArguments(process.argv.slice(2))
 makeMountpoint(mountpoint)
 const daemon = spawn(process.execPath, [join(ROOT, 'dist', 'bin', 'nexusd.js'), 'mount', mountpoint, ...rest], {

@@ -5,7 +5,7 @@
  * a process tracer into every process that a test starts, our daemons too, at several seconds a file.
  * The last line is `N passed, N failed`, counted in assertions.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, tool, tryRun } from './lib.mjs'
@@ -96,6 +96,8 @@ const clean = lint()
 const files = findTests(process.argv.slice(2))
 const mountsBefore = nexusMounts()
 const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))
+// Some tests are other users.
+chmodSync(scratch, 0o711)
 process.env.TMPDIR = scratch
 const { passed, failed, skipped } = await runAll(files)
 const leftMounts = clearMounts(mountsBefore, [scratch, join(ROOT, '.tap')])

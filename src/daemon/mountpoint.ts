@@ -1,7 +1,7 @@
 /** Mounting and unmounting: what is at a mountpoint, and how to get there as root or as anybody. */
 import { execFile } from 'node:child_process'
 import fs from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { stat, statfs } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { NexusError, systemCode } from '../errors.ts'
@@ -142,7 +142,10 @@ async function probe(mountpoint: string): Promise<'directory' | 'file' | 'dead' 
     setTimeout(give, PROBE_MS_MAX).unref()
   })
   try {
-    return (await Promise.race([stat(mountpoint), timeout])).isDirectory() ? 'directory' : 'file'
+    const stats = await Promise.race([stat(mountpoint), timeout])
+    // The kernel may have known the attributes of a dead mount's root: this it always asks the server.
+    await Promise.race([statfs(mountpoint), timeout])
+    return stats.isDirectory() ? 'directory' : 'file'
   } catch (error) {
     const code = systemCode(error)
     // ENOTCONN: the server is gone. EIO, ECONNABORTED: it is about to be.
@@ -187,6 +190,15 @@ function explainMount(mountpoint: string, cause: unknown): unknown {
     return new NexusError('NEXUS_UNSUPPORTED', 'fusermount3 is missing, and only root mounts without it: apt-get install fuse3', {
       cause,
     })
+  }
+  if (cause.syscall === 'fusermount3' && /open \/dev\/fuse: Permission denied/.test(cause.message)) {
+    return new NexusError('NEXUS_DENIED', '/dev/fuse cannot be opened by this user: let root chmod 666 /dev/fuse, as udev does', {
+      cause,
+    })
+  }
+  if (cause.syscall === 'mount' && code === 'EPERM') {
+    const how = 'a container needs --cap-add SYS_ADMIN, and often --security-opt apparmor=unconfined'
+    return new NexusError('NEXUS_DENIED', `cannot mount on ${mountpoint}: this root may not (EPERM); ${how}`, { cause })
   }
   const code2 = code === 'EPERM' || code === 'EACCES' ? 'NEXUS_DENIED' : 'NEXUS_UNSUPPORTED'
   return new NexusError(code2, `cannot mount on ${mountpoint}: ${cause.message}`, { cause })

@@ -1,6 +1,5 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo } from '../control/service.ts'
-import { NexusError } from '../errors.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { MergedState, Volumes } from '../volume/volumes.ts'
@@ -27,7 +26,7 @@ export async function restore(context: Context, path: string, wanted: string, op
   const start = performance.now()
   const target = targetAt(context, path)
   const record = findSnapshot(context, target, wanted)
-  if (target.place.ino !== ROOT_INO || record.ino !== ROOT_INO) originOf(context, target, record)
+  if (!isWhole(target, record)) originOf(context, target, record)
   const limit = options.limit ?? CHANGES_LIMIT
   await context.kernel.writeBack()
   if (options.dryRun === true) return dryRun(context, target, record, limit, start)
@@ -43,13 +42,14 @@ export async function restore(context: Context, path: string, wanted: string, op
       })
       const old = liveState(context, states)
       core.volumes.commit([...snapshotChanges(context, made), ...restoreChanges(context, target, record, old)])
+      for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       for (const [number, volume] of old) core.volumes.get(number)?.ghosts.push(volume)
       for (const number of volumesOf(context, target)) dropUnheld(context, number)
       return { undo: made, before: old }
     },
   )
-  await tellKernel(context, target, before)
+  await tellKernel(context, target, record, before)
   await snapshotsChanged(context, undo.workspace, undo.id)
   const elapsed_ms = performance.now() - start
   const changes = limited(compare(before, stateOfSnapshot(context, record), target, record), limit)
@@ -86,7 +86,7 @@ async function catchUp(volumes: Volumes, first: Map<number, MergedState>): Promi
 
 function restoreChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
   const { place, workspace } = target
-  if (record.ino !== ROOT_INO || place.ino !== ROOT_INO) return graftChanges(context, target, record, live)
+  if (!isWhole(target, record)) return graftChanges(context, target, record, live)
   const current = context.registry.workspace(workspace.number) ?? workspace
   const inoNext = place.volume.super.inoNext
   return [
@@ -157,16 +157,23 @@ function dropUnheld({ core }: Context, number: number): void {
   }
 }
 
-async function tellKernel(context: Context, target: Target, before: State): Promise<void> {
-  const after = await context.core.volumes.merged(
-    () => [...before.keys()],
-    (states) => liveState(context, states),
-  )
+async function tellKernel(context: Context, target: Target, record: SnapshotRecord, before: State): Promise<void> {
+  const after = isWhole(target, record) ? stateOfSnapshot(context, record) : await mergedNow(context, [...before.keys()])
   for (const [number, old] of before) {
     const now = after.get(number)
     if (now !== undefined) await invalidateBetween(context, number, old, now)
-    else if (number === target.workspace.number) {
-      throw new NexusError('NEXUS_BUSY', `${target.path} was removed while it was restored`)
-    }
   }
+}
+
+/** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */
+function mergedNow(context: Context, numbers: readonly number[]): Promise<State> {
+  return context.core.volumes.merged(
+    () => numbers,
+    (states) => liveState(context, states),
+  )
+}
+
+/** True when the root of the workspace is simply replaced by the snapshot's. */
+function isWhole(target: Target, record: SnapshotRecord): boolean {
+  return target.place.ino === ROOT_INO && record.ino === ROOT_INO
 }

@@ -8,7 +8,7 @@ import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { MergedState } from '../volume/volumes.ts'
 import { namesInVolume, pathOf } from '../workspaces/paths.ts'
-import type { SnapshotRecord } from '../workspaces/records.ts'
+import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { visibleName } from '../workspaces/registry.ts'
 import { type Context, findSnapshot, nestedIn, snapshotsChanged, stateOf, type Target, targetAt, volumesOf } from './context.ts'
 import { pathChanges } from './trees.ts'
@@ -102,24 +102,49 @@ export function showSnapshot(context: Context, path: string, wanted: string): Sn
 export async function deleteSnapshot(context: Context, path: string, wanted: string): Promise<SnapshotInfo> {
   const target = targetAt(context, path)
   const record = findSnapshot(context, target, wanted)
-  const { core, registry } = context
-  core.volumes.commit([registry.removeSnapshot(record.id), ...bequeath(context, record)])
-  for (const heir of registry.snapshotsOf(record.workspace)) {
-    if (heir.parent === record.id) registry.snapshotStored({ ...heir, parent: record.parent })
-  }
-  registry.snapshotRemoved(record)
+  const { registry } = context
+  const lost = record.nested.length === 0 ? [] : registry.lostWith([], [record.id])
+  removeSnapshots(context, [record, ...lost], [], [])
   await snapshotsChanged(context, record.workspace, visibleName(record))
   return snapshotInfo(record)
 }
 
-/** Whatever descends from a snapshot that goes descends from its parent. */
-function bequeath({ registry }: Context, record: SnapshotRecord): Change[] {
-  const heirs = registry.snapshotsOf(record.workspace).filter((heir) => heir.parent === record.id)
-  const workspaces = [...registry.workspaces()].filter((workspace) => workspace.parent === record.id)
-  return [
-    ...heirs.map((heir) => registry.storeSnapshot({ ...heir, parent: record.parent })),
-    ...workspaces.map((workspace) => registry.storeWorkspace({ ...workspace, parent: record.parent })),
-  ]
+/**
+ * Removes snapshots, and whatever else goes at the same instant.
+ * @param gone workspaces that go with them
+ */
+export function removeSnapshots(
+  { core, registry }: Context,
+  removed: readonly SnapshotRecord[],
+  gone: readonly WorkspaceRecord[],
+  more: readonly Change[],
+): void {
+  const parents = new Map(removed.map((record) => [record.id, record.parent]))
+  // What descends from a snapshot that goes descends from its parent.
+  const heirs = registry.snapshots().filter((record) => isHeir(parents, record) && !parents.has(record.id))
+  const orphaned = heirs.map((record) => ({ ...record, parent: ancestor(parents, record.parent) }))
+  const workspaces = [...registry.workspaces()].filter(
+    (record) => isHeir(parents, record) && !gone.some((other) => other.number === record.number),
+  )
+  core.volumes.commit([
+    ...removed.map((record) => registry.removeSnapshot(record.id)),
+    ...orphaned.map((record) => registry.storeSnapshot(record)),
+    ...workspaces.map((record) => registry.storeWorkspace({ ...record, parent: ancestor(parents, record.parent) })),
+    ...more,
+  ])
+  for (const record of orphaned) registry.snapshotStored(record)
+  for (const record of removed) registry.snapshotRemoved(record)
+}
+
+function isHeir(parents: ReadonlyMap<string, string | null>, { parent }: { parent: string | null }): boolean {
+  return parent !== null && parents.has(parent)
+}
+
+/** The nearest that stays. */
+function ancestor(parents: ReadonlyMap<string, string | null>, id: string | null): string | null {
+  let at = id
+  while (at !== null && parents.has(at)) at = parents.get(at) ?? null
+  return at
 }
 
 export async function diffSnapshots(

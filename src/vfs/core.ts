@@ -76,6 +76,8 @@ export class Core {
   readonly #options: CoreOptions
   /** of directories that the kernel may hold as removed; see `buried` */
   readonly #generations = new Map<number, number>()
+  /** of workspaces that were removed, and may come back with a workspace that they lay in */
+  readonly #volumeGenerations = new Map<number, number>()
 
   constructor(options: CoreOptions) {
     this.volumes = options.volumes
@@ -137,6 +139,11 @@ export class Core {
     if (this.known.has(volumeOf(node), inoOfNode(node))) this.#generations.set(node, (this.#generations.get(node) ?? 0) + 1)
   }
 
+  /** The same for all of a workspace: nobody knows in which state it comes back, and what the kernel holds is of another. */
+  buriedVolume(volume: number): void {
+    this.#volumeGenerations.set(volume, (this.#volumeGenerations.get(volume) ?? 0) + 1)
+  }
+
   /** The kernel holds nothing of a node any more. */
   forgotten(node: number): void {
     this.#generations.delete(node)
@@ -147,7 +154,7 @@ export class Core {
     const node = nodeOf(volume.number, ino)
     return {
       node,
-      generation: this.#generations.get(node) ?? 0,
+      generation: (this.#generations.get(node) ?? 0) + (this.#volumeGenerations.get(volume.number) ?? 0),
       mode: attr.mode,
       nlink: attr.nlink,
       uid: attr.uid,

@@ -143,7 +143,7 @@ export class Volumes {
   get dirtyBytes(): number {
     const { segment, offset } = this.#log.end
     const segmentBytes = this.#options.segmentBytesMax ?? 64 * MIB
-    return Math.max(0, (segment - this.#checkpointed.segment) * segmentBytes + offset - this.#checkpointed.offset)
+    return Math.max(0, (segment - Math.max(1, this.#checkpointed.segment)) * segmentBytes + offset - this.#checkpointed.offset)
   }
 
   /** Bytes of the log on disk. */

@@ -69,9 +69,31 @@ export class WorkspaceRegistry implements Registry {
     return found
   }
 
+  /** Snapshots whose workspace may be any, in no order. */
+  snapshots(): SnapshotRecord[] {
+    return [...this.#snapshots.values()]
+  }
+
   /** Snapshots of a workspace, oldest first. */
   snapshotsOf(number: number): SnapshotRecord[] {
     return [...this.#snapshots.values()].filter((record) => record.workspace === number).sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /**
+   * The snapshots that nobody could use any more without these workspaces or snapshots: their own, and those of
+   * workspaces which only such snapshots could bring back.
+   */
+  lostWith(workspaces: readonly number[], snapshots: readonly string[] = []): SnapshotRecord[] {
+    const all = [...this.#snapshots.values()].filter((record) => !snapshots.includes(record.id))
+    const reached = new Set([...this.workspaces()].map((record) => record.number).filter((number) => !workspaces.includes(number)))
+    for (let before = -1; before !== reached.size; ) {
+      before = reached.size
+      for (const record of all) {
+        if (!reached.has(record.workspace)) continue
+        for (const { record: inner } of record.nested) if (!workspaces.includes(inner.number)) reached.add(inner.number)
+      }
+    }
+    return all.filter((record) => !reached.has(record.workspace))
   }
 
   get snapshotCount(): number {

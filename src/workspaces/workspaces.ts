@@ -3,6 +3,7 @@ import type { Metadata, WorkspaceInfo } from '../control/service.ts'
 import { FsError, NexusError } from '../errors.ts'
 import { entryChanged } from '../snapshots/caches.ts'
 import { type Context, type Target, targetAt } from '../snapshots/context.ts'
+import { removeSnapshots } from '../snapshots/snapshots.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
 import { rename } from '../vfs/rename.ts'
@@ -54,17 +55,16 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
   const { core, registry } = context
   const { parent, name } = parentAt(core, path)
   const gone = [workspace, ...registry.inside(workspace.number)]
-  const snapshots = gone.flatMap((record) => registry.snapshotsOf(record.number))
-  core.volumes.commit([
+  const snapshots = registry.lostWith(gone.map((record) => record.number))
+  removeSnapshots(context, snapshots, gone, [
     removeEntry(parent, existing(parent, name)),
     touched(core, parent, -1),
-    ...snapshots.map((snapshot) => registry.removeSnapshot(snapshot.id)),
     ...gone.flatMap((record): Change[] => [
       { kind: 'catalog', key: workspaceKey(record.number), value: null },
       { kind: 'unvolume', volume: record.number },
     ]),
   ])
-  for (const snapshot of snapshots) registry.snapshotRemoved(snapshot)
+  for (const record of gone) core.buriedVolume(record.number)
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
   return info
 }

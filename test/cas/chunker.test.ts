@@ -56,11 +56,19 @@ t.test('what is short is one chunk, and nothing is none', (t) => {
 t.test('an insertion moves the boundaries behind it along', (t) => {
   const bytes = noise(8 * MIB, 4)
   const before = boundaries(bytes)
-  for (const [at, length] of [[0, 1], [100_000, 7], [MIB, 5000], [4 * MIB, 300_000]] as const) {
+  for (const [at, length] of [
+    [0, 1],
+    [100_000, 7],
+    [MIB, 5000],
+    [4 * MIB, 300_000],
+  ] as const) {
     const inserted = Buffer.concat([bytes.subarray(0, at), noise(length, 5), bytes.subarray(at)])
     const after = new Set(boundaries(inserted))
     const untouched = before.filter((end) => end <= at)
-    t.ok(untouched.slice(0, -1).every((end) => after.has(end)), 'before it nothing changes')
+    t.ok(
+      untouched.slice(0, -1).every((end) => after.has(end)),
+      'before it nothing changes',
+    )
     const shifted = before.filter((end) => end > at)
     const kept = shifted.filter((end) => after.has(end + length))
     t.ok(kept.length >= shifted.length - 8, `${kept.length} of ${shifted.length} behind it are the same`)

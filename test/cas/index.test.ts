@@ -81,7 +81,8 @@ async function fill(data: string): Promise<(engine: Engine) => void> {
         const name = `${prefix}${i}`
         const found = opened.fs.lookup(caller, root, name)
         const into = Buffer.alloc(100)
-        const text = found === undefined ? undefined : into.toString('latin1', 0, opened.fs.read(caller, found.node, 0, 100, into, 0))
+        const text =
+          found === undefined ? undefined : into.toString('latin1', 0, opened.fs.read(caller, found.node, 0, 100, into, 0))
         if (text !== (name === 'first7' ? undefined : name.repeat(3))) throw new Error(`${name} is ${text}`)
       }
     }
@@ -117,7 +118,10 @@ for (const [name, damage] of damages) {
     const data = directoryFor(t)
     const check = await fill(data)
     const index = path.join(data, 'index')
-    t.ok(fs.readdirSync(index).some((file) => file.endsWith('.ldb')), 'there is a table')
+    t.ok(
+      fs.readdirSync(index).some((file) => file.endsWith('.ldb')),
+      'there is a table',
+    )
     damage(index)
     await t.rejects(Engine.open({ data, logger: silentLogger }), { code: 'NEXUS_CORRUPT', message: HINT })
     const rebuilt = await Engine.open({ data, logger: silentLogger, rebuildIndex: true })

@@ -47,7 +47,10 @@ function readBack(log: Log, sealed: readonly Sealed[]): Buffer {
 }
 
 t.test('a run becomes the chunks of its content, however it was written', async (t) => {
-  const cases = fc.tuple(fc.integer({ min: 1, max: 400 * KIB }), fc.array(fc.integer({ min: 1, max: 90 * KIB }), { minLength: 1, maxLength: 8 }))
+  const cases = fc.tuple(
+    fc.integer({ min: 1, max: 400 * KIB }),
+    fc.array(fc.integer({ min: 1, max: 90 * KIB }), { minLength: 1, maxLength: 8 }),
+  )
   const runs = fc.property(cases, ([length, pieces]) => {
     fc.pre(pieces.reduce((sum, piece) => sum + piece, 0) / pieces.length > length / 500)
     const log = newLog(new MemoryDisk(), { segmentBytesMax: 128 * KIB })

@@ -29,7 +29,9 @@ function readAll(store: ContentStore, domain: number, content: Buffer): Buffer {
 /** A chunk of these bytes in `parts` records. */
 function sealed(log: Log, content: Buffer, parts = 1) {
   const step = Math.ceil(content.length / parts)
-  const spans = Array.from({ length: parts }, (_, i) => log.append(1, content.subarray(i * step, (i + 1) * step), Buffer.alloc(0)))
+  const spans = Array.from({ length: parts }, (_, i) =>
+    log.append(1, content.subarray(i * step, (i + 1) * step), Buffer.alloc(0)),
+  )
   return { address: addressOf(content), location: { length: content.length, xxh: xxh64(content, STORE), parts: spans } }
 }
 
@@ -83,7 +85,13 @@ t.test('any part of a chunk can be read, and no more than there is', (t) => {
   const content = noise(3000, 5)
   store.addChunks(0, [sealed(log, content, 3)])
   const into = Buffer.alloc(3000, '.')
-  for (const [offset, length] of [[0, 1], [2999, 1], [999, 2], [0, 2999], [500, 2000]] as const) {
+  for (const [offset, length] of [
+    [0, 1],
+    [2999, 1],
+    [999, 2],
+    [0, 2999],
+    [500, 2000],
+  ] as const) {
     into.fill('.')
     store.readChunk(0, addressOf(content), offset, length, into, 10 % (3001 - length))
     const at = 10 % (3001 - length)
@@ -99,7 +107,11 @@ t.test('a flipped bit anywhere in stored bytes is found when they are read', asy
   const node = noise(150, 7)
   const reads: [string, (made: Made) => void, (store: ContentStore) => unknown][] = [
     ['sealed chunk', ({ log, store }) => store.addChunks(3, [sealed(log, content, 3)]), (store) => readAll(store, 3, content)],
-    ['part of it', ({ log, store }) => store.addChunks(3, [sealed(log, content)]), (store) => store.readChunk(3, addressOf(content), 5, 10, Buffer.alloc(10), 0)],
+    [
+      'part of it',
+      ({ log, store }) => store.addChunks(3, [sealed(log, content)]),
+      (store) => store.readChunk(3, addressOf(content), 5, 10, Buffer.alloc(10), 0),
+    ],
     ['gathered chunk', ({ store }) => store.putChunk(3, addressOf(content), content), (store) => readAll(store, 3, content)],
     ['node', ({ store }) => store.put(node), (store) => store.get(addressOf(node))],
   ]
@@ -115,7 +127,11 @@ t.test('a flipped bit anywhere in stored bytes is found when they are read', asy
       try {
         read(store)
       } catch (error) {
-        if ((error as { code?: string }).code !== 'NEXUS_CORRUPT' || !/segment 1 byte \d+ is not what was stored/.test(String(error))) throw error
+        if (
+          (error as { code?: string }).code !== 'NEXUS_CORRUPT' ||
+          !/segment 1 byte \d+ is not what was stored/.test(String(error))
+        )
+          throw error
         found++
       }
       file[at] = (file[at] ?? 0) ^ 1
@@ -209,6 +225,9 @@ t.test('what the log did not take is not known', (t) => {
 t.test('what is nowhere is said to be missing, and what to do', (t) => {
   const { store } = make()
   const address = 'a'.repeat(32) as Address
-  t.throws(() => store.get(address), { code: 'NEXUS_CORRUPT', message: /tree node 6161.* is not in the index: mount again with --rebuild-index/ })
+  t.throws(() => store.get(address), {
+    code: 'NEXUS_CORRUPT',
+    message: /tree node 6161.* is not in the index: mount again with --rebuild-index/,
+  })
   t.end()
 })

@@ -9,7 +9,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { MemoryIndex } from '../cas/support.ts'
 import { MemoryDisk } from '../journal/support.ts'
-import { operation, type Operation } from './operations.ts'
+import { type Operation, operation } from './operations.ts'
 import { dataFor, openEngine, Pair } from './pair.ts'
 
 type Event = 'checkpoint' | 'begin' | 'finish' | 'turn' | 'collect' | 'sync' | 'crash' | 'close' | 'rebuild'

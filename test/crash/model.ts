@@ -193,7 +193,7 @@ export class Model {
 
   write(id: number, offset: number, content: Uint8Array): void {
     const node = this.node(id)
-    content.forEach((byte, i) => node.bytes.set(offset + i, byte))
+    for (const [i, byte] of content.entries()) node.bytes.set(offset + i, byte)
     node.size = Math.max(node.size, offset + content.length)
     this.touch(id)
   }

@@ -8,7 +8,7 @@ import { Engine, type EngineOptions } from '../../src/daemon/engine.ts'
 import { FsError } from '../../src/errors.ts'
 import type { Disk } from '../../src/journal/disk.ts'
 import { silentLogger } from '../../src/logger.ts'
-import { nodeOf, inoOfNode, volumeOf } from '../../src/vfs/core.ts'
+import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
 import type { Stat } from '../../src/vfs/filesystem.ts'
 import { lineOf, Model, Refused } from './model.ts'
 import { NAMES, type Operation, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, XATTRS } from './operations.ts'
@@ -98,7 +98,10 @@ export class Pair {
       return
     }
     const [a, b] = [found.split('\n'), wanted.split('\n')]
-    const lines = [...a.filter((line) => !b.includes(line)).map((line) => `  found  ${line}`), ...b.filter((line) => !a.includes(line)).map((line) => `  wanted ${line}`)]
+    const lines = [
+      ...a.filter((line) => !b.includes(line)).map((line) => `  found  ${line}`),
+      ...b.filter((line) => !a.includes(line)).map((line) => `  wanted ${line}`),
+    ]
     throw new Error(`the filesystem is not what the model says:\n${lines.map((line) => line.slice(0, 600)).join('\n')}`)
   }
 
@@ -151,9 +154,12 @@ export class Pair {
 
   #line(id: number, entries: Map<string, number>): string {
     const stat = this.engine.fs.getattr(CALLER, id)
-    for (const { ns } of [stat.atime, stat.mtime, stat.ctime, stat.btime]) if (ns !== 7) throw new Error(`${id} has lost nanoseconds`)
+    for (const { ns } of [stat.atime, stat.mtime, stat.ctime, stat.btime])
+      if (ns !== 7) throw new Error(`${id} has lost nanoseconds`)
     const type = stat.mode & 0o170000
-    const xattrs = this.engine.fs.listxattr(CALLER, id).map((name): [string, string] => [name, text(this.engine.fs.getxattr(CALLER, id, name))])
+    const xattrs = this.engine.fs
+      .listxattr(CALLER, id)
+      .map((name): [string, string] => [name, text(this.engine.fs.getxattr(CALLER, id, name))])
     const line = {
       type,
       bits: stat.mode & 0o7777,
@@ -170,7 +176,8 @@ export class Pair {
       xattrs: new Map(xattrs),
       bytes: type === S_IFREG ? this.#bytes(id, stat.size) : new Map(),
     }
-    if (line.bytes.size !== stat.allocated) throw new Error(`${id} says ${stat.allocated} bytes are allocated, there are ${line.bytes.size}`)
+    if (line.bytes.size !== stat.allocated)
+      throw new Error(`${id} says ${stat.allocated} bytes are allocated, there are ${line.bytes.size}`)
     return lineOf(id, line)
   }
 
@@ -182,8 +189,10 @@ export class Pair {
       const start = Math.max(end, at - 20)
       const into = Buffer.alloc(at + piece.length + 20 - start, 'x')
       const count = this.engine.fs.read(CALLER, id, start, into.length, into, 0)
-      if (count !== Math.max(0, Math.min(into.length, size - start))) throw new Error(`${id} reads ${count} bytes at ${start} of ${size}`)
-      for (let i = start; i < at; i++) if (i < size && into[i - start] !== 0) throw new Error(`the hole at ${i} of ${id} reads ${into[i - start]}`)
+      if (count !== Math.max(0, Math.min(into.length, size - start)))
+        throw new Error(`${id} reads ${count} bytes at ${start} of ${size}`)
+      for (let i = start; i < at; i++)
+        if (i < size && into[i - start] !== 0) throw new Error(`the hole at ${i} of ${id} reads ${into[i - start]}`)
       for (let i = at; i < at + piece.length; i++) bytes.set(i, i < size ? (into[i - start] as number) : 0)
       end = at + piece.length
     }

@@ -5,29 +5,37 @@ import { segmentName } from '../../src/journal/record.ts'
 import { MemoryDisk, newLog, reopen, replay, ShortWrite, systemError } from './support.ts'
 
 const bytes = (text: string) => Buffer.from(text, 'latin1')
-const record = fc.record({ type: fc.integer({ min: 1, max: 255 }), data: fc.uint8Array({ maxLength: 300 }), meta: fc.uint8Array({ maxLength: 100 }) })
+const record = fc.record({
+  type: fc.integer({ min: 1, max: 255 }),
+  data: fc.uint8Array({ maxLength: 300 }),
+  meta: fc.uint8Array({ maxLength: 100 }),
+})
 
 t.test('records come back as they were appended, whatever the segments', async (t) => {
-  const runs = fc.property(fc.array(record, { maxLength: 40 }), fc.integer({ min: 100, max: 2000 }), (records, segmentBytesMax) => {
-    const disk = new MemoryDisk()
-    const log = newLog(disk, { segmentBytesMax })
-    const spans = records.map(({ type, data, meta }) => log.append(type, data, meta))
-    const { records: found, end } = replay(disk)
-    const latin1 = (part: Uint8Array) => Buffer.from(part).toString('latin1')
-    same(
-      found,
-      records.map(({ type, data, meta }, i) => {
-        const { segment = 0, offset = 0 } = spans[i] ?? {}
-        return { type, sequence: i + 1, segment, offset, data: latin1(data), meta: latin1(meta) }
-      }),
-    )
-    same(end, { position: log.end, sequence: records.length, torn: 0 })
-    for (const [i, span] of spans.entries()) {
-      const into = Buffer.alloc(span.length)
-      log.read(span.segment, span.offset, span.length, into, 0)
-      same(latin1(into), latin1((records[i] as { data: Uint8Array }).data))
-    }
-  })
+  const runs = fc.property(
+    fc.array(record, { maxLength: 40 }),
+    fc.integer({ min: 100, max: 2000 }),
+    (records, segmentBytesMax) => {
+      const disk = new MemoryDisk()
+      const log = newLog(disk, { segmentBytesMax })
+      const spans = records.map(({ type, data, meta }) => log.append(type, data, meta))
+      const { records: found, end } = replay(disk)
+      const latin1 = (part: Uint8Array) => Buffer.from(part).toString('latin1')
+      same(
+        found,
+        records.map(({ type, data, meta }, i) => {
+          const { segment = 0, offset = 0 } = spans[i] ?? {}
+          return { type, sequence: i + 1, segment, offset, data: latin1(data), meta: latin1(meta) }
+        }),
+      )
+      same(end, { position: log.end, sequence: records.length, torn: 0 })
+      for (const [i, span] of spans.entries()) {
+        const into = Buffer.alloc(span.length)
+        log.read(span.segment, span.offset, span.length, into, 0)
+        same(latin1(into), latin1((records[i] as { data: Uint8Array }).data))
+      }
+    },
+  )
   fc.assert(runs, { numRuns: 200 })
   t.pass()
 })
@@ -86,7 +94,10 @@ t.test('a sync resolves when everything before it is durable, and not before', a
   await sync
   t.equal(log.durable, 6, 'what came later does not count')
   t.equal(replay(disk.afterPowerLoss(() => false)).records.length, 6)
-  t.ok(disk.calls.lastIndexOf('syncNames') > disk.calls.indexOf('sync 0000000001.log'), 'the names of new segments are synced too')
+  t.ok(
+    disk.calls.lastIndexOf('syncNames') > disk.calls.indexOf('sync 0000000001.log'),
+    'the names of new segments are synced too',
+  )
   await log.sync()
   t.equal(replay(disk.afterPowerLoss(() => false)).records.length, 7)
 })

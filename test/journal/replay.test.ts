@@ -71,7 +71,10 @@ async function checkCut(disk: MemoryDisk, expected: number): Promise<void> {
     metas(found),
     Array.from({ length: expected }, (_, i) => `m${i + 1}`),
   )
-  same([...segmentSizes(disk).values()].reduce((sum, bytes) => sum + bytes, 0), expected === 0 ? disk.list().length * SEGMENT_HEADER_BYTES : bytesTo(found))
+  same(
+    [...segmentSizes(disk).values()].reduce((sum, bytes) => sum + bytes, 0),
+    expected === 0 ? disk.list().length * SEGMENT_HEADER_BYTES : bytesTo(found),
+  )
   log.append(1, bytes('x'), bytes('after'))
   log.append(1, bytes('y'.repeat(150)), bytes('more'))
   await log.close()
@@ -152,7 +155,11 @@ t.test('a place that is not there any more is refused', async (t) => {
   const from = endsOf(original)[1] ?? LOG_START
   const cases: [string, (disk: MemoryDisk) => void, RegExp][] = [
     ['missing', (disk) => disk.remove(segmentName(1)), /0000000001\.log is missing/],
-    ['short', (disk) => disk.setBytes(segmentName(1), disk.bytesOf(segmentName(1)).subarray(0, from.offset - 1)), /1 bytes short/],
+    [
+      'short',
+      (disk) => disk.setBytes(segmentName(1), disk.bytesOf(segmentName(1)).subarray(0, from.offset - 1)),
+      /1 bytes short/,
+    ],
     ['empty', (disk) => disk.setBytes(segmentName(1), Buffer.alloc(0)), /damaged/],
   ]
   for (const [name, damage, message] of cases) {
@@ -183,7 +190,7 @@ t.test('segments of another store, or under another name, are refused', async (t
   t.throws(() => replay(disk), { code: 'NEXUS_CORRUPT', message: /0000000002\.log belongs to another store/ })
 })
 
-t.test('other files in the directory are nobody\'s business', async (t) => {
+t.test("other files in the directory are nobody's business", async (t) => {
   const disk = await logOf(3)
   disk.setBytes('notes.txt', bytes('hello'))
   disk.setBytes('1.log', bytes('hello'))
@@ -211,12 +218,16 @@ t.test('what a start found is safe before it goes on', async (t) => {
 })
 
 /** Calls `check` with a copy for every byte of a file in which one bit flipped. */
-async function flipEach(original: MemoryDisk, name: string, check: (disk: MemoryDisk, at: number) => Promise<void>): Promise<void> {
+async function flipEach(
+  original: MemoryDisk,
+  name: string,
+  check: (disk: MemoryDisk, at: number) => Promise<void>,
+): Promise<void> {
   const whole = original.bytesOf(name)
   for (let at = 0; at < whole.length; at++) {
     const disk = original.afterKill()
     const flipped = Buffer.from(whole)
-    flipped[at] = (flipped[at] ?? 0) ^ (1 << at % 8)
+    flipped[at] = (flipped[at] ?? 0) ^ (1 << (at % 8))
     disk.setBytes(name, flipped)
     await check(disk, at)
   }

@@ -153,7 +153,9 @@ export class MemoryDisk implements Disk {
   /** What a cut of power leaves: what was synced, and of the rest what `survives` (a number: so many bytes of it). */
   afterPowerLoss(survives: Survives): MemoryDisk {
     const copy = new MemoryDisk()
-    const names = new Map([...this.#safeNames].filter(([name]) => this.files.has(name) || survives({ name, index: -1, of: 0 }) === false))
+    const names = new Map(
+      [...this.#safeNames].filter(([name]) => this.files.has(name) || survives({ name, index: -1, of: 0 }) === false),
+    )
     for (const [name, file] of this.files) if (survives({ name, index: -1, of: 0 }) !== false) names.set(name, file)
     for (const [name, file] of names) copy.files.set(name, this.#lossy(name, file, survives))
     copy.#safeNames = new Map(copy.files)

@@ -10,7 +10,8 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
-const BIN = fileURLToPath(new URL('../../bin/', import.meta.url))
+/** Where package.json is: this runs as dist/test/mount/nexusd.js. */
+export const PACKAGE = fileURLToPath(new URL('../../..', import.meta.url))
 const RUN_MS_MAX = 60_000
 
 const isRoot = process.getuid?.() === 0
@@ -75,6 +76,8 @@ export class Running {
 /** A directory for one test, with the programs that it starts. */
 export class Scratch {
   readonly directory: string
+  /** the package whose programs are run */
+  program = PACKAGE
   readonly #running: Running[] = []
   readonly #background: number[] = []
 
@@ -93,9 +96,13 @@ export class Scratch {
     return directory
   }
 
+  #bin(name: string): string {
+    return path.join(this.program, 'dist', 'bin', `${name}.js`)
+  }
+
   /** Starts a program. */
   spawn(command: string, words: readonly string[], { env, cwd, uid }: RunOptions = {}): Running {
-    const asUser = uid === undefined ? [] : ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--']
+    const asUser = uid === undefined ? [] : ['/usr/bin/setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--']
     const [program, ...rest] = [...asUser, command, ...words] as [string, ...string[]]
     const child = spawn(program, rest, {
       cwd: cwd ?? this.directory,
@@ -118,19 +125,19 @@ export class Scratch {
 
   /** Runs nexusd or nexusctl to its end. */
   async nexusd(words: readonly string[], options?: RunOptions): Promise<Outcome> {
-    const outcome = await this.run(process.execPath, [path.join(BIN, 'nexusd.js'), ...words], options)
+    const outcome = await this.run(process.execPath, [this.#bin('nexusd'), ...words], options)
     const pid = words.includes('--background') ? /pid (\d+)/.exec(outcome.stdout)?.[1] : undefined
     if (pid !== undefined) this.#background.push(Number(pid))
     return outcome
   }
 
   nexusctl(words: readonly string[], options?: RunOptions): Promise<Outcome> {
-    return this.run(process.execPath, [path.join(BIN, 'nexusctl.js'), ...words], options)
+    return this.run(process.execPath, [this.#bin('nexusctl'), ...words], options)
   }
 
   /** Starts `nexusd mount` in the foreground. */
   begin(words: readonly string[], options?: RunOptions): Running {
-    return this.spawn(process.execPath, [path.join(BIN, 'nexusd.js'), 'mount', ...words], options)
+    return this.spawn(process.execPath, [this.#bin('nexusd'), 'mount', ...words], options)
   }
 
   /** The same; resolves when the mount answers, rejects with what it said instead. */

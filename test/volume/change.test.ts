@@ -64,8 +64,7 @@ const kinds: { [K in Change['kind']]: fc.Arbitrary<Extract<Change, { kind: K }>>
   catalog: fc.record({ ...of('catalog'), key: text, value: fc.option(text) }),
 }
 
-const FIXED_BYTES =
-  '0803ac02f0a20405010603ac0206757365722e610101760b03' + '72'.repeat(32) + '010905030180808080802002'
+const FIXED_BYTES = `0803ac02f0a20405010603ac0206757365722e610101760b03${'72'.repeat(32)}010905030180808080802002`
 const FIXED_ATTR =
   '010001a481000001000000e80300006400000000000000c80180010000f15365000000000500000000f15365000000000500' +
   '0000ffffffffffffffffffc99a3b00f15365000000000500000001026ee9'
@@ -143,5 +142,17 @@ t.test('the bytes of a change are what they have always been', (t) => {
 
 function fixedAttr(now: { s: number; ns: number }) {
   const times = { atime: now, mtime: now, ctime: { s: -1, ns: 999_999_999 }, btime: now }
-  return { mode: 0o100644, nlink: 1, uid: 1000, gid: 100, rdev: 0, size: 200, allocated: 128, xattrs: 0, parent: 1, name: 'n\xe9', ...times }
+  return {
+    mode: 0o100644,
+    nlink: 1,
+    uid: 1000,
+    gid: 100,
+    rdev: 0,
+    size: 200,
+    allocated: 128,
+    xattrs: 0,
+    parent: 1,
+    name: 'n\xe9',
+    ...times,
+  }
 }

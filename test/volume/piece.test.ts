@@ -3,7 +3,16 @@ import fc from 'fast-check'
 import t from 'tap'
 import { ByteReader } from '../../src/bytes.ts'
 import { addressOf } from '../../src/cas/address.ts'
-import { decodeWindow, encodeWindow, type Piece, piecesIn, type Source, sourceAt, splice, type Window } from '../../src/volume/piece.ts'
+import {
+  decodeWindow,
+  encodeWindow,
+  type Piece,
+  piecesIn,
+  type Source,
+  sourceAt,
+  splice,
+  type Window,
+} from '../../src/volume/piece.ts'
 
 const SIZE = 64
 const address = addressOf(Buffer.from('content'))
@@ -12,7 +21,12 @@ const address = addressOf(Buffer.from('content'))
 type Cell = string | undefined
 
 const source: fc.Arbitrary<Source> = fc.oneof(
-  fc.record({ kind: fc.constant('raw' as const), segment: fc.nat(3), base: fc.constant(100), offset: fc.integer({ min: 100, max: 5000 }) }),
+  fc.record({
+    kind: fc.constant('raw' as const),
+    segment: fc.nat(3),
+    base: fc.constant(100),
+    offset: fc.integer({ min: 100, max: 5000 }),
+  }),
   fc.record({ kind: fc.constant('chunk' as const), address: fc.constant(address), offset: fc.nat(5000) }),
   fc.constant<Source>({ kind: 'zero' }),
   fc.constant<Source>({ kind: 'damaged' }),
@@ -76,7 +90,10 @@ t.test('any part of a window is that part of the array', (t) => {
     const window = changes.reduce<Window>((all, { start, end, pieces }) => splice(all, start, end, pieces), [])
     const [start, end] = [Math.min(a, b), Math.max(a, b)]
     const cells = cellsOf(window)
-    same(cellsOf(piecesIn(window, start, end)), cells.map((cell, i) => (i >= start && i < end ? cell : undefined)))
+    same(
+      cellsOf(piecesIn(window, start, end)),
+      cells.map((cell, i) => (i >= start && i < end ? cell : undefined)),
+    )
   })
   fc.assert(property, { numRuns: 500 })
   t.pass()

@@ -2,7 +2,7 @@
 import { Sealer } from '../../src/cas/sealer.ts'
 import { ContentStore } from '../../src/cas/store.ts'
 import type { Log } from '../../src/journal/log.ts'
-import { standardShape, type Shape } from '../../src/tree/chunker.ts'
+import { type Shape, standardShape } from '../../src/tree/chunker.ts'
 import { Tree } from '../../src/tree/tree.ts'
 import type { Attr } from '../../src/volume/attr.ts'
 import { mergeFrozen } from '../../src/volume/merge.ts'

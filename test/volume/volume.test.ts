@@ -120,14 +120,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       for (let skip = 0; skip < length; skip++) model.inode(i).bytes.set(at + skip, '0')
     },
   })),
-  fc.tuple(ino, offset, fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constantFrom(WINDOW_BYTES, 2 ** 45))).map(([i, at, length]) => ({
-    name: `clear ${i} ${at} ${length}`,
-    run({ test, model }: Real) {
-      test.volume.clear(i, at, length)
-      const { bytes } = model.inode(i)
-      for (const each of bytes.keys()) if (each >= at && each < at + length) bytes.delete(each)
-    },
-  })),
+  fc
+    .tuple(ino, offset, fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constantFrom(WINDOW_BYTES, 2 ** 45)))
+    .map(([i, at, length]) => ({
+      name: `clear ${i} ${at} ${length}`,
+      run({ test, model }: Real) {
+        test.volume.clear(i, at, length)
+        const { bytes } = model.inode(i)
+        for (const each of bytes.keys()) if (each >= at && each < at + length) bytes.delete(each)
+      },
+    })),
 )
 
 const many = fc.array(step, { maxLength: 25, size: 'max' })
@@ -185,7 +187,8 @@ function checkEntries({ volume }: TestVolume, i: number, dirents: ReadonlyMap<st
   const from = (cookie: number) => [...volume.entries(i, cookie)].map(([slot, entry]) => ({ slot, ...entry }))
   same(from(0), expected, `entries of ${i}`)
   same(volume.hasEntries(i), expected.length > 0, `hasEntries of ${i}`)
-  for (const [n, { slot, index }] of expected.entries()) same(from(cookieOf(slot, index)), expected.slice(n + 1), `entries of ${i} from a cookie`)
+  for (const [n, { slot, index }] of expected.entries())
+    same(from(cookieOf(slot, index)), expected.slice(n + 1), `entries of ${i} from a cookie`)
 }
 
 function checkBytes(test: TestVolume, i: number, bytes: ReadonlyMap<number, string>): void {
@@ -197,7 +200,11 @@ function checkBytes(test: TestVolume, i: number, bytes: ReadonlyMap<number, stri
   same(test.volume.allocatedIn(i, 0, 2 ** 50), bytes.size, `allocated of ${i}`)
   const windows = [...new Set([...bytes.keys()].map((at) => Math.floor(at / WINDOW_BYTES)))].sort((a, b) => a - b)
   same([...test.volume.windows(i)], windows, `windows of ${i}`)
-  same([...test.volume.windows(i, 2)], windows.filter((index) => index >= 2), `windows of ${i} from 2`)
+  same(
+    [...test.volume.windows(i, 2)],
+    windows.filter((index) => index >= 2),
+    `windows of ${i} from 2`,
+  )
 }
 
 function countersOf(model: Model, inoNext: number) {
@@ -228,7 +235,11 @@ async function rebuild(test: TestVolume, model: Model, random: fc.Stream<number>
   const { volume } = test
   const tasks: (() => void)[] = []
   for (const [i, { attr, link, dirents, xattrs }] of model.inodes) {
-    if (attr !== undefined) tasks.push(() => volume.setAttr(i, attrOf(S_IFREG, 5)), () => volume.setAttr(i, attrOf(attr.mode, attr.size)))
+    if (attr !== undefined)
+      tasks.push(
+        () => volume.setAttr(i, attrOf(S_IFREG, 5)),
+        () => volume.setAttr(i, attrOf(attr.mode, attr.size)),
+      )
     if (link !== undefined) tasks.push(() => volume.setLink(i, Buffer.from(link)))
     for (const [key, entry] of dirents) tasks.push(() => volume.setEntry(i, Number(key.split('.')[0]), entry))
     for (const [name, value] of xattrs) tasks.push(() => volume.setXattr(i, name, Buffer.from(value)))
@@ -263,7 +274,8 @@ function stretches(bytes: ReadonlyMap<number, string>): [number, string][] {
   for (const at of [...bytes.keys()].sort((a, b) => a - b)) {
     const char = bytes.get(at) as string
     const last = found.at(-1)
-    const joins = last !== undefined && last[0] + last[1].length === at && (last[1][0] === '0') === (char === '0') && at % WINDOW_BYTES !== 0
+    const joins =
+      last !== undefined && last[0] + last[1].length === at && (last[1][0] === '0') === (char === '0') && at % WINDOW_BYTES !== 0
     if (joins) last[1] += char
     else found.push([at, char])
   }
