@@ -3,7 +3,7 @@
  * same run. Each figure is a median of rounds in which the two take turns, because the machine is
  * never quite the same twice; only the ratios can be compared from one run to another.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -21,6 +21,8 @@ interface Sizes {
 
 interface Place {
   directory: string
+  /** a directory for the small files of each round */
+  rounds: string[]
   /** what lies under the files, to be taken out of the page cache with them */
   under?: string
 }
@@ -30,7 +32,7 @@ interface Measure {
   /** how many of what its figure is for; warming up not counted */
   operations: number
   /** microseconds for each */
-  run(place: Place): number
+  run(place: Place, round: number): number
   /** what it needs, and nobody measures; both filesystems are idle by then */
   prepare?(place: Place): void
   /** operations that are run for each that counts */
@@ -51,24 +53,26 @@ const QUICK: Sizes = { rounds: 1, files: 2000, mebibytes: 256, commits: 200 }
 const OPS_SOURCE = fileURLToPath(new URL('../../bench/ops.c', import.meta.url))
 
 function measures(ops: string, { files, mebibytes, commits }: Sizes): Measure[] {
-  const run = (operation: string, count: number) => (place: Place) =>
-    Number(execFileSync(ops, [place.directory, operation, String(count)], { encoding: 'utf8' }))
+  const measured = (directory: string, operation: string, count: number): number =>
+    Number(execFileSync(ops, [directory, operation, String(count)], { encoding: 'utf8' }))
+  const small = (operation: string) => (place: Place, round: number) => measured(place.rounds[round] as string, operation, files)
+  const large = (operation: string) => (place: Place) => measured(place.directory, operation, mebibytes)
   const forget = ({ directory, under }: Place): void => {
     for (const one of [directory, under]) if (one !== undefined) execFileSync(ops, [one, 'forget', '1'])
   }
   return [
-    { name: 'create, write 4 KiB, close', operations: files, run: run('create', files) },
-    { name: 'stat, warm', operations: files, run: run('stat', files), repeats: 21 },
-    { name: 'open, read 4 KiB, close, warm', operations: files, run: run('open', files), repeats: 6 },
-    { name: 'unlink', operations: files, run: run('unlink', files) },
+    { name: 'create, write 4 KiB, close', operations: files, run: small('create') },
+    { name: 'stat, warm', operations: files, run: small('stat'), repeats: 21 },
+    { name: 'open, read 4 KiB, close, warm', operations: files, run: small('open'), repeats: 6 },
+    { name: 'unlink', operations: files, run: small('unlink') },
     {
       name: 'write a MiB, with one fsync',
       operations: mebibytes,
-      run: run('write', mebibytes),
+      run: large('write'),
       prepare: ({ directory }) => fs.rmSync(path.join(directory, 'large'), { force: true }),
     },
-    { name: 'read a MiB, cold', operations: mebibytes, run: run('read', mebibytes), prepare: forget },
-    { name: 'read a MiB, warm', operations: mebibytes, run: run('read', mebibytes) },
+    { name: 'read a MiB, cold', operations: mebibytes, run: large('read'), prepare: forget },
+    { name: 'read a MiB, warm', operations: mebibytes, run: large('read') },
     { name: 'SQLite commit, rollback', operations: commits, run: (place) => commitAll(place, 'delete', commits) },
     { name: 'SQLite commit, WAL', operations: commits, run: (place) => commitAll(place, 'wal', commits) },
   ]
@@ -86,7 +90,7 @@ function commitAll({ directory }: Place, mode: 'delete' | 'wal', commits: number
 }
 
 /** One measure, here and there; who comes first changes from round to round. */
-async function measureBoth(result: Result, local: Place, nexus: Place, mount: TestMount, nexusFirst: boolean): Promise<void> {
+async function measureBoth(result: Result, round: number, local: Place, nexus: Place, mount: TestMount): Promise<void> {
   const { measure } = result
   const control = connectControl({ socketPath: socketPathOf(mount.data) })
   const settle = async (place: Place): Promise<void> => {
@@ -97,15 +101,16 @@ async function measureBoth(result: Result, local: Place, nexus: Place, mount: Te
   const here = async (): Promise<void> => {
     await settle(nexus)
     const before = (await control.status()).requests
-    result.nexusMicros.push(measure.run(nexus))
+    result.nexusMicros.push(measure.run(nexus, round))
     for (const [name, count] of Object.entries((await control.status()).requests)) {
       const more = count - (before[name] ?? 0)
       if (more > 0) result.requests.set(name, (result.requests.get(name) ?? 0) + more)
     }
   }
+  const nexusFirst = round % 2 === 1
   if (nexusFirst) await here()
   await settle(local)
-  result.localMicros.push(measure.run(local))
+  result.localMicros.push(measure.run(local, round))
   if (!nexusFirst) await here()
 }
 
@@ -150,6 +155,14 @@ function report(results: readonly Result[], localName: string): void {
   )
 }
 
+/**
+ * For minutes ext4 does not use the numbers of deleted files again and looks long for others in the same block group:
+ * a run would suffer from what an earlier one deleted. With this, subdirectories go to groups of their own.
+ */
+function spreadOut(directory: string): void {
+  spawnSync('chattr', ['+T', directory])
+}
+
 async function main(): Promise<void> {
   const sizes = process.argv.includes('--quick') ? QUICK : FULL
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-bench-'))
@@ -158,21 +171,23 @@ async function main(): Promise<void> {
     const ops = path.join(directory, 'ops')
     execFileSync('cc', ['-O2', '-o', ops, OPS_SOURCE])
     await mount.start()
-    const local: Place = { directory: path.join(directory, 'local') }
-    const nexus: Place = { directory: mount.at('workspace', 'bench'), under: path.join(mount.data, 'log') }
-    for (const place of [local, nexus]) fs.mkdirSync(place.directory)
+    const rounds = Array.from({ length: sizes.rounds }, (_, round) => round)
+    const place = (directory: string): Place => ({ directory, rounds: rounds.map((round) => path.join(directory, `${round}`)) })
+    const local = place(path.join(directory, 'local'))
+    const nexus = { ...place(mount.at('workspace', 'bench')), under: path.join(mount.data, 'log') }
+    for (const { directory } of [local, nexus]) fs.mkdirSync(directory)
+    spreadOut(local.directory)
+    for (const name of [...local.rounds, ...nexus.rounds]) fs.mkdirSync(name)
     const results = measures(ops, sizes).map(
       (measure): Result => ({ measure, localMicros: [], nexusMicros: [], requests: new Map() }),
     )
-    for (let round = 0; round < sizes.rounds; round++) {
-      for (const result of results) await measureBoth(result, local, nexus, mount, round % 2 === 1)
-    }
+    for (const result of results) for (const round of rounds) await measureBoth(result, round, local, nexus, mount)
     const localName = execFileSync('stat', ['-f', '-c', '%T', directory], { encoding: 'utf8' })
       .trim()
       .replace('ext2/ext3', 'ext4')
-    const { rounds, files, mebibytes, commits } = sizes
+    const { files, mebibytes, commits } = sizes
     console.log(
-      `medians of ${rounds} rounds: ${files} files, ${mebibytes} MiB, ${commits} commits; ${os.cpus().length} × ${os.cpus()[0]?.model}\n`,
+      `medians of ${sizes.rounds} rounds: ${files} files, ${mebibytes} MiB, ${commits} commits; ${os.cpus().length} × ${os.cpus()[0]?.model}\n`,
     )
     report(results, localName)
   } finally {

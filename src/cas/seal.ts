@@ -4,10 +4,10 @@
  */
 import { xxh64 } from '../journal/checksum.ts'
 import type { Span } from '../journal/log.ts'
-import { RECORD_HEADER_BYTES, readRecordHeader } from '../journal/record.ts'
 import { type Address, addressOf } from './address.ts'
 import { chunkLength } from './chunker.ts'
 import type { Location } from './location.ts'
+import { type LogReader, VerifiedRecords } from './verified.ts'
 
 /** A stretch of a file as it lies in the log, part behind part. */
 export type Run = readonly RunPart[]
@@ -21,9 +21,6 @@ export interface RunPart extends Span {
 export type Sealed =
   | { kind: 'chunk'; address: Address; location: Location; gathered?: Uint8Array }
   | { kind: 'damaged'; length: number; segment: number; offset: number }
-
-/** Reads bytes of the log, or throws. */
-export type LogReader = (segment: number, offset: number, length: number, into: Buffer, at: number) => void
 
 /** A chunk in more parts than this is copied together: reading it would seek too often. */
 const PARTS_MAX = 32
@@ -94,43 +91,5 @@ class SpanCursor {
       }
     }
     return spans
-  }
-}
-
-/** Data of records, checked against their checksums; the last one is kept for the next part of it. */
-class VerifiedRecords {
-  readonly #read: LogReader
-  readonly #store: bigint
-  #segment = -1
-  #base = -1
-  #data: Buffer | undefined
-
-  constructor(read: LogReader, store: bigint) {
-    this.#read = read
-    this.#store = store
-  }
-
-  data(part: RunPart): Buffer | undefined {
-    if (part.segment !== this.#segment || part.base !== this.#base) {
-      this.#segment = part.segment
-      this.#base = part.base
-      this.#data = this.#load(part)
-    }
-    return this.#data
-  }
-
-  #load(part: RunPart): Buffer | undefined {
-    try {
-      const head = Buffer.allocUnsafe(RECORD_HEADER_BYTES)
-      this.#read(part.segment, part.base - RECORD_HEADER_BYTES, head.length, head, 0)
-      const header = readRecordHeader(head, 0, this.#store)
-      if (header === undefined || part.offset + part.length > part.base + header.dataBytes) return undefined
-      const data = Buffer.allocUnsafe(header.dataBytes)
-      this.#read(part.segment, part.base, data.length, data, 0)
-      return xxh64(data, this.#store) === header.dataXxh ? data : undefined
-    } catch {
-      // A segment that is missing, too short or unreadable damages this part and no other.
-      return undefined
-    }
   }
 }

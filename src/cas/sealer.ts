@@ -1,8 +1,9 @@
 /** Runs sealing where it disturbs least: small runs here, larger ones on worker threads. */
 import { Worker } from 'node:worker_threads'
 import { NexusError } from '../errors.ts'
-import { type LogReader, type Run, type Sealed, sealRun } from './seal.ts'
+import { type Run, type Sealed, sealRun } from './seal.ts'
 import type { SealForget, SealJob, SealReply, SealWorkerData } from './sealworker.ts'
+import type { LogReader } from './verified.ts'
 
 export interface SealerOptions {
   /** directory of the segments, for the workers */

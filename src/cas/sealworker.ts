@@ -3,7 +3,8 @@ import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { directoryDisk } from '../journal/disk.ts'
 import { OpenFiles } from '../journal/openfiles.ts'
-import { type LogReader, type Run, type Sealed, sealRun } from './seal.ts'
+import { type Run, type Sealed, sealRun } from './seal.ts'
+import type { LogReader } from './verified.ts'
 
 export interface SealWorkerData {
   directory: string

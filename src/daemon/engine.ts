@@ -8,14 +8,15 @@ import { type Index, openIndex } from '../cas/index.ts'
 import { NexusError } from '../errors.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
 import type { Logger } from '../logger.ts'
-import { nodeOf } from '../vfs/core.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
-import { S_IFDIR } from '../volume/attr.ts'
+import { type Attr, S_IFDIR } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
 import type { Collected } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
-import { ROOT_INO } from '../volume/keys.ts'
+import { slotOf } from '../volume/dirent.ts'
+import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 
@@ -144,41 +145,26 @@ export class Engine {
     }
   }
 
-  /** The first root directory, with the places for workspaces and tenants. */
+  /**
+   * The first root directory, with the places for tenants and workspaces. Making a tenant is the
+   * administrator's; making a workspace is anybody's, removing it its owner's.
+   */
   #bootstrap(owner: { uid: number; gid: number }, now: Time, singleUser: boolean): void {
-    const times = { atime: now, mtime: now, ctime: now, btime: now }
-    const attr = {
-      ...owner,
-      ...times,
-      mode: S_IFDIR | 0o755,
-      nlink: 2,
-      rdev: 0,
-      size: 0,
-      allocated: 0,
-      xattrs: 0,
-      parent: 0,
-      name: '',
-    }
-    const record = {
-      number: 0,
-      parent_volume: 0,
-      parent_ino: 0,
-      name: '',
-      domain: 0,
-      created_at: new Date().toISOString(),
-      metadata: {},
-      parent: null,
-    }
+    const places = [
+      { ino: FIRST_FREE_INO, name: TENANTS_NAME, mode: 0o755 },
+      { ino: FIRST_FREE_INO + 1, name: WORKSPACES_NAME, mode: singleUser ? 0o755 : 0o1777 },
+    ]
+    const record = { ...this.registry.newRecord(0, 0, '', 0), parent_ino: 0 }
+    // One record: a start that is cut short leaves nothing, and the next begins anew.
     this.volumes.commit([
       this.registry.storeWorkspace(record),
       { kind: 'root', volume: 0, root: null, domain: 0, inoNext: 0 },
-      { kind: 'attr', volume: 0, ino: ROOT_INO, attr },
+      { kind: 'attr', volume: 0, ino: ROOT_INO, attr: directoryAttr(owner, now, { mode: 0o755, nlink: 4, parent: 0, name: '' }) },
+      ...places.flatMap(({ ino, name, mode }): Change[] => [
+        { kind: 'attr', volume: 0, ino, attr: directoryAttr(owner, now, { mode, nlink: 2, parent: ROOT_INO, name }) },
+        { kind: 'entry', volume: 0, ino: ROOT_INO, slot: slotOf(name), entry: { index: 0, name, type: S_IFDIR, ino, volume: 0 } },
+      ]),
     ])
-    const caller = { ...owner, pid: 0 }
-    const root = nodeOf(0, ROOT_INO)
-    // Making a tenant is the administrator's; making a workspace is anybody's, removing it its owner's.
-    this.fs.mkdir(caller, root, TENANTS_NAME, 0o755, 0)
-    this.fs.mkdir(caller, root, WORKSPACES_NAME, singleUser ? 0o755 : 0o1777, 0)
   }
 
   /** What was open and without a name when the last daemon ended is nobody's now. */
@@ -235,6 +221,15 @@ export class Engine {
 /** Whether a log that was `before` bytes after the last collection has grown enough for another. */
 function isCollectionDue(before: number, now: number): boolean {
   return now - before > Math.max(COLLECT_GROWTH_BYTES_MIN, before / 2)
+}
+
+function directoryAttr(
+  owner: { uid: number; gid: number },
+  now: Time,
+  own: { mode: number; nlink: number; parent: number; name: string },
+): Attr {
+  const times = { atime: now, mtime: now, ctime: now, btime: now }
+  return { ...owner, ...times, rdev: 0, size: 0, allocated: 0, xattrs: 0, ...own, mode: S_IFDIR | own.mode }
 }
 
 function wallClock(): Time {

@@ -30,7 +30,11 @@ function write(connection: Connection, request: Request, reply: Reply): number {
   if (WRITE_IN_BYTES + length > request.bodyBytes) throw FS.EINVAL
   checkEnd(offset, length)
   const isWriteBack = (flags & WriteFlag.CACHE) !== 0
-  if (isWriteBack) connection.noteWriteBack()
+  if (isWriteBack) {
+    connection.noteWriteBack()
+    // Whole pages, of which somebody changed a byte: they would bring back all the rest of what was before.
+    if (connection.fs.isStale?.(request.node)) return reply.size(length)
+  }
   const caller = isWriteBack ? KERNEL : request.caller
   const start = IN_HEADER_BYTES + WRITE_IN_BYTES
   const killSuidGid = (flags & WriteFlag.KILL_SUIDGID) !== 0

@@ -8,10 +8,11 @@ import { contentChanges, type Place } from '../vfs/core.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
-import { plainKey, ROOT_INO } from '../volume/keys.ts'
+import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { isInside, namesInVolume } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
+import { isDifferent } from './caches.ts'
 import type { Context, Target } from './context.ts'
 import { type State, stateOfSnapshot } from './snapshots.ts'
 
@@ -167,8 +168,7 @@ class Graft {
 
   /** Same content, same place, and every child keeps its number. */
   #isUnchanged(ino: number): boolean {
-    const { tree } = this.#then
-    if (tree.diff(this.#then.root, this.#now.root, plainKey(ino, 0), plainKey(ino + 1, 0)).next().done !== true) return false
+    if (isDifferent(this.#then, this.#now, ino)) return false
     return (this.#old.directories.get(ino) ?? []).every((entry) =>
       entry.volume === 0 ? this.inos.get(entry.ino) === entry.ino : !this.#volumes.has(entry.volume),
     )

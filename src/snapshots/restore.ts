@@ -6,7 +6,7 @@ import type { MergedState, Volumes } from '../volume/volumes.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
-import { invalidateBetween } from './caches.ts'
+import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { type Context, findSnapshot, nestedIn, snapshotsChanged, type Target, targetAt, volumesOf } from './context.ts'
 import { repointed } from './fork.ts'
 import { graft, originOf } from './graft.ts'
@@ -32,7 +32,7 @@ export async function restore(context: Context, path: string, wanted: string, op
   if (options.dryRun === true) return dryRun(context, target, record, limit, start)
 
   const { core } = context
-  const { undo, before } = await core.volumes.merged(
+  const { undo, before, guards } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
       const states = await catchUp(core.volumes, first)
@@ -41,15 +41,21 @@ export async function restore(context: Context, path: string, wanted: string, op
         metadata: { reason: `before restore of ${record.id}` },
       })
       const old = liveState(context, states)
-      core.volumes.commit([...snapshotChanges(context, made), ...restoreChanges(context, target, record, old)])
+      const changes = restoreChanges(context, target, record, old)
+      core.volumes.commit([...snapshotChanges(context, made), ...changes])
+      const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       for (const [number, volume] of old) core.volumes.get(number)?.ghosts.push(volume)
       for (const number of volumesOf(context, target)) dropUnheld(context, number)
-      return { undo: made, before: old }
+      return { undo: made, before: old, guards }
     },
   )
-  await tellKernel(context, target, record, before)
+  try {
+    await tellKernel(context, target, record, before, guards)
+  } finally {
+    for (const [number, guard] of guards) unguardPages(core, number, guard)
+  }
   await snapshotsChanged(context, undo.workspace, undo.id)
   const elapsed_ms = performance.now() - start
   const changes = limited(compare(before, stateOfSnapshot(context, record), target, record), limit)
@@ -157,11 +163,17 @@ function dropUnheld({ core }: Context, number: number): void {
   }
 }
 
-async function tellKernel(context: Context, target: Target, record: SnapshotRecord, before: State): Promise<void> {
+async function tellKernel(
+  context: Context,
+  target: Target,
+  record: SnapshotRecord,
+  before: State,
+  guards: ReadonlyMap<number, PageGuard>,
+): Promise<void> {
   const after = isWhole(target, record) ? stateOfSnapshot(context, record) : await mergedNow(context, [...before.keys()])
   for (const [number, old] of before) {
-    const now = after.get(number)
-    if (now !== undefined) await invalidateBetween(context, number, old, now)
+    const [now, guard] = [after.get(number), guards.get(number)]
+    if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard)
   }
 }
 

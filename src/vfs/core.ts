@@ -52,6 +52,12 @@ export interface Registry {
   parentOf(volume: number): number | undefined
 }
 
+/** A restore that the kernel has not been told of to the end. */
+export interface Replacement {
+  /** true while pages that the kernel has of an inode are of the state that was replaced */
+  isStale(ino: number): boolean
+}
+
 /** An inode that exists, and where. */
 export interface Place {
   volume: Volume
@@ -73,6 +79,8 @@ export class Core {
   readonly registry: Registry
   readonly known: KnownNodes
   readonly now: () => Time
+  /** by volume */
+  readonly replacements = new Map<number, Set<Replacement>>()
   readonly #options: CoreOptions
   /** of directories that the kernel may hold as removed; see `buried` */
   readonly #generations = new Map<number, number>()
@@ -180,6 +188,14 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode: 0o040555, nlink: 2, uid, gid, size: 0, allocated: 0 }
+  }
+
+  /** See Filesystem. */
+  isStale(node: number): boolean {
+    if (this.replacements.size === 0) return false
+    const replacements = this.replacements.get(volumeOf(node)) ?? []
+    // All are asked: each notes what it was asked for.
+    return [...replacements].map((one) => one.isStale(inoOfNode(node))).includes(true)
   }
 
   /** What is held and lives on only in a state before a restore becomes an inode without a name; those states can go. */

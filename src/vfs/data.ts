@@ -37,7 +37,7 @@ export function read(core: Core, node: number, offset: number, size: number, int
 function readPiece(core: Core, domain: number, piece: Piece, into: Buffer, at: number): void {
   const content: ContentStore = core.volumes.content
   if (piece.kind === 'chunk') content.readChunk(domain, piece.address, piece.offset, piece.length, into, at)
-  else if (piece.kind === 'raw') core.volumes.log.read(piece.segment, piece.offset, piece.length, into, at)
+  else if (piece.kind === 'raw') core.volumes.readRaw(piece, into, at)
   else if (piece.kind === 'zero') into.fill(0, at, at + piece.length)
   else throw FS.EIO
 }

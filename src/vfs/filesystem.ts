@@ -98,6 +98,11 @@ export interface Filesystem {
    * callee may overwrite `buffer` in [start - 80, start) and [start + length, start + length + 1024).
    */
   write(caller: Caller, node: number, offset: number, buffer: Buffer, start: number, length: number, killSuidGid: boolean): number
+  /**
+   * True while pages of this file that the kernel writes back are of a state that a restore has replaced:
+   * they are not to be written.
+   */
+  isStale?(node: number): boolean
   /** @param mode FALLOC_FL_* bits */
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
   /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */

@@ -103,6 +103,10 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
+  isStale(node: number): boolean {
+    return this.core.isStale(node)
+  }
+
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
     const wanted = { mode, offset, length, killSuidGid: losesSetId(caller) }
     fallocate(this.core, node, wanted, () => {

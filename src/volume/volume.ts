@@ -5,7 +5,7 @@
  */
 import { ByteReader, ByteWriter } from '../bytes.ts'
 import type { Address } from '../cas/address.ts'
-import { assert } from '../errors.ts'
+import { assert, NexusError } from '../errors.ts'
 import type { Tree } from '../tree/tree.ts'
 import { type Attr, isDirectory, isRegular, readAttr } from './attr.ts'
 import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, withoutIndex } from './dirent.ts'
@@ -33,6 +33,7 @@ function decodeSuper(value: Buffer): Super {
 }
 
 const EMPTY_WINDOW: Window = []
+const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0 }
 const SUPER_KEY = plainKey(0, Kind.super)
 
 export class Volume {
@@ -248,14 +249,24 @@ export class Volume {
     return bytes
   }
 
-  /** Replaces the whole content. Inode numbers used since stay used. */
-  reset(root: Address | null, inoNext: number): void {
+  /**
+   * Replaces the whole content. Inode numbers used since stay used.
+   * @param onDamage told when the new tree cannot be read; whoever looks into it gets the same error
+   */
+  reset(root: Address | null, inoNext: number, onDamage?: (error: NexusError) => void): void {
     this.root = root
     this.active = new Layer()
     this.frozen = null
     this.epoch++
-    this.orphanInos = new Set(this.#loadOrphans())
-    this.super = this.#loadSuper()
+    this.orphanInos = new Set()
+    this.super = { ...NOTHING }
+    try {
+      for (const ino of this.#loadOrphans()) this.orphanInos.add(ino)
+      this.super = this.#loadSuper()
+    } catch (error) {
+      if (!(error instanceof NexusError) || error.code !== 'NEXUS_CORRUPT' || onDamage === undefined) throw error
+      onDamage(error)
+    }
     this.super.inoNext = Math.max(this.super.inoNext, inoNext)
   }
 
@@ -302,7 +313,7 @@ export class Volume {
 
   #loadSuper(): Super {
     const value = this.#tree.get(this.root, SUPER_KEY)
-    return value === undefined ? { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0 } : decodeSuper(value)
+    return value === undefined ? { ...NOTHING } : decodeSuper(value)
   }
 
   *#loadOrphans(): Generator<number> {

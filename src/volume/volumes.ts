@@ -9,6 +9,7 @@ import { fromHex, toHex } from '../cas/address.ts'
 import type { Index, IndexEntry } from '../cas/index.ts'
 import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
+import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
 import { assert, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
@@ -21,6 +22,7 @@ import { Catalog } from './catalog.ts'
 import { type Change, readChange, writeChange } from './change.ts'
 import { type Collected, census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
 import { type MergeTools, mergeFrozen } from './merge.ts'
+import type { RawSource } from './piece.ts'
 import { type Checkpoint, encodeState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { type Super, Volume } from './volume.ts'
 
@@ -78,6 +80,8 @@ export class Volumes {
   #content: ContentStore
   #tree: Tree
   #sealer: Sealer
+  readonly #raw: VerifiedRecords
+  readonly #read: LogReader = (segment, offset, length, into, at) => this.#log.read(segment, offset, length, into, at)
   /** volumes removed since the last checkpoint */
   #removed = new Set<number>()
   /** merges and checkpoints, one after the other */
@@ -112,6 +116,7 @@ export class Volumes {
     this.#content = this.#makeContent()
     this.#tree = this.#makeTree()
     this.#sealer = this.#makeSealer()
+    this.#raw = new VerifiedRecords(this.#read, options.store)
   }
 
   get(number: number): Volume | undefined {
@@ -125,6 +130,19 @@ export class Volumes {
   /** A read-only look at some root, not one of the volumes. */
   view(number: number, domain: number, root: Address | null): Volume {
     return new Volume(number, domain, this.#tree, root)
+  }
+
+  /**
+   * Copies a piece that is not sealed yet to `into` at `at`.
+   * @throws NexusError NEXUS_CORRUPT when its record is not what was written
+   */
+  readRaw(piece: RawSource & { length: number }, into: Buffer, at: number): void {
+    const data = this.#raw.data(piece)
+    if (data === undefined) {
+      const place = `segment ${piece.segment} at byte ${piece.base}`
+      throw new NexusError('NEXUS_CORRUPT', `${place} is not what was written: restore that file from a backup`)
+    }
+    data.copy(into, at, piece.offset - piece.base, piece.offset - piece.base + piece.length)
   }
 
   get content(): ContentStore {
@@ -242,9 +260,7 @@ export class Volumes {
 
   #makeSealer(workers = this.#options.sealWorkers): Sealer {
     const { logDirectory: directory, store } = this.#options
-    return new Sealer({ directory, store, workers }, (segment, offset, length, into, at) =>
-      this.#log.read(segment, offset, length, into, at),
-    )
+    return new Sealer({ directory, store, workers }, this.#read)
   }
 
   async #load(): Promise<void> {
@@ -331,7 +347,9 @@ export class Volumes {
       volume = new Volume(number, domain, this.#tree, null)
       this.#volumes.set(number, volume)
     }
-    volume.reset(root, inoNext)
+    volume.reset(root, inoNext, (error) =>
+      this.#options.logger.error({ volume: number }, `a workspace cannot be read, the others can: ${error.message}`),
+    )
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

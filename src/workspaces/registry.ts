@@ -85,7 +85,9 @@ export class WorkspaceRegistry implements Registry {
    */
   lostWith(workspaces: readonly number[], snapshots: readonly string[] = []): SnapshotRecord[] {
     const all = [...this.#snapshots.values()].filter((record) => !snapshots.includes(record.id))
-    const reached = new Set([...this.workspaces()].map((record) => record.number).filter((number) => !workspaces.includes(number)))
+    const reached = new Set(
+      [...this.workspaces()].map((record) => record.number).filter((number) => !workspaces.includes(number)),
+    )
     for (let before = -1; before !== reached.size; ) {
       before = reached.size
       for (const record of all) {

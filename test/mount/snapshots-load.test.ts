@@ -83,10 +83,18 @@ t.test('a snapshot is one instant, whoever writes', { skip }, async (t) => {
       checkPrefix(t, directory)
       return recordsIn(t, directory)[0] ?? 0
     })
-    t.ok(now.every((count, k) => count >= (before[k] as number)), 'later snapshots have more', { before, now })
+    t.ok(
+      now.every((count, k) => count >= (before[k] as number)),
+      'later snapshots have more',
+      { before, now },
+    )
     before = now
   }
-  t.ok(before.every((count) => count > 100), 'the writers were not held up', { before })
+  t.ok(
+    before.every((count) => count > 100),
+    'the writers were not held up',
+    { before },
+  )
   for (const writer of writers) writer.kill('SIGKILL')
   await mount.kill()
   await mount.start()
@@ -117,9 +125,16 @@ t.test('restores while everybody hammers', { skip, timeout: 120_000 }, async (t)
   const mount = await mountFor(t)
   const dir = mount.at('workspace/a')
   const run = (...words: string[]) =>
-    promisify(execFile)(process.execPath, [new URL('../../bin/nexusctl.js', import.meta.url).pathname, '--data', mount.data, '--json', ...words])
+    promisify(execFile)(process.execPath, [
+      new URL('../../bin/nexusctl.js', import.meta.url).pathname,
+      '--data',
+      mount.data,
+      '--json',
+      ...words,
+    ])
   fs.mkdirSync(dir)
-  const fill = 'for d in 0 1 2 3 4 5; do mkdir -p d$d; for f in 0 1 2 3 4 5 6 7 8 9; do head -c 5000 /dev/urandom > d$d/f$f; done; done'
+  const fill =
+    'for d in 0 1 2 3 4 5; do mkdir -p d$d; for f in 0 1 2 3 4 5 6 7 8 9; do head -c 5000 /dev/urandom > d$d/f$f; done; done'
   sh(fill, dir)
   const first = fingerprint(dir)
   mount.ctl('snapshot', '/workspace/a', '--name', 's0')

@@ -65,7 +65,14 @@ t.test('everything comes back, and an undo brings back what was before', { skip 
   t.equal(dry.undo, null)
   t.equal(dry.dry_run, true)
   const paths = dry.changes.map((change) => `${change.change} ${change.path}`)
-  for (const path of ['removed new', 'removed new/file', 'added sparse', 'added deep/er/est/file', 'added many/1', 'modified big']) {
+  for (const path of [
+    'removed new',
+    'removed new/file',
+    'added sparse',
+    'added deep/er/est/file',
+    'added many/1',
+    'modified big',
+  ]) {
     t.ok(paths.includes(path), `a dry run tells: ${path}`)
   }
 
@@ -227,7 +234,10 @@ thread.start()
 `)
     const { undo } = restore(mount, 'old')
     await guest.run('stop = True; thread.join(); m.flush(); m.close(); os.close(fd)')
-    for (const [name, letter] of [['f', 'o'], [`.snapshots/${undo}/f`, 'n']] as const) {
+    for (const [name, letter] of [
+      ['f', 'o'],
+      [`.snapshots/${undo}/f`, 'n'],
+    ] as const) {
       const bytes = fs.readFileSync(`${dir}/${name}`, 'latin1')
       const pages = Array.from({ length: 256 }, (_, i) => bytes.slice(i * 4096 + 1, (i + 1) * 4096))
       t.equal(pages.filter((page) => page !== letter.repeat(4095)).length, 0, `every page of ${name} is of one state`)

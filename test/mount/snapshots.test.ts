@@ -82,7 +82,11 @@ t.test('the commands, their JSON and their failures', { skip }, async (t) => {
   const gone = mount.json<SnapshotInfo>('snapshot', 'delete', '/workspace/a', 'first')
   t.equal(gone.snapshot_id, first.snapshot_id)
   const left = mount.json<SnapshotInfo[]>('snapshot', 'list', '/workspace/a')
-  t.same(left.map(({ snapshot_id, parent }) => [snapshot_id, parent]), [[same.snapshot_id, null]], 'its heir descends from its parent')
+  t.same(
+    left.map(({ snapshot_id, parent }) => [snapshot_id, parent]),
+    [[same.snapshot_id, null]],
+    'its heir descends from its parent',
+  )
   t.ok(mount.json<SnapshotInfo>('snapshot', '/workspace/a', '--name', 'first'), 'the name is free again')
 })
 
@@ -107,11 +111,40 @@ t.test('.snapshots', { skip }, async (t) => {
   t.not(inode(`${view}/d`), inode(`${dir}/d`), 'inode numbers are unique in the mount')
   t.equal(fs.realpathSync(`${view}/d/..`), view)
 
-  const writes = ['echo > new', 'mkdir new', 'echo 2 > d/f', 'rm d/f', 'rmdir d/e', 'mv d/f d/h', 'ln d/f d/h', 'ln -s x d/h', 'chmod 600 d/f',
-    'chown 1 d/f', 'touch d/f', 'truncate -s 0 d/f', 'setfattr -n user.x -v z d/f', 'setfattr -x user.x d/f', 'mkfifo p',
-    'setfacl -m u:1:r d/f', 'fallocate -l 10 d/f', 'mkdir ../new', 'rmdir ../one', 'mv ../one ../two', 'touch ..', 'mv d/f ../../d/f']
+  const writes = [
+    'echo > new',
+    'mkdir new',
+    'echo 2 > d/f',
+    'rm d/f',
+    'rmdir d/e',
+    'mv d/f d/h',
+    'ln d/f d/h',
+    'ln -s x d/h',
+    'chmod 600 d/f',
+    'chown 1 d/f',
+    'touch d/f',
+    'truncate -s 0 d/f',
+    'setfattr -n user.x -v z d/f',
+    'setfattr -x user.x d/f',
+    'mkfifo p',
+    'setfacl -m u:1:r d/f',
+    'fallocate -l 10 d/f',
+    'mkdir ../new',
+    'rmdir ../one',
+    'mv ../one ../two',
+    'touch ..',
+    'mv d/f ../../d/f',
+  ]
   for (const write of writes) t.match(shFails(write, view), /Read-only file system/, `${write}: EROFS`)
-  for (const write of ['mkdir .snapshots', 'echo > .snapshots', 'rmdir .snapshots', 'rm -f .snapshots/one/d/f', 'mv d .snapshots', 'mv .snapshots d/', 'ln -s x .snapshots']) {
+  for (const write of [
+    'mkdir .snapshots',
+    'echo > .snapshots',
+    'rmdir .snapshots',
+    'rm -f .snapshots/one/d/f',
+    'mv d .snapshots',
+    'mv .snapshots d/',
+    'ln -s x .snapshots',
+  ]) {
     t.ok(shFails(write, dir), `${write}: refused`)
   }
   t.notOk(fs.existsSync(`${dir}/d/.snapshots`), 'in the root of a workspace only')
@@ -125,7 +158,11 @@ t.test('.snapshots', { skip }, async (t) => {
   t.equal(await guest.run('open("f").read()'), '1\n')
   mount.ctl('snapshot', 'delete', '/workspace/a', 'one')
   await guest.run('os.chdir("/")')
-  t.same(await guest.run(`[os.path.exists("${view}"), os.path.exists("${view}/d/f"), os.listdir("${dir}/.snapshots")]`), [false, false, [unnamed]])
+  t.same(await guest.run(`[os.path.exists("${view}"), os.path.exists("${view}/d/f"), os.listdir("${dir}/.snapshots")]`), [
+    false,
+    false,
+    [unnamed],
+  ])
   mount.ctl('snapshot', '/workspace/a', '--name', 'one')
   t.same(await guest.run(`sorted(os.listdir("${view}"))`), ['back', 'd'], 'the name now leads to the new one')
   await mount.kill()
@@ -141,7 +178,11 @@ t.test('forks', { skip }, async (t) => {
   const guest = new Guest(t, dir)
   await guest.run("f = os.open('open', os.O_RDWR | os.O_CREAT); os.unlink('open'); f2 = open('d/f')")
   const live = fingerprint(dir)
-  t.match(mount.json<ForkInfo>('fork', '/workspace/a', '/workspace/b'), { path: '/workspace/b', source: '/workspace/a', snapshot: null })
+  t.match(mount.json<ForkInfo>('fork', '/workspace/a', '/workspace/b'), {
+    path: '/workspace/b',
+    source: '/workspace/a',
+    snapshot: null,
+  })
   const [b, c, d] = ['b', 'c', 'd'].map((name) => mount.at('workspace', name)) as [string, string, string]
   t.equal(fingerprint(b), live)
   t.notMatch(mount.json<WorkspaceInfo>('workspace', 'show', '/workspace/b'), { number: 1 })
@@ -156,11 +197,17 @@ t.test('forks', { skip }, async (t) => {
   mount.ctl('fork', '/workspace/a', '/workspace/d', '--snapshot', 'old')
   t.equal(fingerprint(c), fingerprint(b), 'a fork of a fork')
   t.equal(fingerprint(d), original, 'a fork of an old snapshot')
-  t.equal(mount.json<WorkspaceInfo>('workspace', 'show', '/workspace/d').parent, mount.json<SnapshotInfo>('snapshot', 'show', '/workspace/a', 'old').snapshot_id)
+  t.equal(
+    mount.json<WorkspaceInfo>('workspace', 'show', '/workspace/d').parent,
+    mount.json<SnapshotInfo>('snapshot', 'show', '/workspace/a', 'old').snapshot_id,
+  )
   const numbers = [dir, b, c, d].map((path) => fs.statSync(`${path}/d/f`, { bigint: true }).ino)
   t.equal(new Set(numbers).size, 4, 'inode numbers are unique in the mount')
   sh('echo 4 > d/f', d)
-  t.same([dir, b, c, d].map((path) => fs.readFileSync(`${path}/d/f`, 'utf8')), ['2\n', '3\n', '3\n', '4\n'])
+  t.same(
+    [dir, b, c, d].map((path) => fs.readFileSync(`${path}/d/f`, 'utf8')),
+    ['2\n', '3\n', '3\n', '4\n'],
+  )
   t.match(shFails(`ln ${b}/d/f ${c}/link`, b), /cross-device/i)
 
   const states = [dir, b, c, d].map(fingerprint)
@@ -219,8 +266,20 @@ t.test('a workspace inside a workspace', { skip }, async (t) => {
   sh('echo b > sub/d/deep/f; echo b > sub/f', mount.at('workspace/b'))
   sh('echo s > d/deep/f', mount.at('workspace/s'))
   t.equal(fingerprint(dir), before, 'forks of nested ones are independent')
-  t.same(mount.json<WorkspaceInfo[]>('workspace', 'list').map(({ path }) => path), ['/', '/workspace/a', '/workspace/a/sub', '/workspace/a/sub/d/deep',
-    '/workspace/b', '/workspace/b/sub', '/workspace/b/sub/d/deep', '/workspace/s', '/workspace/s/d/deep'])
+  t.same(
+    mount.json<WorkspaceInfo[]>('workspace', 'list').map(({ path }) => path),
+    [
+      '/',
+      '/workspace/a',
+      '/workspace/a/sub',
+      '/workspace/a/sub/d/deep',
+      '/workspace/b',
+      '/workspace/b/sub',
+      '/workspace/b/sub/d/deep',
+      '/workspace/s',
+      '/workspace/s/d/deep',
+    ],
+  )
   mount.ctl('workspace', 'delete', '/workspace/a')
   t.equal(fs.readFileSync(mount.at('workspace/b/sub/d/deep/f'), 'utf8'), 'b\n')
   await mount.kill()
@@ -246,17 +305,26 @@ t.test('workspaces in a plain directory', { skip }, async (t) => {
   sh('echo y > p/d/one/in/f', dir)
   t.equal(fs.readFileSync(`${dir}/other/moved/in/f`, 'utf8'), 'x\n', 'the two are independent')
   const paths = () => mount.json<WorkspaceInfo[]>('workspace', 'list').map(({ path }) => path.slice('/workspace/a/'.length))
-  t.same(paths().filter((path) => path !== ''), ['other/moved', 'other/moved/in', 'p/d/one', 'p/d/one/in', 'p/three', 'p/two'])
+  t.same(
+    paths().filter((path) => path !== ''),
+    ['other/moved', 'other/moved/in', 'p/d/one', 'p/d/one/in', 'p/three', 'p/two'],
+  )
   sh('rm -r other/moved/in/f; echo z > p/d/one/f', dir)
 
   for (const path of ['p/d/one', 'p/two', 'p/three']) mount.ctl('workspace', 'delete', `/workspace/a/${path}`)
   sh('rm -r p; mkdir p', dir)
   mount.ctl('restore', '/workspace/a/p', 'whole')
   t.equal(content(`${dir}/p`), before, 'into a new directory of the same path')
-  t.same(paths().filter((path) => path !== ''), ['other/moved', 'other/moved/in', 'p/d/one', 'p/d/one/in', 'p/three', 'p/two'])
+  t.same(
+    paths().filter((path) => path !== ''),
+    ['other/moved', 'other/moved/in', 'p/d/one', 'p/d/one/in', 'p/three', 'p/two'],
+  )
   mount.ctl('restore', '/workspace/a', 'whole')
   t.equal(content(`${dir}/p`), before)
-  t.same(paths().filter((path) => path !== ''), ['p/d/one', 'p/d/one/in', 'p/three', 'p/two'])
+  t.same(
+    paths().filter((path) => path !== ''),
+    ['p/d/one', 'p/d/one/in', 'p/three', 'p/two'],
+  )
   await mount.kill()
   await mount.start()
   t.equal(content(`${dir}/p`), before)
@@ -264,7 +332,10 @@ t.test('workspaces in a plain directory', { skip }, async (t) => {
 
 t.test('a plain directory', { skip }, async (t) => {
   const { mount, dir } = await workspaceFor(t)
-  sh('mkdir -p top/p/in out; echo 1 > top/p/f; echo 2 > top/p/in/g; ln top/p/f out/linked; echo 3 > top/p/moved; echo 4 > out/o; echo 5 > top/p/gone', dir)
+  sh(
+    'mkdir -p top/p/in out; echo 1 > top/p/f; echo 2 > top/p/in/g; ln top/p/f out/linked; echo 3 > top/p/moved; echo 4 > out/o; echo 5 > top/p/gone',
+    dir,
+  )
   sh('setfattr -n user.x -v y top/p/f; truncate -s 1M top/p/sparse; ln top/p/in/g top/p/g2', dir)
   const whole = mount.json<SnapshotInfo>('snapshot', '/workspace/a', '--name', 'whole')
   const made = mount.json<SnapshotInfo>('snapshot', '/workspace/a/top/p', '--name', 'plain')
@@ -273,8 +344,11 @@ t.test('a plain directory', { skip }, async (t) => {
   t.equal(whole.file_count, 6)
   const inside = fingerprint(`${dir}/top/p`)
   t.equal(fingerprint(`${dir}/.snapshots/plain`), inside, 'its view is of the directory')
-  sh(`echo changed > top/p/in/g; mv top/p/moved out/moved; mv out/o top/p/o; rm top/p/gone; mkdir top/p/new; echo n > top/p/new/n; ln top/p/o out/o2
-    mv top renamed; echo changed >> out/linked; chmod 700 renamed/p/in; echo later > outside`, dir)
+  sh(
+    `echo changed > top/p/in/g; mv top/p/moved out/moved; mv out/o top/p/o; rm top/p/gone; mkdir top/p/new; echo n > top/p/new/n; ln top/p/o out/o2
+    mv top renamed; echo changed >> out/linked; chmod 700 renamed/p/in; echo later > outside`,
+    dir,
+  )
   const outside = () => sh('cat out/linked out/moved out/o2 outside; ls out . renamed; stat -c "%h %n" out/moved out/o2', dir)
   const { text, changed } = { text: outside(), changed: fingerprint(`${dir}/renamed/p`) }
   const guest = new Guest(t, `${dir}/renamed/p`)
@@ -282,14 +356,25 @@ t.test('a plain directory', { skip }, async (t) => {
   const dry = mount.json<RestoreInfo>('restore', '/workspace/a/renamed/p', 'plain', '--dry-run')
   t.equal(fingerprint(`${dir}/renamed/p`), changed)
   t.ok(dry.changes.some(({ path, change }) => path === 'gone' && change === 'added'))
-  t.ok(dry.changes.every(({ path }) => !path.startsWith('out')), 'a dry run tells of nothing outside')
+  t.ok(
+    dry.changes.every(({ path }) => !path.startsWith('out')),
+    'a dry run tells of nothing outside',
+  )
 
   const done = mount.json<RestoreInfo>('restore', '/workspace/a/renamed/p', 'plain')
-  const content = (directory: string) => sh('find . -type f | sort | xargs sha256sum; find . -printf "%p %m %s %b %T@\\n" | grep -v "^\\. " | sort; getfattr -n user.x f', directory)
+  const content = (directory: string) =>
+    sh(
+      'find . -type f | sort | xargs sha256sum; find . -printf "%p %m %s %b %T@\\n" | grep -v "^\\. " | sort; getfattr -n user.x f',
+      directory,
+    )
   t.equal(content(`${dir}/renamed/p`), content(`${dir}/.snapshots/plain`))
   t.equal(fs.statSync(`${dir}/renamed/p/g2`).ino, fs.statSync(`${dir}/renamed/p/in/g`).ino, 'links inside are links')
   t.equal(outside(), text.replace('2 out/o2', '1 out/o2'), 'nothing outside changed, but that a file has a name less')
-  t.same(await guest.run('[f.read(), os.fstat(f.fileno()).st_nlink, sorted(os.listdir("."))]'), ['n\n', 0, ['f', 'g2', 'gone', 'in', 'moved', 'sparse']])
+  t.same(await guest.run('[f.read(), os.fstat(f.fileno()).st_nlink, sorted(os.listdir("."))]'), [
+    'n\n',
+    0,
+    ['f', 'g2', 'gone', 'in', 'moved', 'sparse'],
+  ])
   mount.ctl('restore', '/workspace/a/renamed/p', done.undo ?? '')
   t.equal(sh('ls -R; cat o in/g f', `${dir}/renamed/p`), sh('ls -R; cat o in/g f', `${dir}/.snapshots/${done.undo}`), 'undone')
 

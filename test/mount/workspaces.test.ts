@@ -38,13 +38,32 @@ t.test('create, list, show, update, rename, delete', { skip }, async (t) => {
   })
   t.equal(await guest.run('os.path.isdir("a")'), true, 'seen at once by who had looked before')
   sh('echo 12345 > a/f; mkdir -p a/d/e; ln -s x a/l', mount.at('workspace'))
-  t.match(mount.json<WorkspaceInfo>('workspace', 'show', mount.at('workspace/a')), { file_count: 2, directory_count: 3, bytes: 6 })
-  const updated = mount.json<WorkspaceInfo>('workspace', 'update', '/workspace/a', '--meta', 'team=y', '--meta', 'odd=', '--meta', 'new=z')
+  t.match(mount.json<WorkspaceInfo>('workspace', 'show', mount.at('workspace/a')), {
+    file_count: 2,
+    directory_count: 3,
+    bytes: 6,
+  })
+  const updated = mount.json<WorkspaceInfo>(
+    'workspace',
+    'update',
+    '/workspace/a',
+    '--meta',
+    'team=y',
+    '--meta',
+    'odd=',
+    '--meta',
+    'new=z',
+  )
   t.same(updated.metadata, { team: 'y', new: 'z' })
 
   await guest.run('f = open("a/f"); os.listdir("a")')
   t.equal(mount.json<WorkspaceInfo>('workspace', 'rename', '/workspace/a', '/workspace/b').path, '/workspace/b')
-  t.same(await guest.run('[os.listdir("."), os.path.exists("a"), open("b/f").read(), f.read()]'), [['b'], false, '12345\n', '12345\n'])
+  t.same(await guest.run('[os.listdir("."), os.path.exists("a"), open("b/f").read(), f.read()]'), [
+    ['b'],
+    false,
+    '12345\n',
+    '12345\n',
+  ])
   sh('mv b c', mount.at('workspace'))
   t.same(mount.json<WorkspaceInfo>('workspace', 'show', '/workspace/c').metadata, { team: 'y', new: 'z' }, 'mv renames it too')
   t.same(paths(mount), ['/', '/workspace/c'])
@@ -73,7 +92,12 @@ t.test('create, list, show, update, rename, delete', { skip }, async (t) => {
   mount.ctl('snapshot', '/workspace/c', '--name', 's')
   const gone = mount.json<WorkspaceInfo>('workspace', 'delete', '/workspace/c')
   t.match(gone, { path: '/workspace/c', file_count: 2, snapshot_count: 1 })
-  t.same(await guest.run('[os.listdir("."), os.path.exists("c"), os.path.exists("c/f"), os.path.exists("c/.snapshots/s/f")]'), [[], false, false, false])
+  t.same(await guest.run('[os.listdir("."), os.path.exists("c"), os.path.exists("c/f"), os.path.exists("c/.snapshots/s/f")]'), [
+    [],
+    false,
+    false,
+    false,
+  ])
   sh('mkdir c', mount.at('workspace'))
   t.same(mount.json('snapshot', 'list', '/workspace/c'), [], 'a new one of the same name has nothing of the old')
   await mount.kill()
@@ -93,13 +117,25 @@ t.test('mkdir, rmdir and mv', { skip }, async (t) => {
   sh('rmdir workspace/a; ! test -e workspace/a', mount.at())
   t.same(paths(mount), ['/', '/tenants/t', '/workspace/b'])
 
-  sh('mkdir workspace/a; mkdir -p workspace/a/d; echo 1 > workspace/a/d/f; ln workspace/a/d/f workspace/a/g; setfattr -n user.x -v y workspace/a/g', mount.at())
+  sh(
+    'mkdir workspace/a; mkdir -p workspace/a/d; echo 1 > workspace/a/d/f; ln workspace/a/d/f workspace/a/g; setfattr -n user.x -v y workspace/a/g',
+    mount.at(),
+  )
   const guest = new Guest(t, mount.at('workspace'))
-  for (const call of ['os.rename("a/d", "b/d")', 'os.link("a/g", "b/g")', 'os.rename("a/g", "../tenants/t/g")', 'os.rename("a", "../tenants/a")']) {
+  for (const call of [
+    'os.rename("a/d", "b/d")',
+    'os.link("a/g", "b/g")',
+    'os.rename("a/g", "../tenants/t/g")',
+    'os.rename("a", "../tenants/a")',
+  ]) {
     const expected = call.includes('tenants/a') ? null : 'EXDEV'
     t.equal(await guest.run(call), expected, call)
   }
-  t.same(paths(mount), ['/', '/tenants/a', '/tenants/t', '/workspace/b'], 'a workspace itself moves anywhere in the same outer one')
+  t.same(
+    paths(mount),
+    ['/', '/tenants/a', '/tenants/t', '/workspace/b'],
+    'a workspace itself moves anywhere in the same outer one',
+  )
   await guest.run('os.rename("../tenants/a", "a")')
   const before = fingerprint(mount.at('workspace/a'))
   sh('mv a/d a/g b; mv b/d b/g ../tenants/t; mv ../tenants/t/* a', mount.at('workspace'))
@@ -130,9 +166,19 @@ t.test('deleting one that is in use', { skip }, async (t) => {
   t.equal(await guests[0]?.run('os.getcwd()'), 'ENOENT')
   for (const guest of guests) {
     const codes = ['ENOENT', 'ESTALE', 'EIO']
-    for (const call of ['os.listdir(".")', 'open("new", "w")', 'os.mkdir("x")', 'open("f").read()', 'os.stat("..").st_ino > 0', 'os.pwrite(f.fileno(), b"x", 0)', 'os.fsync(f.fileno())']) {
+    for (const call of [
+      'os.listdir(".")',
+      'open("new", "w")',
+      'os.mkdir("x")',
+      'open("f").read()',
+      'os.stat("..").st_ino > 0',
+      'os.pwrite(f.fileno(), b"x", 0)',
+      'os.fsync(f.fileno())',
+    ]) {
       const answer = await guest.run(call)
-      t.ok(codes.includes(answer as string) || answer === null || answer === true || Array.isArray(answer), `${call} ends`, { answer })
+      t.ok(codes.includes(answer as string) || answer === null || answer === true || Array.isArray(answer), `${call} ends`, {
+        answer,
+      })
     }
     await guest.run('m.close(); f.close(); os.chdir("/")')
     t.same(await guest.run(`os.listdir("${mount.at('workspace')}")`), [])
@@ -146,12 +192,15 @@ t.test('one with many files goes at once, and so do snapshots and restores of it
   const mount = await mountFor(t)
   const dir = mount.at('workspace/a')
   fs.mkdirSync(dir)
-  sh(`python3 -c "
+  sh(
+    `python3 -c "
 import os
 for d in range(${MANY / 1000}):
     os.mkdir(str(d))
     for f in range(1000): os.close(os.open('%d/%d' % (d, f), os.O_CREAT | os.O_WRONLY))
-"`, dir)
+"`,
+    dir,
+  )
   mount.ctl('snapshot', '/workspace/a', '--name', 'full')
   sh('ls -lR > /dev/null', dir)
   const begun = performance.now()

@@ -27,7 +27,11 @@ t.test('ids, prefixes and names', async (t) => {
   const first = await service.snapshotCreate(A, { name: 'one' })
   const second = await service.snapshotCreate(A, { name: first.snapshot_id.toLowerCase() })
   const end = [...first.snapshot_id].findIndex((letter, i) => letter !== second.snapshot_id[i]) + 1
-  t.equal((await service.snapshotShow(A, first.snapshot_id.slice(0, end))).snapshot_id, first.snapshot_id, 'the shortest unique prefix')
+  t.equal(
+    (await service.snapshotShow(A, first.snapshot_id.slice(0, end))).snapshot_id,
+    first.snapshot_id,
+    'the shortest unique prefix',
+  )
   await t.rejects(service.snapshotShow(A, first.snapshot_id.slice(0, end - 1)), { code: 'NEXUS_AMBIGUOUS' })
   await t.rejects(service.snapshotShow(A, ''), { code: 'NEXUS_NOT_FOUND' })
   await t.rejects(service.snapshotShow(A, 'on'), { code: 'NEXUS_NOT_FOUND' }, 'a name is not cut short')
@@ -42,7 +46,8 @@ t.test('parents', async (t) => {
   const first = await service.snapshotCreate(A, { name: 'first' })
   const second = await service.snapshotCreate(A, { name: 'second' })
   const restored = await service.restore(A, 'first', {})
-  const parents = async (path: string) => (await service.snapshotList(path)).map(({ snapshot_id, parent }) => [snapshot_id, parent])
+  const parents = async (path: string) =>
+    (await service.snapshotList(path)).map(({ snapshot_id, parent }) => [snapshot_id, parent])
   const third = await service.snapshotCreate(A, { name: 'third' })
   t.same(await parents(A), [
     [first.snapshot_id, null],
@@ -106,7 +111,10 @@ t.test('the kernel is told what changed, as far as it may know, and nothing else
   const directory = one.stat(`${A}/d7`).node
   const told = kernel.told.filter((line) => !line.includes('snap_'))
   const snapshots = `node ${one.stat(`${A}/.snapshots`).node}`
-  t.same(told.filter((line) => line !== snapshots).sort(), [`delete ${directory}/made`, `node ${directory}`, `node ${known.node}`, `node ${made}`].sort())
+  t.same(
+    told.filter((line) => line !== snapshots).sort(),
+    [`delete ${directory}/made`, `node ${directory}`, `node ${known.node}`, `node ${made}`].sort(),
+  )
 })
 
 t.test('open files of the state before a restore survive collections, and cost nothing when they are closed', async (t) => {
@@ -176,5 +184,7 @@ t.test('equal data is stored once, within a tenant', async (t) => {
   t.equal(address, chunksOf(`${other}/f`)[0])
   const found = domains.map((domain) => engine.volumes.content.hasChunk(domain, address as Address))
   t.same(found, [false, true, true], 'and store their own chunks')
-  t.throws(() => engine.fs.copyFileRange(caller, one.stat(`${tenant}/f`).node, 0, one.stat(`${other}/f`).node, 0, 10), { code: 'EXDEV' })
+  t.throws(() => engine.fs.copyFileRange(caller, one.stat(`${tenant}/f`).node, 0, one.stat(`${other}/f`).node, 0, 10), {
+    code: 'EXDEV',
+  })
 })
