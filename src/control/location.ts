@@ -9,12 +9,22 @@ const rootDataDir = '/var/lib/nexus'
 export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>
   uid: number
-  home: string
+  /** undefined for a user who has none */
+  home: string | undefined
 }
 
 /** The environment, user and home directory of this process. */
 export function hostSurroundings(env: Surroundings['env'] = process.env): Surroundings {
-  return { env, uid: process.geteuid?.() ?? -1, home: homedir() }
+  return { env, uid: process.geteuid?.() ?? -1, home: homeDirectory() }
+}
+
+/** `homedir` throws for a uid that no user has, unless HOME is set. */
+function homeDirectory(): string | undefined {
+  try {
+    return homedir()
+  } catch {
+    return undefined
+  }
 }
 
 /**
@@ -30,7 +40,9 @@ export function dataDirectory(data: string | undefined, { env, uid, home }: Surr
   if (uid === 0) return rootDataDir
   const dataHome = env['XDG_DATA_HOME']
   // The XDG specification tells to ignore a relative one.
-  return dataHome && isAbsolute(dataHome) ? join(dataHome, 'nexus') : join(home, '.local/share/nexus')
+  if (dataHome && isAbsolute(dataHome)) return join(dataHome, 'nexus')
+  if (home === undefined) throw usage('this user has no home: name a data directory with --data')
+  return join(home, '.local/share/nexus')
 }
 
 /** The daemon's socket. It may be longer than the kernel takes: see address.ts. */

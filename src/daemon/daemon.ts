@@ -11,7 +11,7 @@ import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import { Engine } from './engine.ts'
-import { mountFilesystem, prepareMountpoint, unmount } from './mountpoint.ts'
+import { mountFilesystem, prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
 
 export interface DaemonOptions {
@@ -86,6 +86,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const kernel = new KernelNotifier({ notifier, writeBack, logger })
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
+    setReadAhead(mountpoint)
     engine.start()
     const service = new DaemonService({ engine, kernel, session, mountpoint, data, singleUser, stop })
     control = await serveControl(service, { socketPath: socketPathOf(data), logger })

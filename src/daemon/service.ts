@@ -3,11 +3,11 @@ import { monotonicFactory } from 'ulid'
 import type * as api from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import type { Session } from '../fuse/session.ts'
-import { type Context, SNAPSHOT_ID_PREFIX } from '../snapshots/context.ts'
 import { fork } from '../snapshots/fork.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
+import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
   createWorkspace,
   deleteWorkspace,

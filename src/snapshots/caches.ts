@@ -9,7 +9,7 @@ import { S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { Context } from './context.ts'
+import type { Context } from '../workspaces/context.ts'
 import { type InodeDiff, inodeDiffs } from './trees.ts'
 
 const SLICE_MS = 5
@@ -120,17 +120,4 @@ async function dropPages(kernel: KernelCaches, node: number, ino: number, guard:
   await kernel.invalidateNode(node)
   // What was discarded is still in the kernel's cache, as if it had been written.
   if (guard.dropped(ino)) await kernel.invalidateNode(node)
-}
-
-/** An entry of a directory was made or removed by a command. */
-export async function entryChanged(
-  { core, kernel }: Context,
-  directory: number,
-  name: string,
-  removedChild?: number,
-): Promise<void> {
-  if (removedChild !== undefined) core.buried(removedChild)
-  const entry =
-    removedChild === undefined ? kernel.invalidateEntry(directory, name) : kernel.deleteEntry(directory, removedChild, name)
-  await Promise.all([entry, kernel.invalidateNode(directory)])
 }

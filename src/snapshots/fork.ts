@@ -8,11 +8,10 @@ import type { Change } from '../volume/change.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
+import { type Context, entryChanged, findSnapshot, nestedIn, targetAt, volumesOf } from '../workspaces/context.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
 import { freeParent } from '../workspaces/workspaces.ts'
-import { entryChanged } from './caches.ts'
-import { type Context, findSnapshot, nestedIn, targetAt, volumesOf } from './context.ts'
 import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
 
 export async function fork(context: Context, path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo> {

@@ -10,10 +10,10 @@ import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
+import type { Context, Target } from '../workspaces/context.ts'
 import { isInside, namesInVolume } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
 import { isDifferent } from './caches.ts'
-import type { Context, Target } from './context.ts'
 import { type State, stateOfSnapshot } from './snapshots.ts'
 
 /** A directory with everything below it: for each inode, how many names it has inside. */

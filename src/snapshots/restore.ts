@@ -3,11 +3,19 @@ import type { RestoreInfo } from '../control/service.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { MergedState, Volumes } from '../volume/volumes.ts'
+import {
+  type Context,
+  findSnapshot,
+  nestedIn,
+  snapshotsChanged,
+  type Target,
+  targetAt,
+  volumesOf,
+} from '../workspaces/context.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
-import { type Context, findSnapshot, nestedIn, snapshotsChanged, type Target, targetAt, volumesOf } from './context.ts'
 import { repointed } from './fork.ts'
 import { graft, originOf } from './graft.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'

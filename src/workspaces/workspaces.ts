@@ -1,15 +1,14 @@
 /** Workspaces: making, listing, renaming and deleting them by command. */
 import type { Metadata, WorkspaceInfo } from '../control/service.ts'
 import { FsError, NexusError } from '../errors.ts'
-import { entryChanged } from '../snapshots/caches.ts'
-import { type Context, type Target, targetAt } from '../snapshots/context.ts'
-import { removeSnapshots } from '../snapshots/snapshots.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
 import { rename } from '../vfs/rename.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
+import { type Context, entryChanged, type Target, targetAt } from './context.ts'
+import { removeSnapshots } from './lineage.ts'
 import { parentAt, pathOf } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
 

@@ -1,4 +1,5 @@
 /** The index on disk: what LevelDB's failures become, and that losing it loses no data. */
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -35,6 +36,31 @@ t.test('what was written is there after a reopen, in the order of keys', async (
   for await (const [key] of index.entries(Buffer.from('key1'))) keys.push(key.toString())
   t.same(keys, ['key1', ...Array.from({ length: 10 }, (_, i) => `key1${i}`)])
   await index.close()
+})
+
+/** Makes writes of this process fail when a file would grow beyond. */
+function limitFiles(bytes: number | 'unlimited'): void {
+  execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`])
+}
+
+t.test('what is written after a failed write is there after a reopen', async (t) => {
+  const directory = directoryFor(t)
+  const index = await openIndex(directory, STORE)
+  await index.write(entries(1000))
+  limitFiles(100_000)
+  t.teardown(() => limitFiles('unlimited'))
+  await t.rejects(index.write(entries(1000, 1000)), { code: 'NEXUS_CORRUPT', message: /File too large/ })
+  t.same(index.get(Buffer.from('key7')), Buffer.alloc(50, '7'), 'reads go on')
+  limitFiles('unlimited')
+  await index.write(entries(1000, 2000))
+  // As SIGKILL would leave it.
+  const copy = path.join(directoryFor(t), 'copy')
+  fs.cpSync(directory, copy, { recursive: true })
+  await index.close()
+  const again = await openIndex(copy, STORE)
+  t.equal(again.get(Buffer.from('key1999')), undefined, 'all or nothing')
+  t.same(again.get(Buffer.from('key2999')), Buffer.alloc(50, '999'))
+  await again.close()
 })
 
 t.test('an index that another daemon holds is busy, and unharmed', async (t) => {

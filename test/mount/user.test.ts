@@ -161,3 +161,18 @@ t.test('--single-user keeps others out of a mount of root', { skip }, async (t) 
   t.equal(json.single_user, true)
   for (const daemon of [shared, own]) t.match(await daemon.end('SIGTERM'), { status: 0, stderr: '' })
 })
+
+t.test('a uid that no user has is told so', { skip }, async (t) => {
+  const { scratch } = await userFor(t)
+  const env = { HOME: '', XDG_DATA_HOME: '', NEXUS_DATA: '' }
+  const outcome = await scratch.run(
+    'env',
+    ['-u', 'HOME', process.execPath, scratch.at('nexus', 'dist/bin/nexusd.js'), 'status'],
+    {
+      uid: OTHER_UID,
+      env,
+    },
+  )
+  t.match(outcome, { status: 2, stderr: /this user has no home: name a data directory with --data/ })
+  t.ok(isOneLine(outcome.stderr), outcome.stderr)
+})

@@ -1,12 +1,12 @@
-/** What snapshots, restores and forks work with. */
+/** What commands on workspaces and snapshots work with. */
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/volumes.ts'
-import { directoryAt, isInside } from '../workspaces/paths.ts'
-import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
-import type { WorkspaceRegistry } from '../workspaces/registry.ts'
+import { directoryAt, isInside } from './paths.ts'
+import type { SnapshotRecord, WorkspaceRecord } from './records.ts'
+import type { WorkspaceRegistry } from './registry.ts'
 
 export interface Context {
   core: Core
@@ -80,4 +80,17 @@ export const SNAPSHOT_ID_PREFIX = 'snap_'
 export async function snapshotsChanged({ kernel }: Context, workspace: number, name: string): Promise<void> {
   const directory = nodeOf(workspace, SNAPSHOTS_INO)
   await Promise.all([kernel.invalidateEntry(directory, Buffer.from(name).toString('latin1')), kernel.invalidateNode(directory)])
+}
+
+/** An entry of a directory was made or removed by a command. */
+export async function entryChanged(
+  { core, kernel }: Context,
+  directory: number,
+  name: string,
+  removedChild?: number,
+): Promise<void> {
+  if (removedChild !== undefined) core.buried(removedChild)
+  const entry =
+    removedChild === undefined ? kernel.invalidateEntry(directory, name) : kernel.deleteEntry(directory, removedChild, name)
+  await Promise.all([entry, kernel.invalidateNode(directory)])
 }

@@ -1,0 +1,42 @@
+/** Which snapshot descends from which, when some of them go. */
+import type { Change } from '../volume/change.ts'
+import type { Context } from './context.ts'
+import type { SnapshotRecord, WorkspaceRecord } from './records.ts'
+
+/**
+ * Removes snapshots, and whatever else goes at the same instant.
+ * @param gone workspaces that go with them
+ */
+export function removeSnapshots(
+  { core, registry }: Context,
+  removed: readonly SnapshotRecord[],
+  gone: readonly WorkspaceRecord[],
+  more: readonly Change[],
+): void {
+  const parents = new Map(removed.map((record) => [record.id, record.parent]))
+  // What descends from a snapshot that goes descends from its parent.
+  const heirs = registry.snapshots().filter((record) => isHeir(parents, record) && !parents.has(record.id))
+  const orphaned = heirs.map((record) => ({ ...record, parent: ancestor(parents, record.parent) }))
+  const workspaces = [...registry.workspaces()].filter(
+    (record) => isHeir(parents, record) && !gone.some((other) => other.number === record.number),
+  )
+  core.volumes.commit([
+    ...removed.map((record) => registry.removeSnapshot(record.id)),
+    ...orphaned.map((record) => registry.storeSnapshot(record)),
+    ...workspaces.map((record) => registry.storeWorkspace({ ...record, parent: ancestor(parents, record.parent) })),
+    ...more,
+  ])
+  for (const record of orphaned) registry.snapshotStored(record)
+  for (const record of removed) registry.snapshotRemoved(record)
+}
+
+function isHeir(parents: ReadonlyMap<string, string | null>, { parent }: { parent: string | null }): boolean {
+  return parent !== null && parents.has(parent)
+}
+
+/** The nearest that stays. */
+function ancestor(parents: ReadonlyMap<string, string | null>, id: string | null): string | null {
+  let at = id
+  while (at !== null && parents.has(at)) at = parents.get(at) ?? null
+  return at
+}
