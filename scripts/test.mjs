@@ -9,7 +9,6 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, tool, tryRun } from './lib.mjs'
-import { runTestFile } from './testfile.mjs'
 
 const JOBS = 2
 const PROGRAMS = {
@@ -53,6 +52,8 @@ function findTests(words) {
 /** Runs the files, a few at a time, and adds up what they say. */
 async function runAll(files) {
   const waiting = [...files]
+  // Not sooner: it needs what the build has installed.
+  const { runTestFile } = await import('./testfile.mjs')
   const total = { passed: 0, failed: 0, skipped: 0 }
   const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {

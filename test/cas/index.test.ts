@@ -40,6 +40,8 @@ t.test('what was written is there after a reopen, in the order of keys', async (
 
 /** Makes writes of this process fail when a file would grow beyond. */
 function limitFiles(bytes: number | 'unlimited'): void {
+  // Listened to, the signal that comes with it ends nobody.
+  process.on('SIGXFSZ', () => undefined)
   execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`])
 }
 
