@@ -90,11 +90,27 @@ export function fuseProblem() {
   }
 }
 
-/** Where filesystems of ours are mounted. The kernel writes space, tab, newline and backslash in octal. */
-export function nexusMounts() {
+/** Every mountpoint in a directory, in the order of mounting. The kernel writes blanks and backslashes in octal. */
+export function mountsBelow(directory) {
   return readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')
-    .map((line) => line.split(' '))
-    .filter(([, , type]) => type === 'fuse.nexus')
-    .map(([, mountpoint]) => mountpoint.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8))))
+    .map((line) => (line.split(' ')[1] ?? '').replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8))))
+    .filter((mountpoint) => mountpoint.startsWith(`${directory}/`))
+}
+
+/** Processes whose command line holds some text. */
+export function processesNaming(text) {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => ({ pid: Number(pid), command: commandOf(pid) }))
+    .filter(({ command }) => command.includes(text))
+}
+
+/** Empty for one that has ended. */
+function commandOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
+  } catch {
+    return ''
+  }
 }

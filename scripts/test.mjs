@@ -7,8 +7,21 @@
  */
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, relative, sep } from 'node:path'
-import { build, die, filesBelow, fuseProblem, missingPackages, nexusMounts, ROOT, run, runQuietly, tool, tryRun } from './lib.mjs'
+import { join, relative } from 'node:path'
+import {
+  build,
+  die,
+  filesBelow,
+  fuseProblem,
+  missingPackages,
+  mountsBelow,
+  processesNaming,
+  ROOT,
+  run,
+  runQuietly,
+  tool,
+  tryRun,
+} from './lib.mjs'
 
 const JOBS = 2
 const PROGRAMS = {
@@ -67,19 +80,20 @@ async function runAll(files) {
   return total
 }
 
-/**
- * Mounts that the tests forgot; they are unmounted. Outside of the tests' own directories one may belong to somebody
- * who uses this machine meanwhile, so there it is only named, except in CI, where nobody else is.
- */
-function clearMounts(before, directories) {
-  const left = nexusMounts().filter((mountpoint) => !before.includes(mountpoint))
-  const isOurs = (mountpoint) => CI || directories.some((directory) => mountpoint.startsWith(directory + sep))
-  for (const mountpoint of left) {
-    const ours = isOurs(mountpoint)
-    console.log(ours ? `*** a test left a mount behind: ${mountpoint} ***` : `a new mount, not of a test: ${mountpoint}`)
-    if (ours) runQuietly('umount', ['--lazy', mountpoint])
+/** What the tests forgot in the directory that they had to themselves: it is named, ended, unmounted, and counts as a failure. */
+function clearUp(directory) {
+  const processes = processesNaming(directory)
+  for (const { pid, command } of processes) {
+    console.log(`*** a test left a process behind: ${command} ***`)
+    process.kill(pid, 'SIGKILL')
   }
-  return left.filter(isOurs).length
+  const mounts = mountsBelow(directory)
+  for (const mountpoint of mounts.toReversed()) {
+    console.log(`*** a test left a mount behind: ${mountpoint} ***`)
+    runQuietly(...(process.getuid() === 0 ? ['umount', ['--lazy', mountpoint]] : ['fusermount3', ['-uz', mountpoint]]))
+  }
+  rmSync(directory, { recursive: true, force: true })
+  return processes.length + mounts.length
 }
 
 /** The tests run all the same: what they say is worth knowing as well. */
@@ -95,15 +109,13 @@ needFuse()
 needPrograms()
 const clean = lint()
 const files = findTests(process.argv.slice(2))
-const mountsBefore = nexusMounts()
 const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))
 // Some tests are other users.
 chmodSync(scratch, 0o711)
 process.env.TMPDIR = scratch
 const { passed, failed, skipped } = await runAll(files)
-const leftMounts = clearMounts(mountsBefore, [scratch, join(ROOT, '.tap')])
-rmSync(scratch, { recursive: true, force: true })
+const left = clearUp(scratch)
 if (skipped > 0) console.log(`${skipped} skipped`)
 if (passed + failed === 0) console.log('*** no test ran ***')
 console.log(`${passed} passed, ${failed} failed`)
-process.exitCode = clean && passed > 0 && failed === 0 && leftMounts === 0 ? 0 : 1
+process.exitCode = clean && passed > 0 && failed === 0 && left === 0 ? 0 : 1

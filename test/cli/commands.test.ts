@@ -208,7 +208,7 @@ const rows: Row[] = [
     want: [`forked /workspace/acme at ${id} to /workspace/trial in 1.5 ms`],
   },
   { name: 'checkpoint', run: runCheckpoint, want: ['everything is written out, in 7.0 ms'] },
-  { name: 'gc', run: runCollect, want: ['128 MiB freed, 1.0 MiB moved, 12 dead chunks and nodes forgotten, in 40 ms'] },
+  { name: 'gc', run: runCollect, want: ['128.0 MiB freed, 1.0 MiB moved, 12 dead chunks and nodes forgotten, in 40.0 ms'] },
   {
     name: 'status',
     run: runStatus,

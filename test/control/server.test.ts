@@ -9,6 +9,7 @@ import { serveControl } from '../../src/control/server.ts'
 import type { Service } from '../../src/control/service.ts'
 import { type ErrorCode, FS, NexusError } from '../../src/errors.ts'
 import {
+  collected,
   diff,
   fakeService,
   forked,
@@ -49,6 +50,7 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['fork', path, newPath, {}], want: forked },
   { call: ['fork', path, newPath, { snapshot: 'before' }], want: forked },
   { call: ['checkpoint'], want: { elapsed_ms: 7 } },
+  { call: ['collect'], want: collected },
   { call: ['shutdown'], want: { pid: 4321 } },
 ]
 

@@ -18,10 +18,10 @@ t.teardown(() => {
 })
 if (!skip) fs.chmodSync(DEVICE, 0o666)
 
-/** A home, and the program where any user can reach it. */
+/** A home, and the program where any user can reach it; read-only, should a teardown ever remove what is there. */
 async function userFor(t: Test): Promise<{ scratch: Scratch; home: string; as: RunOptions }> {
   const scratch = scratchFor(t)
-  await scratch.run('mount', ['--bind', PACKAGE, scratch.dir('nexus')])
+  await scratch.run('mount', ['-o', 'bind,ro', PACKAGE, scratch.dir('nexus')])
   scratch.program = scratch.at('nexus')
   const home = scratch.dir('home')
   fs.chownSync(home, UID, UID)
