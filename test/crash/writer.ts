@@ -94,19 +94,24 @@ function written(before: Buffer, at: number, content: Buffer): Buffer {
 export function replayLog(text: string): { allowed: Tree[]; acknowledged: number; failures: string[] } {
   let tree: Tree = new Map()
   let pending: Call | undefined
+  // A write that came back short: the daemon died over the rest, which it may or may not have stored before.
+  let rest: Tree[] = []
   let acknowledged = 0
   const failures: string[] = []
   // The last line may be torn: the writer itself is killed in the end.
   for (const line of text.split('\n').slice(0, -1)) {
     if (line.startsWith('begin ')) pending = JSON.parse(line.slice(6)) as Call
     else if (line.startsWith('done') && pending !== undefined) {
-      tree = applyCall(tree, shortened(pending, Number(line.slice(5))))
+      const count = Number(line.slice(5))
+      const isShort = 'length' in pending && pending.do !== 'truncate' && count < pending.length
+      rest = isShort ? [applyCall(tree, pending)] : []
+      tree = applyCall(tree, shortened(pending, count))
       pending = undefined
       acknowledged++
     } else if (line.startsWith('unexpected ')) failures.push(line)
   }
   const after = pending === undefined ? [] : outcomesOf(tree, pending)
-  return { allowed: [tree, ...after.map((call) => applyCall(tree, call))], acknowledged, failures }
+  return { allowed: [tree, ...after.map((call) => applyCall(tree, call)), ...rest], acknowledged, failures }
 }
 
 /** What may have become of a call that nobody was told the end of. */
@@ -139,6 +144,17 @@ export function readTree(directory: string, below = ''): Tree {
   return tree
 }
 
+function firstDifference(found: Buffer, wanted: Buffer): string {
+  const length = Math.min(found.length, wanted.length)
+  const differs = (i: number): boolean => found[i] !== wanted[i]
+  let first = 0
+  while (first < length && !differs(first)) first++
+  let last = length - 1
+  while (last > first && !differs(last)) last--
+  const bytes = (buffer: Buffer): string => buffer.subarray(first, first + 8).toString('hex')
+  return `they differ from ${first} to ${last}: ${bytes(found)} instead of ${bytes(wanted)}`
+}
+
 /** What differs, in words; undefined when nothing does. */
 export function difference(found: Tree, wanted: Tree): string | undefined {
   for (const name of new Set([...found.keys(), ...wanted.keys()])) {
@@ -146,7 +162,8 @@ export function difference(found: Tree, wanted: Tree): string | undefined {
     if (a === undefined || b === undefined) return `${name} is ${a === undefined ? 'missing' : 'there'}`
     if (a === null || b === null || typeof a === 'string' || typeof b === 'string') {
       if (a !== b) return `${name} is another kind of thing`
-    } else if (!a.bytes.equals(b.bytes)) return `${name} has ${a.bytes.length} bytes, wanted ${b.bytes.length}, or others`
+    } else if (!a.bytes.equals(b.bytes))
+      return `${name} has ${a.bytes.length} bytes, wanted ${b.bytes.length}; ${firstDifference(a.bytes, b.bytes)}`
   }
   return undefined
 }
