@@ -169,14 +169,7 @@ export class Engine {
 
   /** What was open and without a name when the last daemon ended is nobody's now. */
   #sweepOrphans(): void {
-    for (const number of this.volumes.numbers()) {
-      for (const ino of [...(this.volumes.get(number)?.orphanInos ?? [])]) {
-        this.volumes.commit([
-          { kind: 'drop', volume: number, ino },
-          { kind: 'orphan', volume: number, ino, present: false },
-        ])
-      }
-    }
+    for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number)
   }
 
   #collectInBackground(): void {

@@ -106,12 +106,5 @@ export function repointed(state: State, numbers: ReadonlyMap<number, number>, re
 
 /** What was open without a name in the source is not open in the fork. */
 function dropOrphans({ core }: Context, numbers: readonly number[]): void {
-  for (const number of numbers) {
-    for (const ino of [...(core.volumes.get(number)?.orphanInos ?? [])]) {
-      core.volumes.commit([
-        { kind: 'drop', volume: number, ino },
-        { kind: 'orphan', volume: number, ino, present: false },
-      ])
-    }
-  }
+  for (const number of numbers) core.volumes.dropOrphans(number)
 }

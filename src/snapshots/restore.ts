@@ -160,15 +160,7 @@ function isBelow(context: Context, target: Target, record: SnapshotRecord, sourc
 
 /** What had no name in the snapshot and nobody has open any more does not come back. */
 function dropUnheld({ core }: Context, number: number): void {
-  const volume = core.volumes.get(number)
-  if (volume === undefined) return
-  for (const ino of [...volume.orphanInos]) {
-    if (core.known.has(number, ino)) continue
-    core.volumes.commit([
-      { kind: 'drop', volume: number, ino },
-      { kind: 'orphan', volume: number, ino, present: false },
-    ])
-  }
+  core.volumes.dropOrphans(number, (ino) => core.known.has(number, ino))
 }
 
 async function tellKernel(

@@ -166,11 +166,7 @@ export function forget(core: Core, node: number, times: number): void {
   if (!held) core.forgotten(node)
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
-  const base = { volume: volume.number, ino }
-  core.volumes.commit([
-    { kind: 'drop', ...base },
-    { kind: 'orphan', ...base, present: false },
-  ])
+  core.volumes.dropOrphan(volume.number, ino)
 }
 
 /** What happens to an inode when one of its names goes. */

@@ -187,6 +187,19 @@ export class Volumes {
     for (const change of changes) this.#apply(change, span)
   }
 
+  /** Ends an inode that has no name any more. */
+  dropOrphan(number: number, ino: number): void {
+    this.commit([
+      { kind: 'drop', volume: number, ino },
+      { kind: 'orphan', volume: number, ino, present: false },
+    ])
+  }
+
+  /** Ends a volume's inodes without a name, but for those that somebody holds. */
+  dropOrphans(number: number, isHeld: (ino: number) => boolean = () => false): void {
+    for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+  }
+
   /** Resolves when everything committed before is on stable storage. */
   sync(): Promise<void> {
     return this.#log.sync()
