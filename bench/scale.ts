@@ -29,6 +29,7 @@ const caller = { uid: 0, gid: 0, pid: 1 }
 /** A kernel that caches nothing, and so has nothing to drop. */
 const kernel: KernelCaches = {
   invalidateNode: async () => undefined,
+  invalidateAttributes: async () => undefined,
   invalidateEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,

@@ -3,16 +3,23 @@ import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../control/version.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { addForkCommand } from './commands/fork.ts'
+import { addGrantCommands } from './commands/grant.ts'
+import { addGroupCommands } from './commands/group.ts'
+import { addIdentityCommands } from './commands/identity.ts'
+import { addModelCommands } from './commands/model.ts'
 import { addRestoreCommand } from './commands/restore.ts'
 import { addSnapshotCommands } from './commands/snapshot.ts'
 import { addStatusCommands } from './commands/status.ts'
+import { addTenantCommands } from './commands/tenant.ts'
 import { addWorkspaceCommands } from './commands/workspace.ts'
 import { printable } from './format.ts'
 import { examples } from './options.ts'
-import { type GlobalOptions, type Host, openSession } from './session.ts'
+import { AnswerIsNo, type GlobalOptions, type Host, openSession } from './session.ts'
 
 /** Wrong usage, whether commander found it or the daemon (docs/cli-abi.md). */
 const usageStatus = 2
+/** The answer of `check`: not an error, but what a script branches on. */
+const noStatus = 1
 
 /**
  * Runs one command line.
@@ -26,6 +33,7 @@ export async function runCtl(argv: readonly string[], host: Host): Promise<numbe
   } catch (error) {
     // Commander has written its message, help or version already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageStatus
+    if (error instanceof AnswerIsNo) return noStatus
     host.stderr(errorLine(messageOf(error)))
     return toExitStatus(error)
   }
@@ -43,7 +51,7 @@ function buildProgram(host: Host): Command {
       outputError: (text, write) => write(errorLine(text.replace(/^error: /, ''))),
     })
   program
-    .description('Workspaces, snapshots, restores and forks of a mounted nexus filesystem.')
+    .description('Workspaces, snapshots, restores, forks and access rights of a mounted nexus filesystem.')
     .version(packageVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document (docs/cli-abi.md)')
     .option('--data <DIR>', "the daemon's data directory (default: NEXUS_DATA, or the user's own)")
@@ -53,6 +61,11 @@ function buildProgram(host: Host): Command {
   addSnapshotCommands(program, open)
   addRestoreCommand(program, open)
   addForkCommand(program, open)
+  addIdentityCommands(program, open)
+  addGrantCommands(program, open)
+  addGroupCommands(program, open)
+  addModelCommands(program, open)
+  addTenantCommands(program, open)
   addStatusCommands(program, open)
   return program
 }
@@ -60,7 +73,8 @@ function buildProgram(host: Host): Command {
 const pathHelp = `
 A PATH is one in the filesystem (/workspace/acme), the same seen through the mount
 (/mnt/nexus/workspace/acme), or relative to a current directory inside the mount.
-A SNAPSHOT is a name, an id, or the start of an id that fits only one.`
+A SNAPSHOT is a name, an id, or the start of an id that fits only one.
+A SUBJECT is user:alice (or just alice), agent:coder-7, group:eng, tenant:acme, or user:* for all users.`
 
 function messageOf(error: unknown): string {
   if (error instanceof NexusError) return error.message

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander'
 import type { Metadata } from '../control/service.ts'
 
 const changesShown = 1000
+const secondsOf: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 7 * 86_400 }
 
 /** What `--meta` leaves in a command's options. */
 export interface MetaOptions {
@@ -17,6 +18,33 @@ export function metaOption(description = 'metadata, repeatable'): Option {
 /** `--limit N` for the number of changes to list. */
 export function limitOption(): Option {
   return new Option('--limit <n>', 'list at most so many changes').default(changesShown).argParser(parseLimit)
+}
+
+/** `--expires TIME|DURATION`; a duration counts from now. */
+export function expiresOption(): Option {
+  const description = 'ends by itself: a time (2027-01-31T18:00Z) or a duration (30s, 15m, 12h, 7d, 4w)'
+  return new Option('--expires <TIME>', description).argParser((text) => parseExpires(text, Date.now()))
+}
+
+/** What begins like a date is left to the daemon, which checks times for every client. */
+export function parseExpires(text: string, now: number): string {
+  if (/^\d{4}-/.test(text)) return text
+  const [, number, unit = ''] = /^([1-9]\d{0,4})([smhdw])$/.exec(text) ?? []
+  const seconds = secondsOf[unit]
+  if (number === undefined || seconds === undefined) {
+    throw new InvalidArgumentError('It must be a time such as 2027-01-31T18:00Z, or 1 to 99999 of s, m, h, d or w such as 12h.')
+  }
+  return new Date(now + Number(number) * seconds * 1000).toISOString()
+}
+
+/** `--uid N`; which numbers are users' is for the daemon to say. */
+export function uidOption(description: string): Option {
+  return new Option('--uid <n>', description).argParser(parseUid)
+}
+
+function parseUid(text: string): number {
+  if (!/^[0-9]{1,10}$/.test(text)) throw new InvalidArgumentError('It must be a whole number, such as 1000.')
+  return Number(text)
 }
 
 function addPair(pair: string, before: Metadata | undefined): Metadata {

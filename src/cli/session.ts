@@ -28,6 +28,9 @@ export interface Session {
   resolve(argument: string): Promise<string>
 }
 
+/** Ends a command whose result was "no", once that is printed: exit status 1 without a message. */
+export class AnswerIsNo extends Error {}
+
 /** Makes the session when a command starts: only then are the options known. */
 export type OpenSession = () => Session
 

@@ -18,6 +18,18 @@ import {
   shown,
   usage,
 } from './validate.ts'
+import {
+  checkDirectories,
+  checkGroup,
+  checkModelText,
+  checkPermission,
+  checkPerson,
+  checkRelation,
+  checkSubject,
+  checkTenant,
+  checkTime,
+  checkUid,
+} from './validate-access.ts'
 
 export type CallName = keyof Service
 type Fields = Record<string, unknown>
@@ -58,10 +70,17 @@ const path = field('path', checkPath)
 const newPath = field('newPath', checkPath)
 const snapshot = field('snapshot', checkSnapshotReference)
 const metadata = optional(checkMetadata)
+const person = field('subject', checkPerson)
+const subject = field('subject', checkSubject)
+const relation = field('relation', checkRelation)
+const permission = field('permission', checkPermission)
+const group = field('group', checkGroup)
+const member = field('member', checkSubject)
+const owner = optional(checkSubject)
 
 const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } = {
   status: [],
-  workspaceCreate: [path, options<'workspaceCreate'>({ metadata })],
+  workspaceCreate: [path, options<'workspaceCreate'>({ metadata, owner })],
   workspaceList: [],
   workspaceShow: [path],
   workspaceDelete: [path],
@@ -78,7 +97,30 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
     field('limit', checkLimit),
   ],
   restore: [path, snapshot, options<'restore'>({ dryRun: optional(checkBoolean), limit: optional(checkLimit) })],
-  fork: [path, newPath, options<'fork'>({ snapshot: optional(checkSnapshotReference) })],
+  fork: [
+    path,
+    newPath,
+    options<'fork'>({ snapshot: optional(checkSnapshotReference), withGrants: optional(checkBoolean), owner }),
+  ],
+  identityAdd: [person, field('uid', checkUid)],
+  identityList: [],
+  identityRemove: [person, options<'identityRemove'>({ uid: optional(checkUid) })],
+  grant: [subject, relation, path, options<'grant'>({ expires: optional(checkTime) })],
+  revoke: [subject, relation, path],
+  grants: [path],
+  check: [subject, permission, path],
+  explain: [subject, permission, path],
+  whoCan: [permission, path],
+  whatCan: [subject],
+  groupAdd: [group, member],
+  groupRemove: [group, member],
+  groupList: [],
+  modelShow: [],
+  modelApply: [field('text', checkModelText)],
+  tenantOnboard: [
+    field('id', checkTenant),
+    options<'tenantOnboard'>({ admin: checkSubject, metadata, directories: optional(checkDirectories) }),
+  ],
   checkpoint: [],
   collect: [],
   shutdown: [],

@@ -111,9 +111,71 @@ export interface CollectInfo {
   elapsed_ms: number
 }
 
+export interface IdentityInfo {
+  /** `user:alice` or `agent:coder-7` */
+  subject: string
+  /** numeric user ids of processes that are this subject, ascending */
+  uids: number[]
+}
+
+export interface GrantInfo {
+  /** `user:alice`, `agent:coder-7`, `group:eng#member`, `tenant:acme#member`, `user:*` */
+  subject: string
+  /** owner, editor or viewer (or what the store's model names instead) */
+  relation: string
+  /** what it was granted on */
+  path: string
+  /** true when it reaches the asked path from a directory above */
+  inherited: boolean
+  created_at: string
+  /** when it ends by itself; null: never */
+  expires_at: string | null
+}
+
+export interface CheckInfo {
+  subject: string
+  permission: string
+  path: string
+  allowed: boolean
+}
+
+export interface ExplainInfo extends CheckInfo {
+  /** the chain of tuples and rules that gives it, outermost first, or the reasons that deny it */
+  steps: string[]
+}
+
+export interface ReachInfo {
+  path: string
+  /** permissions that begin here, such as read and write; what lies below inherits them */
+  permissions: string[]
+}
+
+export interface GroupInfo {
+  /** name without `group:` */
+  group: string
+  /** subjects, sorted */
+  members: string[]
+}
+
+export interface ModelInfo {
+  /** in OpenFGA's modelling language */
+  text: string
+  /** true when it is the one that comes with the program */
+  builtin: boolean
+}
+
+export interface TenantInfo {
+  tenant: string
+  workspace: WorkspaceInfo
+  admin: string
+  directories: string[]
+  /** the snapshot `initial-setup` */
+  snapshot: SnapshotInfo
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
-  workspaceCreate(path: string, options: { metadata?: Metadata }): Promise<WorkspaceInfo>
+  workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
   workspaceList(): Promise<WorkspaceInfo[]>
   workspaceShow(path: string): Promise<WorkspaceInfo>
   workspaceDelete(path: string): Promise<WorkspaceInfo>
@@ -129,7 +191,33 @@ export interface Service {
   /** @param to another snapshot, or null for the live state */
   snapshotDiff(path: string, from: string, to: string | null, limit: number): Promise<DiffInfo>
   restore(path: string, snapshot: string, options: { dryRun?: boolean; limit?: number }): Promise<RestoreInfo>
-  fork(path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo>
+  fork(path: string, newPath: string, options: { snapshot?: string; withGrants?: boolean; owner?: string }): Promise<ForkInfo>
+  /** from now on a process with this uid is that subject; a uid has one subject, a subject any number of uids */
+  identityAdd(subject: string, uid: number): Promise<IdentityInfo>
+  identityList(): Promise<IdentityInfo[]>
+  /** without a uid all of the subject's; answers with those that remain */
+  identityRemove(subject: string, options: { uid?: number }): Promise<IdentityInfo>
+  /** answers when every process sees it. @param options.expires ISO-8601 time in the future */
+  grant(subject: string, relation: string, path: string, options: { expires?: string }): Promise<GrantInfo>
+  /** answers when every process is refused; NEXUS_NOT_FOUND when there is no such grant at that very path */
+  revoke(subject: string, relation: string, path: string): Promise<GrantInfo>
+  /** those on the path itself first, then from directory to directory above it */
+  grants(path: string): Promise<GrantInfo[]>
+  /** @param permission read, write, share, snapshot, restore, or a relation */
+  check(subject: string, permission: string, path: string): Promise<CheckInfo>
+  explain(subject: string, permission: string, path: string): Promise<ExplainInfo>
+  /** every user and agent that is known from tuples or identities and may, sorted; `user:*` when everybody may */
+  whoCan(permission: string, path: string): Promise<{ subjects: string[] }>
+  /** where a subject's rights begin, by path */
+  whatCan(subject: string): Promise<ReachInfo[]>
+  groupAdd(group: string, member: string): Promise<GroupInfo>
+  groupRemove(group: string, member: string): Promise<GroupInfo>
+  groupList(): Promise<GroupInfo[]>
+  modelShow(): Promise<ModelInfo>
+  /** refused when the text does not parse, lacks what the filesystem asks for, or does not fit the tuples there are */
+  modelApply(text: string): Promise<ModelInfo>
+  /** the workspace /tenants/ID with its directories, its owner and a first snapshot: all of it or nothing */
+  tenantOnboard(id: string, options: { admin: string; metadata?: Metadata; directories?: string[] }): Promise<TenantInfo>
   /** writes everything out and makes the next start quick */
   checkpoint(): Promise<{ elapsed_ms: number }>
   /** gives back the space of what was deleted; the daemon also does so by itself */

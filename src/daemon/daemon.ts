@@ -10,6 +10,7 @@ import { RequestClock } from '../fuse/clock.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
+import { volumeOf } from '../vfs/core.ts'
 import { Engine } from './engine.ts'
 import { mountFilesystem, prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
@@ -78,7 +79,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const fd = mountFilesystem(mountpoint, { data, singleUser })
     channel = new Channel(fd)
     notifier = new Notifier(channel)
-    const session = new Session({ channel, fs: engine.fs, logger, clock, onUnmounted })
+    // Outside of workspaces, directories list for each caller the workspaces that he may see.
+    const listingDependsOnCaller = singleUser ? undefined : (node: number): boolean => volumeOf(node) === 0
+    const session = new Session({ channel, fs: engine.fs, logger, clock, onUnmounted, listingDependsOnCaller })
     const writeBack = async (): Promise<void> => {
       await syncfs(mountpoint)
       await session.drained()
@@ -88,7 +91,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
     setReadAhead(mountpoint)
     engine.start()
-    const service = new DaemonService({ engine, kernel, session, mountpoint, data, singleUser, stop })
+    const service = new DaemonService({ engine, logger, kernel, session, mountpoint, data, singleUser, stop })
+    await service.recover()
     control = await serveControl(service, { socketPath: socketPathOf(data), logger })
     const ended = finish({ stopped, unmounted, writeBack, logger, session, channel, notifier, control, engine, mountpoint })
     return { mountpoint, data, ended }

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import os from 'node:os'
+import { Access } from '../acl/access.ts'
 import { type Index, openIndex } from '../cas/index.ts'
 import { NexusError } from '../errors.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
@@ -18,6 +19,7 @@ import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/da
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 
 type VolumeLimits = Pick<
@@ -56,6 +58,7 @@ const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
 export class Engine {
   readonly volumes: Volumes
   readonly registry: WorkspaceRegistry
+  readonly access: Access
   readonly known: KnownNodes
   readonly fs: NexusFs
   readonly data: DataDirectory
@@ -108,7 +111,14 @@ export class Engine {
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
     const space = spaceOf(data.path)
-    this.fs = new NexusFs({ volumes, registry: this.registry, known: this.known, now, owner, space })
+    this.access = new Access({
+      catalog: volumes.catalog,
+      tree: new VolumesTree(volumes, this.registry),
+      commit: (changes) => volumes.commit(changes),
+      logger: options.logger,
+      singleUser: options.singleUser === true,
+    })
+    this.fs = new NexusFs({ volumes, registry: this.registry, guard: this.access, known: this.known, now, owner, space })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#sweepOrphans()
     this.#collectedBytes = volumes.logBytes
@@ -135,6 +145,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer)
+    this.access.stop()
     try {
       await this.volumes.close()
     } catch (error) {

@@ -3,15 +3,36 @@ import { monotonicFactory } from 'ulid'
 import type * as api from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import type { Session } from '../fuse/session.ts'
-import { fork } from '../snapshots/fork.ts'
+import type { Logger } from '../logger.ts'
+import { type ForkOptions, fork } from '../snapshots/fork.ts'
+import { discardUnfinished, type NewTenant, onboardTenant } from '../snapshots/onboard.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
+  addIdentity,
+  addToGroup,
+  applyModel,
+  check,
+  explain,
+  grant,
+  grants,
+  listGroups,
+  listIdentities,
+  removeFromGroup,
+  removeIdentity,
+  revoke,
+  showModel,
+  whatCan,
+  whoCan,
+} from '../workspaces/grants.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
+import {
   createWorkspace,
   deleteWorkspace,
   listWorkspaces,
+  type NewWorkspace,
   renameWorkspace,
   showWorkspace,
   updateWorkspace,
@@ -20,6 +41,7 @@ import type { Engine } from './engine.ts'
 
 export interface ServiceOptions {
   engine: Engine
+  logger: Logger
   kernel: KernelCaches
   session: Pick<Session, 'protocol' | 'counts'>
   mountpoint: string
@@ -42,7 +64,32 @@ export class DaemonService implements api.Service {
     const ulid = monotonicFactory()
     const { engine, kernel } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
-    this.#context = { core: engine.fs.core, registry: engine.registry, kernel, now: () => new Date(), newId }
+    this.#context = {
+      core: engine.fs.core,
+      registry: engine.registry,
+      access: engine.access,
+      kernel,
+      now: () => new Date(),
+      newId,
+    }
+    const { access } = engine
+    access.onMoved = (volume) => this.#tellRights([volume], false)
+    access.onExpired = (tuples) => {
+      const groups = tuples.some(({ object }) => object.startsWith('group:'))
+      this.#tellRights(groups ? access.tuples.volumes() : tuples.map(({ object }) => Number.parseInt(object, 10)), true)
+    }
+  }
+
+  /** Ends what a daemon before this one did not come to the end of. */
+  async recover(): Promise<void> {
+    await discardUnfinished(this.#context)
+  }
+
+  /** For changes that nobody waits for. */
+  #tellRights(volumes: Iterable<number>, revoked: boolean): void {
+    rightsChanged(this.#context, volumes, revoked).catch((error: unknown) =>
+      this.#options.logger.error({ err: error }, 'the kernel was not told of changed rights; the daemon goes by them'),
+    )
   }
 
   async status(): Promise<api.StatusInfo> {
@@ -65,8 +112,8 @@ export class DaemonService implements api.Service {
     }
   }
 
-  workspaceCreate(path: string, options: { metadata?: api.Metadata }): Promise<api.WorkspaceInfo> {
-    return createWorkspace(this.#context, path, options.metadata ?? {})
+  workspaceCreate(path: string, options: NewWorkspace): Promise<api.WorkspaceInfo> {
+    return createWorkspace(this.#context, path, options)
   }
 
   async workspaceList(): Promise<api.WorkspaceInfo[]> {
@@ -113,8 +160,72 @@ export class DaemonService implements api.Service {
     return restore(this.#context, path, snapshot, options)
   }
 
-  fork(path: string, newPath: string, options: { snapshot?: string }): Promise<api.ForkInfo> {
+  fork(path: string, newPath: string, options: ForkOptions): Promise<api.ForkInfo> {
     return fork(this.#context, path, newPath, options)
+  }
+
+  identityAdd(subject: string, uid: number): Promise<api.IdentityInfo> {
+    return addIdentity(this.#context, subject, uid)
+  }
+
+  async identityList(): Promise<api.IdentityInfo[]> {
+    return listIdentities(this.#context)
+  }
+
+  identityRemove(subject: string, options: { uid?: number }): Promise<api.IdentityInfo> {
+    return removeIdentity(this.#context, subject, options)
+  }
+
+  grant(subject: string, relation: string, path: string, options: { expires?: string }): Promise<api.GrantInfo> {
+    return grant(this.#context, subject, relation, path, options)
+  }
+
+  revoke(subject: string, relation: string, path: string): Promise<api.GrantInfo> {
+    return revoke(this.#context, subject, relation, path)
+  }
+
+  async grants(path: string): Promise<api.GrantInfo[]> {
+    return grants(this.#context, path)
+  }
+
+  async check(subject: string, permission: string, path: string): Promise<api.CheckInfo> {
+    return check(this.#context, subject, permission, path)
+  }
+
+  async explain(subject: string, permission: string, path: string): Promise<api.ExplainInfo> {
+    return explain(this.#context, subject, permission, path)
+  }
+
+  async whoCan(permission: string, path: string): Promise<{ subjects: string[] }> {
+    return whoCan(this.#context, permission, path)
+  }
+
+  async whatCan(subject: string): Promise<api.ReachInfo[]> {
+    return whatCan(this.#context, subject)
+  }
+
+  groupAdd(group: string, member: string): Promise<api.GroupInfo> {
+    return addToGroup(this.#context, group, member)
+  }
+
+  groupRemove(group: string, member: string): Promise<api.GroupInfo> {
+    return removeFromGroup(this.#context, group, member)
+  }
+
+  async groupList(): Promise<api.GroupInfo[]> {
+    return listGroups(this.#context)
+  }
+
+  async modelShow(): Promise<api.ModelInfo> {
+    return showModel(this.#context)
+  }
+
+  modelApply(text: string): Promise<api.ModelInfo> {
+    return applyModel(this.#context, text)
+  }
+
+  tenantOnboard(id: string, options: NewTenant): Promise<api.TenantInfo> {
+    return onboardTenant(this.#context, id, options)
   }
 
   async checkpoint(): Promise<{ elapsed_ms: number }> {

@@ -77,22 +77,22 @@ export class Reply {
 
   /** fuse_entry_out: the kernel takes a reference to the node, until its FORGET. */
   entry(at: number, stat: Stat): number {
-    this.#entryHead(at, stat.node, stat.generation ?? 0)
+    this.#entryHead(at, stat.node, stat.generation ?? 0, stat.isPrivate === true ? 0 : FOREVER_S)
     this.attributes(at + 40, stat)
     return ENTRY_OUT_BYTES
   }
 
   /** fuse_entry_out of node 0: "no such name" to LOOKUP, "nothing to tell" in READDIRPLUS. */
   noEntry(at: number): number {
-    this.#entryHead(at, 0, 0)
+    this.#entryHead(at, 0, 0, FOREVER_S)
     this.zero(at + 40, ATTR_BYTES)
     return ENTRY_OUT_BYTES
   }
 
-  #entryHead(at: number, node: number, generation: number): void {
+  #entryHead(at: number, node: number, generation: number, nameSeconds: number): void {
     this.u64(at, node)
     this.u64(at + 8, generation)
-    this.u64(at + 16, FOREVER_S)
+    this.u64(at + 16, nameSeconds)
     this.u64(at + 24, FOREVER_S)
     this.u32(at + 32, 0)
     this.u32(at + 36, 0)

@@ -32,7 +32,7 @@ export interface SessionOptions {
   /** the `negotiated` of the process that this one takes the mount over from: INIT is not sent again */
   takeover?: Negotiated
   /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
-  listingDependsOnCaller?: (node: number) => boolean
+  listingDependsOnCaller?: ((node: number) => boolean) | undefined
   /** the mount is gone: by umount(2), by an abort, or because its descriptor is broken */
   onUnmounted?: () => void
 }

@@ -1,7 +1,8 @@
 /** Forking: a new workspace whose root is the same; what either writes later is its own. */
+import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
 import type { ForkInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
-import { nodeOf } from '../vfs/core.ts'
+import { nodeOf, type Place } from '../vfs/core.ts'
 import { entryChange, touched } from '../vfs/names.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
@@ -9,12 +10,21 @@ import { slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, entryChanged, findSnapshot, nestedIn, targetAt, volumesOf } from '../workspaces/context.ts'
+import { ownerTuple } from '../workspaces/grants.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
 import { freeParent } from '../workspaces/workspaces.ts'
 import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
 
-export async function fork(context: Context, path: string, newPath: string, options: { snapshot?: string }): Promise<ForkInfo> {
+export interface ForkOptions {
+  snapshot?: string
+  /** give it the grants of its source; else it belongs to its owner alone */
+  withGrants?: boolean
+  /** subject that owns the fork; nobody but the administrator when not given */
+  owner?: string
+}
+
+export async function fork(context: Context, path: string, newPath: string, options: ForkOptions): Promise<ForkInfo> {
   const start = performance.now()
   const target = targetAt(context, path)
   if (target.place.ino !== ROOT_INO) {
@@ -29,11 +39,14 @@ export async function fork(context: Context, path: string, newPath: string, opti
     const { parent, name } = freeParent(context, newPath)
     const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
     const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
+    const tuples = grantsOfFork(context, changes, parent, options)
     context.core.volumes.commit([
       ...changes.changes,
+      ...tuples.map(storeTuple),
       entryChange(parent, name, { type: S_IFDIR, ino: ROOT_INO, volume: changes.number }),
       touched(context.core, parent, 1),
     ])
+    context.access.written(tuples)
     dropOrphans(context, changes.numbers)
   }
   if (snapshot === undefined) {
@@ -59,6 +72,8 @@ interface ForkChanges {
   number: number
   /** of the fork and of what lies inside it */
   numbers: number[]
+  /** the same by the number of what each was forked from */
+  copies: Map<number, number>
 }
 
 function forkChanges(
@@ -90,7 +105,21 @@ function forkChanges(
     )
   }
   for (const record of inside) changes.push(...repointed(state, numbers, record))
-  return { changes, number: numbers.get(source.number) as number, numbers: [...numbers.values()] }
+  return { changes, number: numbers.get(source.number) as number, numbers: [...numbers.values()], copies: numbers }
+}
+
+/** Grants are no part of what is forked; inodes have the same numbers in a fork, so those asked for go along as they are. */
+function grantsOfFork(context: Context, { number, copies }: ForkChanges, parent: Place, options: ForkOptions): StoredTuple[] {
+  const { access, registry } = context
+  const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
+  const tuples = options.owner === undefined ? [] : [ownerTuple(context, number, type, options.owner)]
+  if (options.withGrants !== true) return tuples
+  for (const [from, to] of copies) {
+    for (const ino of access.tuples.inodesIn(from)) {
+      for (const tuple of access.tuples.on(`${from}/${ino}`)) tuples.push({ ...tuple, object: `${to}/${ino}` })
+    }
+  }
+  return tuples
 }
 
 /** In the copy of a state, the entry of a workspace that lies inside leads to the copy of that. */

@@ -7,6 +7,10 @@ import { FS } from '../errors.ts'
 export const ACCESS_ACL = 'system.posix_acl_access'
 export const DEFAULT_ACL = 'system.posix_acl_default'
 
+export function isAcl(name: string): boolean {
+  return name === ACCESS_ACL || name === DEFAULT_ACL
+}
+
 export interface AclEntry {
   tag: number
   perm: number
@@ -14,7 +18,10 @@ export interface AclEntry {
 }
 
 /** Who an entry is about (linux/posix_acl.h). */
-const Tag = { userObj: 0x01, user: 0x02, groupObj: 0x04, group: 0x08, mask: 0x10, other: 0x20 } as const
+export const Tag = { userObj: 0x01, user: 0x02, groupObj: 0x04, group: 0x08, mask: 0x10, other: 0x20 } as const
+
+/** Everything to everybody: as a default ACL, what is made has the mode that the program asked for, whatever the umask. */
+export const OPEN_ACL: readonly AclEntry[] = [Tag.userObj, Tag.groupObj, Tag.other].map((tag) => ({ tag, perm: 7, id: 0 }))
 
 const VERSION = 2
 const UNDEFINED_ID = 0xffff_ffff

@@ -5,6 +5,7 @@ import type { Change } from '../volume/change.ts'
 import { ACCESS_ACL, aclAfterChmod, decodeAcl, encodeAcl } from './acl.ts'
 import { type Core, type Place, volumeOf } from './core.ts'
 import type { SetStat, Stat } from './filesystem.ts'
+import { storedMode } from './guard.ts'
 
 export const S_ISUID = 0o4000
 export const S_ISGID = 0o2000
@@ -26,7 +27,7 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   let attr: Attr = { ...place.attr, ctime: change.ctime ?? now }
   if (change.size !== undefined) attr = resize(place, attr, change.size, changes, now)
   if (change.mode !== undefined) {
-    attr.mode = (attr.mode & ~0o7777) | (change.mode & 0o7777)
+    attr.mode = (attr.mode & ~0o7777) | (storedMode(core.guard, place, change.mode) & 0o7777)
     changes.push(...chmodAcl(place, attr))
   }
   if (change.uid !== undefined || change.gid !== undefined) {

@@ -8,7 +8,8 @@ import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import type { Stat, Time } from './filesystem.ts'
+import type { Caller, Stat, Time } from './filesystem.ts'
+import { demand, type Guard, shownMode } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -68,6 +69,7 @@ export interface Place {
 export interface CoreOptions {
   volumes: Volumes
   registry: Registry
+  guard: Guard
   known: KnownNodes
   now(): Time
   /** owner of what belongs to nobody: the hidden snapshot directories */
@@ -77,6 +79,7 @@ export interface CoreOptions {
 export class Core {
   readonly volumes: Volumes
   readonly registry: Registry
+  readonly guard: Guard
   readonly known: KnownNodes
   readonly now: () => Time
   /** by volume */
@@ -90,6 +93,7 @@ export class Core {
   constructor(options: CoreOptions) {
     this.volumes = options.volumes
     this.registry = options.registry
+    this.guard = options.guard
     this.known = options.known
     this.now = options.now
     this.#options = options
@@ -129,6 +133,16 @@ export class Core {
     return place
   }
 
+  /**
+   * The inode of a node, if relations give the caller all of these permission bits on it.
+   * @throws EACCES; otherwise as `place`
+   */
+  permitted(caller: Caller, node: number, bits: number): Place {
+    const place = this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
+    demand(this.guard, caller.uid, place, bits)
+    return place
+  }
+
   isSnapshots(node: number): boolean {
     return inoOfNode(node) === SNAPSHOTS_INO
   }
@@ -158,12 +172,13 @@ export class Core {
   }
 
   /** What the kernel is told of an inode. */
-  stat({ volume, ino, attr }: Place): Stat {
+  stat(place: Place): Stat {
+    const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
     return {
       node,
       generation: (this.#generations.get(node) ?? 0) + (this.#volumeGenerations.get(volume.number) ?? 0),
-      mode: attr.mode,
+      mode: shownMode(this.guard, place),
       nlink: attr.nlink,
       uid: attr.uid,
       gid: attr.gid,
@@ -183,11 +198,31 @@ export class Core {
     return this.stat(place)
   }
 
+  /** The same, for an entry of a directory. */
+  statEntry(directory: Place, place: Place): Stat {
+    return this.#asEntry(directory, place, this.statKnown(place))
+  }
+
+  /** The same, for a listing, whose entries the kernel may not take. */
+  statListed(directory: Place, place: Place): Stat {
+    return this.#asEntry(directory, place, this.stat(place))
+  }
+
+  /** Where callers differ in what they may see, the kernel asks for each name each time. */
+  #asEntry(directory: Place, place: Place, stat: Stat): Stat {
+    const isGate = place.volume !== directory.volume && !this.guard.guards(directory.volume.number)
+    if (isGate ? this.guard.guards(place.volume.number) : this.guard.isMixed(directory)) stat.isPrivate = true
+    return stat
+  }
+
   /** The hidden directory that lists a workspace's snapshots. */
   snapshotsStat(volume: number): Stat {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
-    return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode: 0o040555, nlink: 2, uid, gid, size: 0, allocated: 0 }
+    // Who may read the workspace may: its own bits say so to the kernel.
+    const others = this.guard.guards(volume) ? shownMode(this.guard, root) & 0o055 : 0o055
+    const mode = 0o040500 | others
+    return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }
 
   /** See Filesystem. */

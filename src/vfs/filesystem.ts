@@ -38,6 +38,8 @@ export interface Stat {
   mtime: Time
   ctime: Time
   btime: Time
+  /** set where a name is not for every caller: the kernel may not remember it */
+  isPrivate?: boolean
 }
 
 /** Only what is present changes. */
@@ -127,6 +129,8 @@ export interface Filesystem {
 export interface KernelCaches {
   /** drop attributes and cached pages (or a cached listing) of a node */
   invalidateNode(node: number): Promise<void>
+  /** drop attributes and ACL of a node, no pages */
+  invalidateAttributes(node: number): Promise<void>
   /** drop a name, positive or negative */
   invalidateEntry(parent: number, name: string): Promise<void>
   /** a name is gone: drop it and tell inotify watchers of the deleted child */

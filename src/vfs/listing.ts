@@ -2,7 +2,7 @@
 import { cookieOf, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
-import type { DirectorySink } from './filesystem.ts'
+import type { Caller, DirectorySink } from './filesystem.ts'
 import { parentOf } from './names.ts'
 
 /** Cookies below the first that an entry can have. */
@@ -10,7 +10,7 @@ const COOKIE_SELF = 1
 const COOKIE_PARENT = 2
 const DIRECTORY_MODE = 0o040000
 
-export function readdir(core: Core, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
+export function readdir(core: Core, caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
   if (core.isSnapshots(node)) {
     listSnapshots(core, node, cookie, withStats, sink)
     return
@@ -20,8 +20,12 @@ export function readdir(core: Core, node: number, cookie: number, withStats: boo
   // A directory that was removed lists nothing but itself.
   if (directory.attr.nlink === 0) return
   const { volume, ino } = directory
+  const isGuarded = core.guard.guards(volume.number)
   for (const [slot, entry] of volume.entries(ino, cookie <= COOKIE_PARENT ? 0 : cookie)) {
     const next = cookieOf(slot, entry.index)
+    // Who may read a workspace sees the names in it; from outside, only whom it is for sees its own.
+    const isHidden = entry.volume !== 0 && !isGuarded && core.guard.rwx(caller.uid, core.target(volume, entry)) === 0
+    if (isHidden) continue
     const child =
       entry.volume === 0 ? nodeOf(volume.number, entry.ino) : nodeOf(core.registry.nested(volume.number, entry.volume), ROOT_INO)
     if (!withStats) {
@@ -29,7 +33,7 @@ export function readdir(core: Core, node: number, cookie: number, withStats: boo
       continue
     }
     const place = core.target(volume, entry)
-    if (!sink(entry.name, child, place.attr.mode, next, core.stat(place))) return
+    if (!sink(entry.name, child, place.attr.mode, next, core.statListed(directory, place))) return
     core.known.add(place.volume.number, place.ino)
   }
 }

@@ -5,30 +5,40 @@ import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, OPEN_ACL } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
+import { demand, ENTER, READ } from './guard.ts'
 
 export const NAME_BYTES_MAX = 255
 /** PATH_MAX less the closing NUL (linux/limits.h) */
 const TARGET_BYTES_MAX = 4095
 const O_EXCL = 0o200
 
-export function lookup(core: Core, parent: number, name: string): Stat | undefined {
+export function lookup(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
-  if (core.isSnapshots(parent)) return lookupSnapshot(core, parent, name)
+  if (core.isSnapshots(parent)) return lookupSnapshot(core, caller, parent, name)
   const directory = core.directory(parent)
-  if (name === '..') return core.statKnown(parentOf(core, directory))
+  demand(core.guard, caller.uid, directory, ENTER)
+  if (name === '..') return core.statKnown(visible(core, caller, parentOf(core, directory)))
   if (name === SNAPSHOTS_NAME && directory.ino === ROOT_INO && core.volumes.get(directory.volume.number) !== undefined) {
+    demand(core.guard, caller.uid, directory, READ)
     return core.snapshotsStat(directory.volume.number)
   }
   const entry = directory.volume.entry(directory.ino, name)
-  return entry === undefined ? undefined : core.statKnown(core.target(directory.volume, entry))
+  return entry === undefined ? undefined : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)))
 }
 
-function lookupSnapshot(core: Core, parent: number, name: string): Stat | undefined {
-  if (name === '..') return core.statKnown(core.place(nodeOf(volumeOf(parent), ROOT_INO)))
+/** @throws EACCES when relations give the caller nothing at all on it */
+function visible(core: Core, caller: Caller, place: Place): Place {
+  if (core.guard.rwx(caller.uid, place) === 0) throw FS.EACCES
+  return place
+}
+
+function lookupSnapshot(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
+  const root = core.permitted(caller, parent, READ)
+  if (name === '..') return core.statKnown(root)
   const node = core.registry.snapshotNode(volumeOf(parent), name)
   return node === undefined ? undefined : core.statKnown(core.place(node))
 }
@@ -60,7 +70,7 @@ export function create(
     if (openFlags & O_EXCL) throw FS.EEXIST
     const place = core.target(directory.volume, existing)
     if (isDirectory(place.attr)) throw FS.EISDIR
-    return core.statKnown(place)
+    return core.statEntry(directory, visible(core, caller, place))
   }
   return make(core, caller, parent, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
 }
@@ -82,7 +92,7 @@ export function mkdir(core: Core, caller: Caller, parent: number, name: string, 
   const directory = core.writableDirectory(parent)
   const wanted = { mode: (mode & 0o7777) | S_IFDIR, rdev: 0, umask }
   if (!core.registry.makesWorkspace(directory.volume.number, directory.ino)) return make(core, caller, parent, name, wanted)
-  return makeWorkspace(core, caller, parent, name, wanted).stat
+  return makeWorkspace(core, caller, parent, name, wanted, (number) => core.guard.owned(number, caller.uid)).stat
 }
 
 /** Makes a directory that is a workspace: the root of a volume of its own. */
@@ -97,18 +107,24 @@ export function makeWorkspace(
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
   const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name)
-  const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
+  const isGuarded = core.guard.guards(number)
+  // Relations decide who gets in, so the umask is not to lock out those who do.
+  const umask = isGuarded ? 0 : wanted.umask
+  const inode = newInode(core, caller, directory, number, ROOT_INO, { mode: wanted.mode, umask, rdev: 0 })
+  const opens = isGuarded && !inode.changes.some((change) => change.kind === 'xattr' && change.name === DEFAULT_ACL)
   // The root of a volume has its place and name in the catalog.
-  const attr: Attr = { ...inode.attr, parent: 0, name: '' }
+  const attr: Attr = { ...inode.attr, parent: 0, name: '', xattrs: inode.attr.xattrs + (opens ? 1 : 0) }
   core.volumes.commit([
     ...changes,
     { kind: 'attr', volume: number, ino: ROOT_INO, attr },
     ...inode.changes,
+    ...(opens ? [{ kind: 'xattr', volume: number, ino: ROOT_INO, name: DEFAULT_ACL, value: encodeAcl(OPEN_ACL) } as const] : []),
     entryChange(directory, name, { type: S_IFDIR, ino: ROOT_INO, volume: number }),
     touched(core, directory, 1),
     ...more(number),
   ])
-  return { stat: core.statKnown(core.place(nodeOf(number, ROOT_INO))), number }
+  core.guard.moved(number)
+  return { stat: core.statEntry(directory, core.place(nodeOf(number, ROOT_INO))), number }
 }
 
 export function tmpfile(core: Core, caller: Caller, parent: number, mode: number, umask: number): Stat {
@@ -139,7 +155,8 @@ export function link(core: Core, node: number, newParent: number, newName: strin
     entryChange(directory, newName, { type: attr.mode & S_IFMT, ino, volume: 0 }),
     touched(core, directory, 0),
   ])
-  return core.statKnown({ volume, ino, attr })
+  core.guard.moved(volume.number)
+  return core.statEntry(directory, { volume, ino, attr })
 }
 
 export function unlink(core: Core, parent: number, name: string): void {
@@ -147,7 +164,7 @@ export function unlink(core: Core, parent: number, name: string): void {
   const entry = existing(directory, name)
   const place = core.target(directory.volume, entry)
   if (isDirectory(place.attr)) throw FS.EISDIR
-  core.volumes.commit([removeEntry(directory, entry), ...unlinked(core, place), touched(core, directory, 0)])
+  core.volumes.commit([removeEntry(directory, entry), ...unlinked(core, place, directory, name), touched(core, directory, 0)])
 }
 
 export function rmdir(core: Core, parent: number, name: string): void {
@@ -170,8 +187,10 @@ export function forget(core: Core, node: number, times: number): void {
 }
 
 /** What happens to an inode when one of its names goes. */
-export function unlinked(core: Core, { volume, ino, attr: before }: Place): Change[] {
+export function unlinked(core: Core, { volume, ino, attr: before }: Place, directory: Place, name: string): Change[] {
   const attr: Attr = { ...before, nlink: before.nlink - 1, ctime: core.now() }
+  // Of the names that are left none is known: rights come from the workspace, not from where the file was.
+  if (attr.nlink > 0 && before.parent === directory.ino && before.name === name) Object.assign(attr, { parent: 0, name: '' })
   const base = { volume: volume.number, ino }
   const changes: Change[] = [{ kind: 'attr', ...base, attr }]
   // Somebody may have it open: it goes when the kernel forgets it, or at the next mount.
@@ -264,7 +283,7 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
     entryChange(directory, name, { type: attr.mode & S_IFMT, ino, volume: 0 }),
     touched(core, directory, isDirectory(attr) ? 1 : 0),
   ])
-  return core.statKnown({ volume, ino, attr })
+  return core.statEntry(directory, { volume, ino, attr })
 }
 
 /** Attributes of a new inode, and the ACLs that its directory gives it. */
@@ -284,11 +303,13 @@ function newInode(
     changes.push({ kind: 'xattr', volume, ino, name, value })
   }
   let mode = wanted.mode
+  const isGuarded = core.guard.guards(volume)
   const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
   if (defaults !== undefined) {
     const inherited = inheritAcl(decodeAcl(defaults), mode)
     mode = inherited.mode
-    if (inherited.access !== undefined) xattr(ACCESS_ACL, encodeAcl(inherited.access))
+    // Who is named where relations decide is said by grants.
+    if (inherited.access !== undefined && !isGuarded) xattr(ACCESS_ACL, encodeAcl(inherited.access))
     if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
   } else mode &= ~wanted.umask
   const now = core.now()

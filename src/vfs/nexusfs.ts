@@ -1,9 +1,11 @@
 /** The filesystem: every operation of the kernel, on volumes. Each family has a file of its own. */
 import { FS } from '../errors.ts'
+import { isAcl } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
-import { Core, type CoreOptions } from './core.ts'
+import { Core, type CoreOptions, volumeOf } from './core.ts'
 import { copyFileRange, fallocate, lseek, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
+import { READ, WRITE } from './guard.ts'
 import { readdir } from './listing.ts'
 import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
 import { rename } from './rename.ts'
@@ -31,68 +33,83 @@ export class NexusFs implements Filesystem {
     this.core = new Core(options)
   }
 
-  lookup(_caller: Caller, parent: number, name: string): Stat | undefined {
-    return lookup(this.core, parent, name)
+  lookup(caller: Caller, parent: number, name: string): Stat | undefined {
+    return lookup(this.core, caller, parent, name)
   }
 
   forget(node: number, times: number): void {
     forget(this.core, node, times)
   }
 
-  getattr(_caller: Caller, node: number): Stat {
+  getattr(caller: Caller, node: number): Stat {
+    this.#see(caller, node)
     return getattr(this.core, node)
   }
 
-  setattr(_caller: Caller, node: number, change: SetStat): Stat {
+  setattr(caller: Caller, node: number, change: SetStat): Stat {
+    this.#demand(caller, node, WRITE)
     return setattr(this.core, node, change)
   }
 
-  readlink(_caller: Caller, node: number): Uint8Array {
+  readlink(caller: Caller, node: number): Uint8Array {
+    this.#demand(caller, node, READ)
     return readlink(this.core, node)
   }
 
   symlink(caller: Caller, parent: number, name: string, target: Uint8Array): Stat {
+    this.#demand(caller, parent, WRITE)
     return symlink(this.core, caller, parent, name, target)
   }
 
   mknod(caller: Caller, parent: number, name: string, mode: number, rdev: number, umask: number): Stat {
+    this.#demand(caller, parent, WRITE)
     return mknod(this.core, caller, parent, name, mode, rdev, umask)
   }
 
   mkdir(caller: Caller, parent: number, name: string, mode: number, umask: number): Stat {
+    this.#demand(caller, parent, WRITE)
     return mkdir(this.core, caller, parent, name, mode, umask)
   }
 
-  unlink(_caller: Caller, parent: number, name: string): void {
+  unlink(caller: Caller, parent: number, name: string): void {
+    this.#demand(caller, parent, WRITE)
     unlink(this.core, parent, name)
   }
 
-  rmdir(_caller: Caller, parent: number, name: string): void {
+  rmdir(caller: Caller, parent: number, name: string): void {
+    this.#demand(caller, parent, WRITE)
     rmdir(this.core, parent, name)
   }
 
-  rename(_caller: Caller, parent: number, name: string, newParent: number, newName: string, flags: number): void {
+  rename(caller: Caller, parent: number, name: string, newParent: number, newName: string, flags: number): void {
+    this.#demand(caller, parent, WRITE)
+    this.#demand(caller, newParent, WRITE)
     rename(this.core, parent, name, newParent, newName, flags)
   }
 
-  link(_caller: Caller, node: number, newParent: number, newName: string): Stat {
+  link(caller: Caller, node: number, newParent: number, newName: string): Stat {
+    this.#demand(caller, newParent, WRITE)
+    this.#demand(caller, node, READ | WRITE)
     return link(this.core, node, newParent, newName)
   }
 
   create(caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat {
+    this.#demand(caller, parent, WRITE)
     return create(this.core, caller, parent, name, mode, umask, openFlags)
   }
 
   tmpfile(caller: Caller, parent: number, mode: number, umask: number): Stat {
+    this.#demand(caller, parent, WRITE)
     return tmpfile(this.core, caller, parent, mode, umask)
   }
 
-  read(_caller: Caller, node: number, offset: number, size: number, into: Buffer, at: number): number {
+  read(caller: Caller, node: number, offset: number, size: number, into: Buffer, at: number): number {
+    this.#demand(caller, node, READ)
     return read(this.core, node, offset, size, into, at)
   }
 
   write(
-    _caller: Caller,
+    caller: Caller,
     node: number,
     offset: number,
     buffer: Buffer,
@@ -100,6 +117,7 @@ export class NexusFs implements Filesystem {
     length: number,
     killSuidGid: boolean,
   ): number {
+    this.#demand(caller, node, WRITE)
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
@@ -108,6 +126,7 @@ export class NexusFs implements Filesystem {
   }
 
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
+    this.#demand(caller, node, WRITE)
     const wanted = { mode, offset, length, killSuidGid: losesSetId(caller) }
     fallocate(this.core, node, wanted, () => {
       const { blockBytes, blocksAvailable } = this.#options.space()
@@ -115,11 +134,14 @@ export class NexusFs implements Filesystem {
     })
   }
 
-  lseek(_caller: Caller, node: number, offset: number, whence: number): number {
+  lseek(caller: Caller, node: number, offset: number, whence: number): number {
+    this.#demand(caller, node, READ)
     return lseek(this.core, node, offset, whence)
   }
 
   copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number {
+    this.#demand(caller, node, READ)
+    this.#demand(caller, toNode, WRITE)
     return copyFileRange(this.core, node, offset, toNode, toOffset, length, losesSetId(caller))
   }
 
@@ -132,8 +154,9 @@ export class NexusFs implements Filesystem {
     }
   }
 
-  readdir(_caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
-    readdir(this.core, node, cookie, withStats, sink)
+  readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
+    this.#demand(caller, node, READ)
+    readdir(this.core, caller, node, cookie, withStats, sink)
   }
 
   statfs(): StatFs {
@@ -142,19 +165,35 @@ export class NexusFs implements Filesystem {
     return { ...this.#options.space(), files: FILES_MAX, filesFree: FILES_MAX - used, nameBytesMax: NAME_BYTES_MAX }
   }
 
-  setxattr(_caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {
+  setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {
+    this.#demand(caller, node, WRITE)
     setxattr(this.core, node, name, value, flags, killSgid)
   }
 
-  getxattr(_caller: Caller, node: number, name: string): Uint8Array {
+  getxattr(caller: Caller, node: number, name: string): Uint8Array {
+    // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
+    if (!isAcl(name)) this.#see(caller, node)
     return getxattr(this.core, node, name)
   }
 
-  listxattr(_caller: Caller, node: number): string[] {
+  listxattr(caller: Caller, node: number): string[] {
+    this.#see(caller, node)
     return listxattr(this.core, node)
   }
 
-  removexattr(_caller: Caller, node: number, name: string): void {
+  removexattr(caller: Caller, node: number, name: string): void {
+    this.#demand(caller, node, WRITE)
     removexattr(this.core, node, name)
+  }
+
+  /** @throws EACCES when relations do not give the caller all of these bits; whatever the kernel thought, this decides */
+  #demand(caller: Caller, node: number, bits: number): void {
+    if (caller.uid !== 0 && this.core.guard.guards(volumeOf(node))) this.core.permitted(caller, node, bits)
+  }
+
+  /** @throws EACCES when relations give the caller nothing on an inode, not even a way through it */
+  #see(caller: Caller, node: number): void {
+    if (caller.uid === 0 || !this.core.guard.guards(volumeOf(node))) return
+    if (this.core.guard.rwx(caller.uid, this.core.permitted(caller, node, 0)) === 0) throw FS.EACCES
   }
 }

@@ -39,7 +39,7 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   if (target !== undefined && replaced !== undefined) {
     if (isDir && !isDirectory(replaced.attr)) throw FS.ENOTDIR
     if (!isDir && isDirectory(replaced.attr)) throw FS.EISDIR
-    changes.push(...(isDir ? removedDirectory(core, target, replaced) : unlinked(core, replaced)))
+    changes.push(...(isDir ? removedDirectory(core, target, replaced) : unlinked(core, replaced, to, newName)))
     if (isDir) links -= 1
   }
   if (isDir) links += 1
@@ -47,6 +47,7 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   changes.push(...movedTo(core, moved, entry, to, newName))
   changes.push(...parentsTouched(core, from, isDir ? -1 : 0, to, links))
   core.volumes.commit(changes)
+  if (isDir || from.ino !== to.ino) core.guard.moved(to.volume.number)
   if (isDir && replaced !== undefined) core.buried(nodeOf(replaced.volume.number, replaced.ino))
 }
 
@@ -63,6 +64,7 @@ function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dir
     ...(first.ino === second.ino && first.volume === second.volume ? [] : movedTo(core, second, target, from, entry.name)),
     ...parentsTouched(core, from, gained, to, -gained),
   ])
+  core.guard.moved(to.volume.number)
 }
 
 /** A directory must not become part of itself. @throws EINVAL */

@@ -2,9 +2,11 @@
 import { FS } from '../errors.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import { ACCESS_ACL, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import type { Core, Place } from './core.ts'
+import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
+import { ENTER, READ, shownAcl, storedMode } from './guard.ts'
 
 /** linux/limits.h */
 const NAME_BYTES_MAX = 255
@@ -17,11 +19,19 @@ const NAMESPACES = ['user.', 'trusted.', 'security.']
 
 export function getxattr(core: Core, node: number, name: string): Uint8Array {
   checkName(name)
+  if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node))
   if (core.isSnapshots(node)) throw FS.ENODATA
   const { volume, ino, attr } = core.place(node)
   const value = attr.xattrs === 0 ? undefined : volume.xattr(ino, name)
   if (value === undefined) throw FS.ENODATA
   return value
+}
+
+/** Compiled of the permission bits and of what relations give: the kernel asks for it, and getfacl(1). */
+function aclOf(core: Core, node: number): AclEntry[] {
+  if (!core.isSnapshots(node)) return shownAcl(core.guard, core.place(node))
+  const entries = shownAcl(core.guard, core.place(nodeOf(volumeOf(node), ROOT_INO)))
+  return entries.map((entry) => ({ ...entry, perm: entry.perm & (READ | ENTER) }))
 }
 
 export function listxattr(core: Core, node: number): string[] {
@@ -66,9 +76,23 @@ function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killS
     commit(core, place, name, null, place.attr.mode)
     return
   }
+  if (core.guard.guards(place.volume.number)) {
+    setSharedBits(core, place, entries, killSgid)
+    return
+  }
   const { mode, exact } = aclMode(entries)
   const bits = (place.attr.mode & ~0o777) | mode
   commit(core, place, name, exact ? null : encodeAcl(entries), killSgid ? bits & ~S_ISGID : bits)
+}
+
+/**
+ * Where relations decide, an ACL says no more than a mode does: who is named in it was compiled from grants, or copied
+ * by a tool from a file where it was. Storing that would freeze it.
+ */
+function setSharedBits(core: Core, place: Place, entries: readonly AclEntry[], killSgid: boolean): void {
+  const { mode } = aclMode(entries)
+  const bits = storedMode(core.guard, place, (place.attr.mode & ~0o777) | mode)
+  commit(core, place, ACCESS_ACL, null, killSgid ? bits & ~S_ISGID : bits)
 }
 
 function commit(core: Core, place: Place, name: string, value: Uint8Array | null, mode: number): void {

@@ -1,35 +1,44 @@
 /**
- * The catalog: what is known about workspaces and snapshots, as small JSON documents by key. It is
- * held in memory whole, changed only through the log, and handed to the index at checkpoints.
+ * The catalog: what is known about workspaces, snapshots and grants, as small documents by key. It
+ * is held in memory whole, changed only through the log, and handed to the index at checkpoints.
+ * A key is `kind/rest`; entries are kept by kind, so that one kind is listed without the others.
  */
 export class Catalog {
-  readonly #entries = new Map<string, string>()
+  readonly #kinds = new Map<string, Map<string, string>>()
   #dirty = new Set<string>()
 
   get(key: string): string | undefined {
-    return this.#entries.get(key)
+    return this.#kinds.get(kindOf(key))?.get(key)
   }
 
-  /** Every entry whose key starts with `prefix`, in no order. */
-  *list(prefix: string): Generator<[key: string, value: string]> {
-    for (const entry of this.#entries) if (entry[0].startsWith(prefix)) yield entry
+  /** Every entry of a kind (`w/`), in no order. */
+  list(kind: string): Iterable<[key: string, value: string]> {
+    return this.#kinds.get(kind) ?? []
+  }
+
+  /** Every entry there is, in no order. */
+  *all(): Generator<[key: string, value: string]> {
+    for (const entries of this.#kinds.values()) yield* entries
   }
 
   /** An entry as the index had it. */
   load(key: string, value: string): void {
-    this.#entries.set(key, value)
+    const kind = kindOf(key)
+    const entries = this.#kinds.get(kind)
+    if (entries === undefined) this.#kinds.set(kind, new Map([[key, value]]))
+    else entries.set(key, value)
   }
 
   apply(key: string, value: string | null): void {
-    if (value === null) this.#entries.delete(key)
-    else this.#entries.set(key, value)
+    if (value === null) this.#kinds.get(kindOf(key))?.delete(key)
+    else this.load(key, value)
     this.#dirty.add(key)
   }
 
   /** What changed since the last call, with the values of now; null: removed. */
   takeDirty(): Map<string, string | null> {
     const taken = new Map<string, string | null>()
-    for (const key of this.#dirty) taken.set(key, this.#entries.get(key) ?? null)
+    for (const key of this.#dirty) taken.set(key, this.get(key) ?? null)
     this.#dirty = new Set()
     return taken
   }
@@ -38,4 +47,8 @@ export class Catalog {
   giveBack(taken: ReadonlyMap<string, string | null>): void {
     for (const key of taken.keys()) this.#dirty.add(key)
   }
+}
+
+function kindOf(key: string): string {
+  return key.slice(0, key.indexOf('/') + 1)
 }

@@ -417,7 +417,7 @@ export class Volumes {
     const position = this.#log.end
     const sequence = this.#log.sequence
     if (sequence === this.#checkpointedSequence && !force) return undefined
-    const whole = Object.fromEntries(this.catalog.list(''))
+    const whole = Object.fromEntries(this.catalog.all())
     const catalog = this.catalog.takeDirty()
     const removed = this.#removed
     this.#removed = new Set()

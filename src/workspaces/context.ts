@@ -1,4 +1,5 @@
 /** What commands on workspaces and snapshots work with. */
+import type { Access } from '../acl/access.ts'
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
@@ -11,6 +12,7 @@ import type { WorkspaceRegistry } from './registry.ts'
 export interface Context {
   core: Core
   registry: WorkspaceRegistry
+  access: Access
   kernel: KernelCaches
   now(): Date
   newId(): string

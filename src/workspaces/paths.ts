@@ -29,12 +29,21 @@ export function shownName(name: string): string {
  * @throws NexusError NEXUS_NOT_FOUND when there is none
  */
 export function directoryAt(core: Core, path: string): Place {
+  const place = placeAt(core, path)
+  if (!isDirectory(place.attr)) throw new NexusError('NEXUS_NOT_FOUND', `${path} is not a directory`)
+  return place
+}
+
+/**
+ * Whatever is at a path; a symlink is itself.
+ * @throws NexusError NEXUS_NOT_FOUND when there is nothing
+ */
+export function placeAt(core: Core, path: string): Place {
   let place = core.place(nodeOf(0, ROOT_INO))
   for (const name of namesOf(path)) {
-    const entry = place.volume.entry(place.ino, name)
+    const entry = isDirectory(place.attr) ? place.volume.entry(place.ino, name) : undefined
     if (entry === undefined) throw new NexusError('NEXUS_NOT_FOUND', `there is no ${path}: see "nexusctl workspace list"`)
     place = core.target(place.volume, entry)
-    if (!isDirectory(place.attr)) throw new NexusError('NEXUS_NOT_FOUND', `${path} is not a directory`)
   }
   return place
 }

@@ -37,6 +37,8 @@ export class WorkspaceRegistry implements Registry {
   readonly #views = new Map<number, View>()
   /** the catalog's snapshots, parsed once */
   readonly #snapshots = new Map<string, SnapshotRecord>()
+  /** records of workspaces, as long as the catalog has the same text */
+  readonly #parsed = new Map<number, { text: string; record: WorkspaceRecord }>()
   readonly #viewOwners = new Map<number, string>()
   #nextNumber = 1
   readonly #taken = new Set<number>([0])
@@ -51,7 +53,12 @@ export class WorkspaceRegistry implements Registry {
   workspace(number: number): WorkspaceRecord | undefined {
     const key = workspaceKey(number)
     const text = this.#volumes.catalog.get(key)
-    return text === undefined ? undefined : parseRecord<WorkspaceRecord>(key, text)
+    if (text === undefined) return undefined
+    const parsed = this.#parsed.get(number)
+    if (parsed?.text === text) return parsed.record
+    const record = parseRecord<WorkspaceRecord>(key, text)
+    this.#parsed.set(number, { text, record })
+    return record
   }
 
   *workspaces(): Generator<WorkspaceRecord> {
@@ -224,6 +231,33 @@ export class WorkspaceRegistry implements Registry {
     const outer = nested.record.parent_volume
     const outerView = outer === owner.workspace ? owner.view : owner.nested.find((one) => one.record.number === outer)?.view
     return nodeOf(outerView ?? owner.view, nested.record.parent_ino)
+  }
+
+  /** The workspace that a snapshot's view shows; any other number is itself. */
+  liveOf(number: number): number {
+    const owner = this.#ownerOf(number)
+    if (owner === undefined) return number
+    return owner.nested.find((one) => one.view === number)?.record.number ?? owner.workspace
+  }
+
+  /** Views of snapshots that show these workspaces. */
+  viewsOf(numbers: ReadonlySet<number>): number[] {
+    return [...this.#viewOwners.keys()].filter((view) => numbers.has(this.liveOf(view)))
+  }
+
+  /** Whether a number is a workspace's, or one's that a snapshot can bring back. */
+  isTaken(number: number): boolean {
+    return this.#taken.has(number)
+  }
+
+  isTenant(number: number): boolean {
+    const record = this.workspace(number)
+    return record !== undefined && this.isTenantsDirectory(record.parent_volume, record.parent_ino)
+  }
+
+  /** Whether the workspaces in a directory are tenants. */
+  isTenantsDirectory(volume: number, directory: number): boolean {
+    return volume === 0 && directory === this.#topLevel(TENANTS_NAME)
   }
 
   #topLevel(name: string): number | undefined {

@@ -1,4 +1,5 @@
 /** Workspaces: making, listing, renaming and deleting them by command. */
+import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
 import type { Metadata, WorkspaceInfo } from '../control/service.ts'
 import { FsError, NexusError } from '../errors.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
@@ -8,25 +9,47 @@ import { S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Context, entryChanged, type Target, targetAt } from './context.ts'
+import { ownerTuple } from './grants.ts'
 import { removeSnapshots } from './lineage.ts'
 import { parentAt, pathOf } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
 
 const RENAME_NOREPLACE = 1
-const MODE = 0o755
+const UMASK = 0o022
 
-export async function createWorkspace(context: Context, path: string, metadata: Metadata): Promise<WorkspaceInfo> {
+export interface NewWorkspace {
+  metadata?: Metadata
+  /** subject that owns it; nobody but the administrator when not given */
+  owner?: string
+}
+
+/** @param also changes to commit at the same instant */
+export async function createWorkspace(
+  context: Context,
+  path: string,
+  { metadata, owner }: NewWorkspace,
+  also: readonly Change[] = [],
+): Promise<WorkspaceInfo> {
+  const { core, registry, access } = context
   const { parent, name } = freeParent(context, path)
-  const { uid, gid } = parent.attr
   const node = nodeOf(parent.volume.number, parent.ino)
-  const withMetadata = (number: number): Change[] => {
-    const record = context.registry.newRecord(parent.volume.number, parent.ino, name, number)
-    return [context.registry.storeWorkspace({ ...record, metadata })]
+  const tuples: StoredTuple[] = []
+  const more = (number: number): Change[] => {
+    const record = registry.newRecord(parent.volume.number, parent.ino, name, number)
+    const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
+    if (owner !== undefined) tuples.push(ownerTuple(context, number, type, owner))
+    return [registry.storeWorkspace({ ...record, metadata: metadata ?? {} }), ...tuples.map(storeTuple), ...also]
   }
-  const wanted = { mode: S_IFDIR | MODE, umask: 0 }
-  makeWorkspace(context.core, { uid, gid, pid: 0 }, node, name, wanted, withMetadata)
+  makeWorkspace(core, { ...makerOf(context, owner, parent), pid: 0 }, node, name, { mode: S_IFDIR | 0o777, umask: UMASK }, more)
+  access.written(tuples)
   await entryChanged(context, node, name)
   return showWorkspace(context, path)
+}
+
+/** Whose files it has: the owner's, if he has a uid, else those of whoever has the directory above. */
+function makerOf({ access }: Context, owner: string | undefined, parent: Place): { uid: number; gid: number } {
+  const uid = owner === undefined ? undefined : access.identities.uidsOf(owner)[0]
+  return uid === undefined ? { uid: parent.attr.uid, gid: parent.attr.gid } : { uid, gid: uid }
 }
 
 export function listWorkspaces(context: Context): WorkspaceInfo[] {

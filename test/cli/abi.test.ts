@@ -5,7 +5,23 @@ import t from 'tap'
 import { httpStatusOf } from '../../src/control/protocol.ts'
 import { packageRoot } from '../../src/control/version.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
-import { changes, diff, forked, restored, snapshot, status, workspace } from '../control/fake-service.ts'
+import {
+  changes,
+  checked,
+  diff,
+  explained,
+  forked,
+  granted,
+  group,
+  identity,
+  model,
+  reach,
+  restored,
+  snapshot,
+  status,
+  tenant,
+  workspace,
+} from '../control/fake-service.ts'
 
 const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')
 
@@ -46,6 +62,15 @@ t.test('fields and types of the JSON documents', async (t) => {
     Restore: restored,
     Fork: forked,
     Checkpoint: { elapsed_ms: 1 },
+    Identity: identity,
+    Grant: granted,
+    Check: checked,
+    Explanation: explained,
+    Subjects: { subjects: [] },
+    Reach: reach,
+    Group: group,
+    Model: model,
+    Tenant: tenant,
     Status: status,
   }
   for (const [heading, document] of Object.entries(documents)) {
@@ -66,7 +91,7 @@ t.test('fields and types of the JSON documents', async (t) => {
 function typeWords(value: unknown): RegExp {
   if (value === null) return /or null$/
   if (Array.isArray(value)) return /^array of /
-  if (typeof value === 'object') return /^object of /
+  if (typeof value === 'object') return /^(object of |a )/
   if (typeof value === 'number') return /^(integer|number)( or null)?$/
   return typeof value === 'boolean' ? /^boolean$/ : /^(string|time)( or null)?$/
 }

@@ -1,5 +1,4 @@
 /** The commands as functions: what they ask of the service and what people read. */
-import t from 'tap'
 import { runFork } from '../../src/cli/commands/fork.ts'
 import { runRestore } from '../../src/cli/commands/restore.ts'
 import {
@@ -18,9 +17,8 @@ import {
   runWorkspaceShow,
   runWorkspaceUpdate,
 } from '../../src/cli/commands/workspace.ts'
-import { jsonOutput, type Output, textOutput } from '../../src/cli/output.ts'
-import type { Service } from '../../src/control/service.ts'
-import { diff, fakeService, forked, restored, snapshot, workspace } from '../control/fake-service.ts'
+import { diff, forked, restored, snapshot, workspace } from '../control/fake-service.ts'
+import { type CommandRow, checkCommands } from './command-rows.ts'
 
 process.env['TZ'] = 'UTC'
 
@@ -30,14 +28,7 @@ const id = snapshot.snapshot_id
 const undo = restored.undo ?? ''
 const changeLines = ['modified  a.txt         content, mtime', 'added     evil\\x1b[2J/']
 
-interface Row {
-  name: string
-  run(service: Service, output: Output): Promise<void>
-  service?: Partial<Service>
-  want: string[]
-}
-
-const rows: Row[] = [
+const rows: CommandRow[] = [
   {
     name: 'workspace create',
     run: (service, output) => runWorkspaceCreate(service, { path }, output),
@@ -227,20 +218,4 @@ const rows: Row[] = [
   },
 ]
 
-for (const { name, run, service = {}, want } of rows) {
-  t.test(name, async (t) => {
-    const text: string[] = []
-    await run(
-      fakeService(service),
-      textOutput((part) => text.push(part)),
-    )
-    t.equal(text.join(''), `${want.join('\n')}\n`)
-    const json: string[] = []
-    await run(
-      fakeService(service),
-      jsonOutput((part) => json.push(part)),
-    )
-    t.equal(json.length, 1, 'one document')
-    t.type(JSON.parse(json.join('')), 'object')
-  })
-}
+checkCommands(rows)

@@ -1,76 +1,14 @@
-/** The program itself, spawned against a fake daemon: exit statuses, JSON, messages, words to calls. */
-import { spawn } from 'node:child_process'
+/** The program itself, in process and spawned against a fake daemon: exit statuses, JSON, messages, words to calls. */
 import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
-import { runCtl } from '../../src/cli/ctl.ts'
+import t from 'tap'
 import { type Host, openSession } from '../../src/cli/session.ts'
-import type { Service } from '../../src/control/service.ts'
 import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
-import {
-  collected,
-  diff,
-  fakeService,
-  forked,
-  restored,
-  scratchDir,
-  serveFake,
-  snapshot,
-  status,
-  workspace,
-} from '../control/fake-service.ts'
+import { collected, diff, forked, restored, scratchDir, snapshot, status, workspace } from '../control/fake-service.ts'
+import { inProcess, nexusctl, program, run, served } from './running.ts'
 
-const program = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
 const path = '/workspace/acme'
-
-interface Ended {
-  exit: number | null
-  stdout: string
-  stderr: string
-}
-
-function run(command: string, args: string[], options: { cwd?: string; env?: Record<string, string> } = {}): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { ...options, env: { ...process.env, TZ: 'UTC', ...options.env } })
-    const ended: Ended = { exit: null, stdout: '', stderr: '' }
-    child.stdout.on('data', (part: Buffer) => {
-      ended.stdout += part
-    })
-    child.stderr.on('data', (part: Buffer) => {
-      ended.stderr += part
-    })
-    child.on('error', reject)
-    child.on('close', (exit) => resolve({ ...ended, exit }))
-  })
-}
-
-const nexusctl = (dataDir: string, ...args: string[]) => run(process.execPath, [program, '--data', dataDir, ...args])
-
-/** The same without a process of its own, for the many rows. */
-async function inProcess(dataDir: string, args: string[], cwd: Host['cwd'] = () => '/'): Promise<Ended> {
-  const ended: Ended = { exit: null, stdout: '', stderr: '' }
-  const host: Host = {
-    env: { NEXUS_DATA: dataDir },
-    cwd,
-    stdout: (text) => {
-      ended.stdout += text
-    },
-    stderr: (text) => {
-      ended.stderr += text
-    },
-  }
-  ended.exit = await runCtl(args, host)
-  return ended
-}
-
-async function served(t: Test, overrides: Partial<Service> = {}) {
-  const dataDir = scratchDir(t)
-  const service = fakeService(overrides)
-  await serveFake(t, dataDir, service)
-  return { dataDir, service }
-}
 
 t.test('words become calls, and --json prints the answer as one document', async (t) => {
   const { dataDir, service } = await served(t)
@@ -80,6 +18,11 @@ t.test('words become calls, and --json prints the answer as one document', async
     {
       in: `workspace create --meta a=1 ${path} --meta b=x=y --meta c=`,
       call: ['workspaceCreate', path, { metadata: { a: '1', b: 'x=y', c: '' } }],
+      want: workspace,
+    },
+    {
+      in: `workspace create ${path} --owner alice --meta a=1`,
+      call: ['workspaceCreate', path, { metadata: { a: '1' }, owner: 'user:alice' }],
       want: workspace,
     },
     { in: 'workspace list', call: ['workspaceList'], want: [workspace] },
@@ -112,6 +55,11 @@ t.test('words become calls, and --json prints the answer as one document', async
     {
       in: `fork ${path} trial --snapshot N`,
       call: ['fork', path, '/workspace/trial', { snapshot: 'N' }],
+      want: forked,
+    },
+    {
+      in: `fork ${path} trial --with-grants --owner agent:coder-7`,
+      call: ['fork', path, '/workspace/trial', { withGrants: true, owner: 'agent:coder-7' }],
       want: forked,
     },
     { in: 'checkpoint', call: ['checkpoint'], want: { elapsed_ms: 7 } },
@@ -160,7 +108,7 @@ t.test('wrong usage is one line on stderr and exit status 2', async (t) => {
 })
 
 t.test('a command without its subcommand shows help on stderr', async (t) => {
-  for (const args of [[], ['workspace']]) {
+  for (const args of [[], ['workspace'], ['identity'], ['group'], ['model'], ['tenant']]) {
     const { exit, stdout, stderr } = await inProcess('/nowhere', args)
     t.strictSame({ exit, stdout }, { exit: 2, stdout: '' })
     t.match(stderr, /^Usage: nexusctl/)
@@ -179,6 +127,9 @@ t.test('every command has help with an example', async (t) => {
     'snapshot',
     ...['create', 'list', 'show', 'delete', 'rename', 'update'].map((word) => `workspace ${word}`),
     ...['create', 'list', 'show', 'diff', 'delete'].map((word) => `snapshot ${word}`),
+    ...['grant', 'revoke', 'grants', 'check', 'explain', 'who-can', 'what-can'],
+    ...['identity', 'group'].flatMap((noun) => [noun, ...['add', 'remove', 'list'].map((word) => `${noun} ${word}`)]),
+    ...['model', 'model show', 'model apply', 'tenant', 'tenant onboard'],
   ]
   for (const command of commands) {
     const args = [...command.split(' ').filter(Boolean), '--help']

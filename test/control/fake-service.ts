@@ -6,13 +6,21 @@ import type { Test } from 'tap'
 import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import type {
   Change,
+  CheckInfo,
   CollectInfo,
   DiffInfo,
+  ExplainInfo,
   ForkInfo,
+  GrantInfo,
+  GroupInfo,
+  IdentityInfo,
+  ModelInfo,
+  ReachInfo,
   RestoreInfo,
   Service,
   SnapshotInfo,
   StatusInfo,
+  TenantInfo,
   WorkspaceInfo,
 } from '../../src/control/service.ts'
 
@@ -76,6 +84,43 @@ export const forked: Required<ForkInfo> = {
   elapsed_ms: 1.5,
 }
 
+export const identity: Required<IdentityInfo> = { subject: 'user:alice', uids: [1000, 1001] }
+
+export const granted: Required<GrantInfo> = {
+  subject: 'user:alice',
+  relation: 'editor',
+  path: '/workspace/acme',
+  inherited: false,
+  created_at: '2026-01-31T12:36:00.000Z',
+  expires_at: null,
+}
+
+export const checked: Required<CheckInfo> = {
+  subject: 'user:alice',
+  permission: 'write',
+  path: '/workspace/acme',
+  allowed: true,
+}
+
+export const explained: Required<ExplainInfo> = {
+  ...checked,
+  steps: ['write is given by editor', 'user:alice is editor of /workspace/evil\u001b[2J'],
+}
+
+export const reach: Required<ReachInfo> = { path: '/workspace/acme', permissions: ['read', 'write'] }
+
+export const group: Required<GroupInfo> = { group: 'eng', members: ['agent:coder-7', 'user:alice'] }
+
+export const model: Required<ModelInfo> = { text: 'model\n  schema 1.1\ntype user\n', builtin: true }
+
+export const tenant: Required<TenantInfo> = {
+  tenant: 'acme',
+  workspace: { ...workspace, path: '/tenants/acme' },
+  admin: 'user:alice',
+  directories: ['data', 'models', 'exports'],
+  snapshot: { ...snapshot, name: 'initial-setup' },
+}
+
 export const status: Required<StatusInfo> = {
   version: '0.1.0',
   pid: 4321,
@@ -123,6 +168,22 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     snapshotDiff: answering('snapshotDiff', diff),
     restore: answering('restore', restored),
     fork: answering('fork', forked),
+    identityAdd: answering('identityAdd', identity),
+    identityList: answering('identityList', [identity]),
+    identityRemove: answering('identityRemove', identity),
+    grant: answering('grant', granted),
+    revoke: answering('revoke', granted),
+    grants: answering('grants', [granted]),
+    check: answering('check', checked),
+    explain: answering('explain', explained),
+    whoCan: answering('whoCan', { subjects: ['user:alice'] }),
+    whatCan: answering('whatCan', [reach]),
+    groupAdd: answering('groupAdd', group),
+    groupRemove: answering('groupRemove', group),
+    groupList: answering('groupList', [group]),
+    modelShow: answering('modelShow', model),
+    modelApply: answering('modelApply', { ...model, builtin: false }),
+    tenantOnboard: answering('tenantOnboard', tenant),
     checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
     collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),

@@ -9,22 +9,33 @@ import { serveControl } from '../../src/control/server.ts'
 import type { Service } from '../../src/control/service.ts'
 import { type ErrorCode, FS, NexusError } from '../../src/errors.ts'
 import {
+  checked,
   collected,
   diff,
+  explained,
   fakeService,
   forked,
+  granted,
+  group,
+  identity,
   memoryLogger,
+  model,
+  reach,
   restored,
   scratchDir,
   serveFake,
   snapshot,
   status,
+  tenant,
   workspace,
 } from './fake-service.ts'
 
 const path = '/workspace/acme'
 const newPath = '/workspace/trial'
 const metadata = { team: 'red', empty: '' }
+const alice = 'user:alice'
+const eng = 'group:eng#member'
+const expires = '2999-12-31T23:00:00.000Z'
 
 type Call = { [K in keyof Service]: [K, ...Parameters<Service[K]>] }[keyof Service]
 
@@ -32,7 +43,7 @@ type Call = { [K in keyof Service]: [K, ...Parameters<Service[K]>] }[keyof Servi
 const rows: { call: Call; want: unknown }[] = [
   { call: ['status'], want: status },
   { call: ['workspaceCreate', path, {}], want: workspace },
-  { call: ['workspaceCreate', path, { metadata }], want: workspace },
+  { call: ['workspaceCreate', path, { metadata, owner: alice }], want: workspace },
   { call: ['workspaceList'], want: [workspace] },
   { call: ['workspaceShow', path], want: workspace },
   { call: ['workspaceDelete', path], want: workspace },
@@ -48,7 +59,26 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['restore', path, 'before', {}], want: restored },
   { call: ['restore', path, 'before', { dryRun: true, limit: 5 }], want: restored },
   { call: ['fork', path, newPath, {}], want: forked },
-  { call: ['fork', path, newPath, { snapshot: 'before' }], want: forked },
+  { call: ['fork', path, newPath, { snapshot: 'before', withGrants: true, owner: eng }], want: forked },
+  { call: ['identityAdd', alice, 1000], want: identity },
+  { call: ['identityList'], want: [identity] },
+  { call: ['identityRemove', 'agent:coder-7', {}], want: identity },
+  { call: ['identityRemove', alice, { uid: 1000 }], want: identity },
+  { call: ['grant', eng, 'editor', path, {}], want: granted },
+  { call: ['grant', 'user:*', 'viewer', `${path}/file.txt`, { expires }], want: granted },
+  { call: ['revoke', alice, 'editor', path], want: granted },
+  { call: ['grants', path], want: [granted] },
+  { call: ['check', alice, 'write', path], want: checked },
+  { call: ['explain', alice, 'write', path], want: explained },
+  { call: ['whoCan', 'write', path], want: { subjects: [alice] } },
+  { call: ['whatCan', alice], want: [reach] },
+  { call: ['groupAdd', 'eng', alice], want: group },
+  { call: ['groupRemove', 'eng', 'tenant:acme#member'], want: group },
+  { call: ['groupList'], want: [group] },
+  { call: ['modelShow'], want: model },
+  { call: ['modelApply', model.text], want: { ...model, builtin: false } },
+  { call: ['tenantOnboard', 'acme', { admin: alice }], want: tenant },
+  { call: ['tenantOnboard', 'acme', { admin: alice, metadata, directories: ['data'] }], want: tenant },
   { call: ['checkpoint'], want: { elapsed_ms: 7 } },
   { call: ['collect'], want: collected },
   { call: ['shutdown'], want: { pid: 4321 } },
@@ -69,6 +99,22 @@ t.test('each call carries its arguments there and its answer back', async (t) =>
   )
   const calls = Object.keys(service).filter((key) => key !== 'called')
   t.strictSame([...new Set(rows.map(({ call }) => call[0]))].sort(), calls.sort(), 'no call is left out')
+})
+
+t.test('subjects and times arrive in their one spelling', async (t) => {
+  const service = fakeService()
+  const { socketPath } = await serveFake(t, scratchDir(t), service)
+  const client = connectControl({ socketPath })
+  await client.grant('alice', 'viewer', `${path}/`, { expires: '3000-01-01T01:00+02:00' })
+  await client.groupAdd('group:eng', 'group:leads')
+  await client.tenantOnboard('acme', { admin: 'alice' })
+  await client.fork(path, newPath, { owner: 'alice' })
+  t.strictSame(service.called, [
+    ['grant', alice, 'viewer', path, { expires }],
+    ['groupAdd', 'eng', 'group:leads#member'],
+    ['tenantOnboard', 'acme', { admin: alice }],
+    ['fork', path, newPath, { owner: alice }],
+  ])
 })
 
 t.test('an error of the service keeps code and message', async (t) => {
@@ -152,6 +198,20 @@ t.test('bodies that are off are refused before the service hears of them', async
     { url: '/v1/restore', body: '{"path":"/a","snapshot":"s","limit":-1}', want: /limit must be a whole number/ },
     { url: '/v1/snapshotDiff', body: '{"path":"/a","from":"s","to":null}', want: /limit must be a whole number/ },
     { url: '/v1/workspaceUpdate', body: '{"path":"/a"}', want: /metadata must be a JSON object/ },
+    { url: '/v1/workspaceCreate', body: '{"path":"/a","owner":"a b"}', want: /owner "a b" has not a usable name/ },
+    { url: '/v1/fork', body: '{"path":"/a","newPath":"/b","withGrants":1}', want: /withGrants must be true or false/ },
+    { url: '/v1/identityAdd', body: '{"subject":"alice","uid":0}', want: /uid 0 is the administrator and needs no name/ },
+    { url: '/v1/identityAdd', body: '{"subject":"group:eng","uid":7}', want: /not one user or agent/ },
+    { url: '/v1/identityRemove', body: '{"subject":"alice","uid":null}', want: /uid must be a whole number/ },
+    { url: '/v1/grant', body: '{"subject":"alice","relation":"Editor","path":"/a"}', want: /relation "Editor" is no such word/ },
+    { url: '/v1/grant', body: '{"subject":"a","relation":"b","path":"/a","expires":"12h"}', want: /"12h" is not a time/ },
+    { url: '/v1/check', body: '{"subject":"alice","permission":"","path":"/a"}', want: /permission is empty/ },
+    { url: '/v1/whoCan', body: '{"subject":"alice","permission":"read","path":"/a"}', want: /takes permission, path/ },
+    { url: '/v1/groupAdd', body: '{"group":"eng#member","member":"alice"}', want: /group "eng#member" has not a usable name/ },
+    { url: '/v1/modelApply', body: '{"text":""}', want: /text is empty/ },
+    { url: '/v1/tenantOnboard', body: '{"id":"a/b","admin":"alice"}', want: /id "a\/b" has not a usable name/ },
+    { url: '/v1/tenantOnboard', body: '{"id":"acme"}', want: /admin is missing/ },
+    { url: '/v1/tenantOnboard', body: '{"id":"a","admin":"a","directories":["x/y"]}', want: /without "\/"/ },
     { url: '/v1/status', body: '{"a":1}', want: /it takes none/ },
     { url: '/v1/status', body: '', method: 'GET', want: /must be called with POST/ },
     { url: '/v1/constructor', body: '{}', want: /no call/, code: 'NEXUS_UNSUPPORTED' },

@@ -1,19 +1,7 @@
 import t from 'tap'
-import {
-  type Check,
-  checkLimit,
-  checkMetadata,
-  checkPath,
-  checkSnapshotName,
-  checkSnapshotReference,
-} from '../../src/control/validate.ts'
+import { checkLimit, checkMetadata, checkPath, checkSnapshotName, checkSnapshotReference } from '../../src/control/validate.ts'
 import { NexusError } from '../../src/errors.ts'
-
-/** A row whose `want` is a RegExp is refused with a message like it. */
-interface Row {
-  in: unknown
-  want: unknown
-}
+import { checkRows, type Row } from './check-rows.ts'
 
 const many = (pairs: number) => Object.fromEntries(Array.from({ length: pairs }, (_, i) => [`k${i}`, '']))
 const deep = (bytes: number) => `/${'a/'.repeat(bytes)}`.slice(0, bytes)
@@ -106,26 +94,13 @@ const limits: Row[] = [
   { in: '5', want: /whole number/ },
 ]
 
-const suites: [string, Check<unknown>, Row[]][] = [
+checkRows([
   ['paths', checkPath, paths],
   ['snapshot references', checkSnapshotReference, references],
   ['snapshot names', checkSnapshotName, names],
   ['metadata', checkMetadata, metadata],
   ['limits', checkLimit, limits],
-]
-
-for (const [name, check, rows] of suites) {
-  t.test(name, async (t) => {
-    for (const row of rows) {
-      const title = String(JSON.stringify(row.in)).slice(0, 60)
-      if (row.want instanceof RegExp) {
-        t.throws(() => check(row.in, 'value'), { name: 'NexusError', code: 'NEXUS_USAGE', message: row.want }, title)
-      } else {
-        t.strictSame(check(row.in, 'value'), row.want, title)
-      }
-    }
-  })
-}
+])
 
 t.test('a long value is cut in the message, which stays one line', async (t) => {
   try {

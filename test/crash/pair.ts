@@ -47,7 +47,15 @@ let seconds = 1_000_000
 export function openEngine(where: Where, limits = smallLimits): Promise<Engine> {
   const { data, disk, index } = where
   const injected = { ...(disk && { disk }), ...(index && { index }) }
-  return Engine.open({ data, ...injected, limits, logger: silentLogger, owner: CALLER, now: () => ({ s: seconds, ns: 7 }) })
+  return Engine.open({
+    data,
+    ...injected,
+    limits,
+    logger: silentLogger,
+    owner: CALLER,
+    singleUser: true,
+    now: () => ({ s: seconds, ns: 7 }),
+  })
 }
 
 export class Pair {

@@ -87,7 +87,7 @@ const FILES: Record<string, ProgramTest> = {
   'a hundred thousand': { ...checked('hundred_thousand'), onlyMount: true },
   ...(hasVim ? { editor: { run: editor } } : {}),
   archives: { run: archives },
-  copies: { run: copies },
+  copies: { run: copies, keepsModes: true },
 }
 
 t.test('files', { skip: noMount ?? false }, async (t) => {

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import t, { type Test } from 'tap'
 import { mountFor, noMount, plainFor } from './harness.ts'
-import { check, folder, type ProgramTest, run, runOnBoth, shell } from './programs.ts'
+import { check, folder, OPEN, type ProgramTest, run, runOnBoth, shell } from './programs.ts'
 
 async function git(t: Test, directory: string): Promise<void> {
   const origin = folder(directory, 'origin')
@@ -166,7 +166,7 @@ const PROGRAMS: Record<string, ProgramTest> = {
   git: { run: git },
   npm: { run: npm, onlyMount: true },
   sqlite: { run: sqlite },
-  rsync: { run: rsync },
+  rsync: { run: rsync, keepsModes: true },
   make: { run: make },
 }
 
@@ -175,8 +175,9 @@ t.test('programs', { skip: noMount ?? false }, async (t) => {
   await runOnBoth(t, mount, PROGRAMS)
 
   const workspaces = mount.at('workspace')
+  const manifest = async (): Promise<string> => (await check('manifest', workspaces)) + (await check('manifest', mount.at(OPEN)))
   const verify = async (before: string, how: string): Promise<void> => {
-    t.equal(await check('manifest', workspaces), before, `every file and attribute is there after ${how}`)
+    t.equal(await manifest(), before, `every file and attribute is there after ${how}`)
     await run(path.join(workspaces, 'git', 'origin'), 'git', 'fsck', '--strict', '--no-dangling')
     t.equal(
       await run(path.join(workspaces, 'git', 'origin'), 'git', 'status', '--porcelain'),
@@ -190,7 +191,7 @@ t.test('programs', { skip: noMount ?? false }, async (t) => {
   }
 
   await t.test('a restart', async () => {
-    const before = await check('manifest', workspaces)
+    const before = await manifest()
     t.ok(before.split('\n').length > 500, 'there is something to lose')
     t.equal(await mount.stop(), 0, 'it ends well')
     await mount.start()
@@ -201,7 +202,7 @@ t.test('programs', { skip: noMount ?? false }, async (t) => {
     await check('tree', folder(mount.at('workspace'), 'late'))
     fs.rmSync(path.join(workspaces, 'git', 'clone'), { recursive: true })
     await run(workspaces, 'cp', '-a', 'git/worktree', 'late/copy')
-    const before = await check('manifest', workspaces)
+    const before = await manifest()
     await mount.kill()
     await mount.start()
     await verify(before, 'a kill')

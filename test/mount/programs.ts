@@ -19,6 +19,8 @@ export interface ProgramTest {
   run(t: Test, directory: string): Promise<void>
   /** too slow to be checked against the local disk each time */
   onlyMount?: boolean
+  /** compares permission bits and ACLs with those of the local disk; in a workspace what is shown is what relations leave */
+  keepsModes?: true
 }
 
 /** Runs a program in a directory and returns its stdout; throws with all that it said when it fails. */
@@ -54,12 +56,16 @@ export async function startCheck(
   return { ended }
 }
 
+/** A folder that is no workspace: permissions are the plain ones there. */
+export const OPEN = 'open'
+
 /** Runs them on the local disk, to check the tests themselves, and then on the mount. */
 export async function runOnBoth(t: Test, mount: TestMount, tests: Readonly<Record<string, ProgramTest>>): Promise<void> {
-  for (const [name, { run: body, onlyMount }] of Object.entries(tests)) {
+  fs.mkdirSync(mount.at(OPEN))
+  for (const [name, { run: body, onlyMount, keepsModes }] of Object.entries(tests)) {
     if (onlyMount !== true) await t.test(`${name}, on the local disk`, (t) => body(t, plainFor(t)))
     await t.test(name, async (t) => {
-      await body(t, folder(mount.at('workspace'), name.replaceAll(' ', '-')))
+      await body(t, folder(mount.at(keepsModes === true ? OPEN : 'workspace'), name.replaceAll(' ', '-')))
     })
   }
 }

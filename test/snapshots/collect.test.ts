@@ -16,6 +16,7 @@ import type { KernelCaches } from '../../src/vfs/filesystem.ts'
 const caller = { uid: 0, gid: 0, pid: 1 }
 const kernel: KernelCaches = {
   invalidateNode: async () => undefined,
+  invalidateAttributes: async () => undefined,
   invalidateEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,
@@ -44,7 +45,15 @@ class Store {
   async open(rebuildIndex = false): Promise<void> {
     const limits = { segmentBytesMax: 256 * 1024, sealWorkers: 0, checkpointBytes: 2 ** 40, checkpointWeight: 2 ** 40 }
     this.engine = await Engine.open({ data: this.directory, logger: silentLogger, limits, rebuildIndex })
-    const options = { engine: this.engine, kernel, session, mountpoint: '/none', data: this.directory, singleUser: false }
+    const options = {
+      engine: this.engine,
+      logger: silentLogger,
+      kernel,
+      session,
+      mountpoint: '/none',
+      data: this.directory,
+      singleUser: false,
+    }
     this.service = new DaemonService({ ...options, stop: () => undefined })
   }
 

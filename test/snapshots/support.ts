@@ -20,6 +20,10 @@ export class RecordingKernel implements KernelCaches {
     this.told.push(`node ${node}`)
   }
 
+  async invalidateAttributes(node: number): Promise<void> {
+    this.told.push(`attributes ${node}`)
+  }
+
   async invalidateEntry(parent: number, name: string): Promise<void> {
     this.told.push(`name ${parent}/${name}`)
   }
@@ -41,6 +45,7 @@ export class TestEngine {
     const session = { protocol: '7.45', counts: {} }
     this.service = new DaemonService({
       engine,
+      logger: silentLogger,
       kernel: this.kernel,
       session,
       mountpoint: '/',

@@ -8,7 +8,7 @@ import type { OpenSession } from '../session.ts'
 
 export async function runWorkspaceCreate(
   service: Service,
-  { path, ...options }: { path: string; metadata?: Metadata },
+  { path, ...options }: { path: string; metadata?: Metadata; owner?: string },
   output: Output,
 ): Promise<void> {
   const info = await service.workspaceCreate(path, options)
@@ -98,10 +98,12 @@ function addCreate(workspace: Command, open: OpenSession): void {
     .command('create <PATH>')
     .description('make an empty workspace; mkdir under /workspace does the same')
     .addOption(metaOption())
-    .addHelpText('after', examples('workspace create /workspace/acme --meta team=red'))
-    .action(async (path: string, options: MetaOptions) => {
+    .option('--owner <SUBJECT>', 'grant this subject owner on it')
+    .addHelpText('after', examples('workspace create /workspace/acme --meta team=red --owner alice'))
+    .action(async (path: string, { meta, ...owner }: MetaOptions & { owner?: string }) => {
       const { service, output, resolve } = open()
-      await runWorkspaceCreate(service, { path: await resolve(path), ...metadataOf(options) }, output)
+      const metadata = metadataOf(meta === undefined ? {} : { meta })
+      await runWorkspaceCreate(service, { path: await resolve(path), ...metadata, ...owner }, output)
     })
 }
 

@@ -1,0 +1,407 @@
+/**
+ * Who may: identities, tuples and the model of a store, and the answers that the filesystem asks for on every call. What
+ * was computed is remembered until a tuple, an identity, the model or the tree's shape changes. Whatever cannot be
+ * answered is a refusal.
+ */
+import { NexusError } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import type { Place } from '../vfs/core.ts'
+import { ANYBODY, ENTER, type Guard, READ, WRITE } from '../vfs/guard.ts'
+import { isDirectory } from '../volume/attr.ts'
+import type { Catalog } from '../volume/catalog.ts'
+import type { Change } from '../volume/change.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import { Evaluator } from './evaluator.ts'
+import { Graph, inodeOf, type Tree } from './graph.ts'
+import { IDENTITY_KIND, Identities, storeIdentity } from './identities.ts'
+import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
+import { eachRewrite } from './rewrite.ts'
+import { parseTuple, removeTuple, type StoredTuple, storeTuple, TUPLE_KIND, TupleStore } from './tuples.ts'
+
+const ALL = READ | WRITE | ENTER
+const MODEL_KEY = 'm/model'
+export const OWNER = 'owner'
+/**
+ * The kernel reads an ACL into one page, 511 entries, and refuses everybody when it is longer (fs/fuse/acl.c). Whom it
+ * has no room for is refused.
+ */
+const NAMED_MAX = 500
+/** Answers remembered at most, for all uids together. */
+const REMEMBERED_MAX = 500_000
+/** Each directory on the way up is one step; a path of the kernel's has at most 2048 names (PATH_MAX / 2). */
+const DEPTH_MAX = 2100
+/** setTimeout(3) takes 31 bits of milliseconds. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+export interface AccessOptions {
+  catalog: Catalog
+  tree: AccessTree
+  commit(changes: readonly Change[]): void
+  logger: Logger
+  /** one user has the mount for himself: he may do everything */
+  singleUser: boolean
+  /** milliseconds since the epoch */
+  now?: () => number
+}
+
+export interface AccessTree extends Tree {
+  /** workspaces that lie directly in one, and where */
+  nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }>
+  /** false for the number of a workspace that is gone for good */
+  exists(volume: number): boolean
+}
+
+/** What is remembered of one uid. */
+interface Remembered {
+  /** of inodes with tuples of their own, by node */
+  own: Map<string, number>
+  /** of directories and files without, by the directory that contains them */
+  directories: Map<string, number>
+  files: Map<string, number>
+  /** by workspace, the directories on the way to something that the uid may see */
+  ways: Map<number, Set<number>>
+}
+
+export class Access implements Guard {
+  readonly tuples = new TupleStore()
+  readonly identities = new Identities()
+  readonly graph: Graph
+  readonly #options: AccessOptions
+  readonly #now: () => number
+  #model: Model
+  #evaluator: Evaluator
+  /** whether less may be seen inside of a directory than the directory itself */
+  #narrows = false
+  #remembered = new Map<number, Remembered>()
+  #rememberedCount = 0
+  readonly #mixed = new Map<number, Set<number>>()
+  readonly #uids = new Map<number, readonly number[]>()
+  #nextExpiry = Number.POSITIVE_INFINITY
+  #timer: NodeJS.Timeout | undefined
+  /** called when inodes moved in a workspace with grants inside */
+  onMoved: (volume: number) => void = () => undefined
+  /** called when tuples of these workspaces ended by themselves */
+  onExpired: (tuples: readonly StoredTuple[]) => void = () => undefined
+
+  constructor(options: AccessOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.graph = new Graph(this.tuples, options.tree, this.#now)
+    const text = options.catalog.get(MODEL_KEY)
+    this.#model = text === undefined ? builtinModel() : parseModel(text)
+    this.#evaluator = this.#evaluatorOf(this.#model)
+    this.#load(options.catalog)
+  }
+
+  // What the filesystem asks.
+
+  guards(volume: number): boolean {
+    return volume !== 0 && !this.#options.singleUser
+  }
+
+  rwx(uid: number, place: Place): number {
+    if (uid === 0 || !this.guards(place.volume.number)) return ALL
+    if (this.#now() >= this.#nextExpiry) this.forget()
+    const bits = this.#rights(uid, place)
+    if (bits !== 0 || !isDirectory(place.attr)) return bits
+    return this.#ways(uid, place.volume.number).has(place.ino) ? ENTER : 0
+  }
+
+  uidsIn(volume: number): readonly number[] {
+    const live = this.#options.tree.liveOf(volume)
+    const found = this.#uids.get(live) ?? this.#findUids(live)
+    this.#uids.set(live, found)
+    return found
+  }
+
+  isMixed({ volume, ino }: Place): boolean {
+    if (!this.guards(volume.number)) return false
+    if (this.#narrows) return true
+    const found = this.#mixed.get(volume.number) ?? this.#findMixed(volume.number)
+    this.#mixed.set(volume.number, found)
+    return found.has(ino)
+  }
+
+  moved(volume: number): void {
+    if (volume === 0) this.forget()
+    // With grants on nothing but the workspace, a place in it is as good as another.
+    else if (this.tuples.inodesIn(volume).some((ino) => ino !== ROOT_INO)) {
+      this.forget()
+      this.onMoved(volume)
+    }
+  }
+
+  owned(volume: number, uid: number): Change[] {
+    if (uid === 0 || this.#options.singleUser) return []
+    const tuple = this.newTuple(this.identities.subjectOf(uid), OWNER, `${volume}/${ROOT_INO}`)
+    // The number is new: until the workspace is made, this gives nobody anything.
+    this.#add(tuple)
+    return [storeTuple(tuple)]
+  }
+
+  // What commands ask.
+
+  get model(): Model {
+    return this.#model
+  }
+
+  get isBuiltinModel(): boolean {
+    return this.#options.catalog.get(MODEL_KEY) === undefined
+  }
+
+  /** @param object `dir:7/123` or `group:eng` */
+  check(subject: string, relation: string, object: string): boolean {
+    return this.#evaluator.check(subject, relation, object)
+  }
+
+  explain(subject: string, relation: string, object: string): { allowed: boolean; steps: string[] } {
+    return this.#evaluator.explain(subject, relation, object)
+  }
+
+  /** An object as the evaluator knows it: the key of a tuple with its type. */
+  typed(key: string): string {
+    if (key.startsWith('group:')) return key
+    const { volume, ino } = inodeOf(key)
+    // What is not there now may come back with a restore, as what it was: a directory will do.
+    return this.graph.objectOf(volume, ino) ?? `dir:${key}`
+  }
+
+  newTuple(subject: string, relation: string, object: string, expires_at: string | null = null): StoredTuple {
+    return { subject, relation, object, created_at: new Date(this.#now()).toISOString(), expires_at }
+  }
+
+  /** Stores tuples and removes others, at one instant. */
+  write(added: readonly StoredTuple[], removed: readonly StoredTuple[] = []): void {
+    this.#options.commit([...removed.map(removeTuple), ...added.map(storeTuple)])
+    this.written(added, removed)
+  }
+
+  /** The same for tuples whose changes the caller committed with others. */
+  written(added: readonly StoredTuple[], removed: readonly StoredTuple[] = []): void {
+    for (const tuple of removed) this.tuples.remove(tuple)
+    for (const tuple of added) this.#add(tuple)
+    this.forget()
+  }
+
+  setIdentity(uid: number, subject: string | null): void {
+    this.#options.commit([storeIdentity(uid, subject)])
+    if (subject === null) this.identities.remove(uid)
+    else this.identities.set(uid, subject)
+    this.forget()
+  }
+
+  /** @throws NexusError NEXUS_USAGE when it is no model, or none for a filesystem */
+  setModel(text: string): void {
+    const model = parseModel(text)
+    checkFilesystemModel(model)
+    for (const tuple of this.tuples.all()) {
+      const reason = allowsTuple(model, { ...tuple, object: this.typed(tuple.object) })
+      if (reason !== undefined)
+        throw new NexusError('NEXUS_USAGE', `a grant there is does not fit the model: ${reason}; revoke it first`)
+    }
+    this.#options.commit([{ kind: 'catalog', key: MODEL_KEY, value: text }])
+    this.#model = model
+    this.#evaluator = this.#evaluatorOf(model)
+    this.forget()
+  }
+
+  /** Everything that was computed is computed anew. */
+  forget(): void {
+    this.#remembered = new Map()
+    this.#rememberedCount = 0
+    this.#mixed.clear()
+    this.#uids.clear()
+    this.#watchExpiry()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #load(catalog: Catalog): void {
+    for (const [key, subject] of catalog.list(IDENTITY_KIND))
+      this.identities.set(Number(key.slice(IDENTITY_KIND.length)), subject)
+    const stale: StoredTuple[] = []
+    for (const [key, text] of catalog.list(TUPLE_KIND)) {
+      const tuple = parseTuple(key, text)
+      const isGone = !tuple.object.startsWith('group:') && !this.#options.tree.exists(Number.parseInt(tuple.object, 10))
+      if (isGone) stale.push(tuple)
+      else this.#add(tuple)
+    }
+    // A number may be given again: the next workspace that has it must not inherit.
+    if (stale.length > 0) this.#options.commit(stale.map(removeTuple))
+    this.#watchExpiry()
+  }
+
+  #add(tuple: StoredTuple): void {
+    this.tuples.add(tuple)
+    if (tuple.expires_at !== null) this.#nextExpiry = Math.min(this.#nextExpiry, Date.parse(tuple.expires_at))
+  }
+
+  #evaluatorOf(model: Model): Evaluator {
+    this.#narrows = hasNarrowing(model)
+    return new Evaluator(model, this.graph, {
+      depthMax: DEPTH_MAX,
+      onRefusal: (why) => this.#options.logger.warn({ why }, 'access was refused because it could not be computed'),
+    })
+  }
+
+  #rights(uid: number, place: Place): number {
+    const { volume, ino, attr } = place
+    const remembered = this.#ofUid(uid)
+    const live = this.#options.tree.liveOf(volume.number)
+    const isOwn = ino === ROOT_INO || attr.parent === 0 || this.tuples.has(`${live}/${ino}`)
+    const map = isOwn ? remembered.own : isDirectory(attr) ? remembered.directories : remembered.files
+    // What contains it, its type and its tuples decide: siblings without tuples have the same rights.
+    const key = `${volume.number}/${isOwn ? ino : attr.parent}`
+    const found = map.get(key)
+    if (found !== undefined) return found
+    const bits = this.#compute(uid, volume.number, ino)
+    if (this.#rememberedCount++ > REMEMBERED_MAX) this.forget()
+    map.set(key, bits)
+    return bits
+  }
+
+  #compute(uid: number, volume: number, ino: number): number {
+    const object = this.graph.objectOf(volume, ino)
+    if (object === undefined) return 0
+    const subject = uid === ANYBODY ? 'user:*' : this.identities.subjectOf(uid)
+    const mayRead = this.#evaluator.check(subject, 'read', object)
+    const mayWrite = this.#evaluator.check(subject, 'write', object)
+    return (mayRead ? READ | ENTER : 0) | (mayWrite ? WRITE | ENTER : 0)
+  }
+
+  #ofUid(uid: number): Remembered {
+    const found = this.#remembered.get(uid)
+    if (found !== undefined) return found
+    const made = { own: new Map(), directories: new Map(), files: new Map(), ways: new Map() }
+    this.#remembered.set(uid, made)
+    return made
+  }
+
+  /** Directories of a volume that lead to what a uid may see, which the way itself does not show. */
+  #ways(uid: number, volume: number): Set<number> {
+    const { ways } = this.#ofUid(uid)
+    const found = ways.get(volume)
+    if (found !== undefined) return found
+    const made = new Set<number>()
+    ways.set(volume, made)
+    for (const ino of this.tuples.inodesIn(this.#options.tree.liveOf(volume))) {
+      if (ino !== ROOT_INO && this.#compute(uid, volume, ino) !== 0) this.#addWay(made, volume, ino)
+    }
+    for (const { number, parent_ino } of this.#options.tree.nestedIn(volume)) {
+      const isSeen = this.#compute(uid, number, ROOT_INO) !== 0 || this.#ways(uid, number).has(ROOT_INO)
+      if (isSeen) this.#addWay(made, volume, parent_ino).add(parent_ino)
+    }
+    return made
+  }
+
+  /** Adds the directories of a volume that contain an inode. */
+  #addWay(ways: Set<number>, volume: number, ino: number): Set<number> {
+    for (let at = this.#options.tree.parentOf(volume, ino); at?.volume === volume; ) {
+      if (ways.has(at.ino)) break
+      ways.add(at.ino)
+      at = this.#options.tree.parentOf(volume, at.ino)
+    }
+    return ways
+  }
+
+  /** Directories that somebody may enter for what lies deep in them. Those who may read the whole workspace do not count. */
+  #findMixed(volume: number): Set<number> {
+    const mixed = new Set<number>()
+    const { tree } = this.#options
+    const root = this.graph.objectOf(volume, ROOT_INO)
+    const seesAll = (subject: string): boolean => root !== undefined && this.#evaluator.check(subject, 'read', root)
+    const live = tree.liveOf(volume)
+    for (const ino of this.tuples.inodesIn(live)) {
+      if (ino === ROOT_INO) continue
+      const isNarrow = [...this.tuples.on(`${live}/${ino}`)].some(({ subject }) => !seesAll(subject))
+      if (isNarrow) this.#addWay(mixed, volume, ino)
+    }
+    for (const { number, parent_ino } of tree.nestedIn(volume)) {
+      const isNarrow = this.#subjectsIn(number).some((subject) => !seesAll(subject))
+      if (isNarrow) this.#addWay(mixed, volume, parent_ino).add(parent_ino)
+    }
+    return mixed
+  }
+
+  /** Subjects of the tuples in a workspace and in those that lie in it. */
+  #subjectsIn(volume: number): string[] {
+    const own = this.tuples
+      .inodesIn(volume)
+      .flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)].map(({ subject }) => subject))
+    const inner = [...this.#options.tree.nestedIn(volume)].flatMap(({ number }) => this.#subjectsIn(number))
+    return [...own, ...inner]
+  }
+
+  #findUids(volume: number): readonly number[] {
+    const subjects = new Set(this.#subjectsIn(volume))
+    for (let at = this.#options.tree.parentOf(volume, ROOT_INO); at !== undefined && at.volume !== 0; ) {
+      for (const ino of this.tuples.inodesIn(at.volume)) {
+        for (const { subject } of this.tuples.on(`${at.volume}/${ino}`)) subjects.add(subject)
+      }
+      at = this.#options.tree.parentOf(at.volume, ROOT_INO)
+    }
+    const uids = new Set(this.#narrows ? this.identities.uids() : [])
+    // A set grows while it is walked: members of members are reached as well.
+    for (const subject of subjects) {
+      for (const uid of this.identities.uidsOf(subject)) uids.add(uid)
+      if (subject.endsWith(':*')) for (const uid of this.#uidsOfType(subject)) uids.add(uid)
+      const hash = subject.indexOf('#')
+      if (hash === -1) continue
+      for (const tuple of this.tuples.on(this.graph.keyOf(subject.slice(0, hash)))) subjects.add(tuple.subject)
+    }
+    uids.delete(0)
+    const sorted = [...uids].sort((a, b) => a - b)
+    if (sorted.length > NAMED_MAX) {
+      const counts = { workspace: volume, users: sorted.length, room: NAMED_MAX }
+      this.#options.logger.warn(counts, 'more users have a grant than the kernel takes: the last are refused; grant to user:*')
+    }
+    return sorted.slice(0, NAMED_MAX)
+  }
+
+  /** Uids that `agent:*` means; those of `user:*` are everybody. */
+  #uidsOfType(wildcard: string): number[] {
+    if (wildcard === 'user:*') return []
+    const prefix = wildcard.slice(0, -1)
+    return [...this.identities.uids()].filter((uid) => this.identities.subjectOf(uid).startsWith(prefix))
+  }
+
+  #watchExpiry(): void {
+    clearTimeout(this.#timer)
+    const now = this.#now()
+    if (this.#nextExpiry === Number.POSITIVE_INFINITY) return
+    this.#timer = setTimeout(() => this.#expire(), Math.min(Math.max(0, this.#nextExpiry - now), TIMER_MS_MAX)).unref()
+  }
+
+  #expire(): void {
+    const ended = [...this.tuples.all()].filter((tuple) => !this.graph.isValid(tuple))
+    const ends = [...this.tuples.all()].flatMap(({ expires_at }) => (expires_at === null ? [] : [Date.parse(expires_at)]))
+    this.#nextExpiry = ends.filter((end) => end > this.#now()).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+    if (ended.length === 0) {
+      this.#watchExpiry()
+      return
+    }
+    try {
+      this.write([], ended)
+    } catch (error) {
+      // They give nothing any more, whether or not the log could take their end.
+      this.#options.logger.warn({ err: error }, 'grants that have ended could not be removed from the log')
+      this.forget()
+    }
+    this.onExpired(ended)
+  }
+}
+
+/** True when a model can take away inside of a directory what it gives on it. */
+function hasNarrowing(model: Model): boolean {
+  let narrows = false
+  for (const relations of model.types.values()) {
+    for (const { rewrite } of relations.values()) {
+      eachRewrite(rewrite, ({ kind }) => {
+        narrows ||= kind === 'difference' || kind === 'intersection'
+      })
+    }
+  }
+  return narrows
+}

@@ -1,0 +1,62 @@
+/**
+ * Which subject a process is, by its uid. A uid has one subject, a subject any number of uids; a uid without a name is
+ * `user:uid-1234`. Kept in the catalog under `i/`.
+ */
+import type { Change } from '../volume/change.ts'
+
+export const IDENTITY_KIND = 'i/'
+
+const unnamed = /^user:uid-(\d{1,10})$/
+
+export class Identities {
+  readonly #byUid = new Map<number, string>()
+  readonly #bySubject = new Map<string, Set<number>>()
+
+  set(uid: number, subject: string): void {
+    this.remove(uid)
+    this.#byUid.set(uid, subject)
+    const uids = this.#bySubject.get(subject) ?? new Set()
+    this.#bySubject.set(subject, uids.add(uid))
+  }
+
+  remove(uid: number): void {
+    const subject = this.#byUid.get(uid)
+    if (subject === undefined) return
+    this.#byUid.delete(uid)
+    const uids = this.#bySubject.get(subject)
+    uids?.delete(uid)
+    if (uids?.size === 0) this.#bySubject.delete(subject)
+  }
+
+  subjectOf(uid: number): string {
+    return this.#byUid.get(uid) ?? `user:uid-${uid}`
+  }
+
+  /** The subject that a uid was given, if any. */
+  named(uid: number): string | undefined {
+    return this.#byUid.get(uid)
+  }
+
+  /** Uids of a subject, ascending. */
+  uidsOf(subject: string): number[] {
+    const uids = [...(this.#bySubject.get(subject) ?? [])]
+    const own = unnamed.exec(subject)
+    // A uid that has a name is not also its number.
+    if (own !== null && !this.#byUid.has(Number(own[1]))) uids.push(Number(own[1]))
+    return uids.sort((a, b) => a - b)
+  }
+
+  /** Uids that have a name. */
+  uids(): Iterable<number> {
+    return this.#byUid.keys()
+  }
+
+  /** Named subjects, sorted. */
+  subjects(): string[] {
+    return [...this.#bySubject.keys()].sort()
+  }
+}
+
+export function storeIdentity(uid: number, subject: string | null): Change {
+  return { kind: 'catalog', key: IDENTITY_KIND + uid, value: subject }
+}

@@ -1,0 +1,64 @@
+/** A new tenant: its workspace with folders, an owner and a first snapshot, all of it or nothing. */
+import type { Metadata, TenantInfo } from '../control/service.ts'
+import { FsError, NexusError } from '../errors.ts'
+import { nodeOf } from '../vfs/core.ts'
+import { mkdir } from '../vfs/names.ts'
+import { ROOT_INO } from '../volume/keys.ts'
+import { type Context, entryChanged, targetAt } from '../workspaces/context.ts'
+import { TENANTS_NAME } from '../workspaces/registry.ts'
+import { createWorkspace, deleteWorkspace, showWorkspace } from '../workspaces/workspaces.ts'
+import { takeSnapshot } from './snapshots.ts'
+
+const FIRST_SNAPSHOT = 'initial-setup'
+const DIRECTORY_MODE = 0o777
+/** in the catalog, by path, while a tenant is being made: what is found at a start was cut short */
+const UNFINISHED = 'o/'
+
+export interface NewTenant {
+  admin: string
+  metadata?: Metadata
+  directories?: string[]
+}
+
+export async function onboardTenant(context: Context, id: string, options: NewTenant): Promise<TenantInfo> {
+  const { core } = context
+  const path = `/${TENANTS_NAME}/${id}`
+  const directories = options.directories ?? []
+  await createWorkspaceMarked(context, path, options)
+  try {
+    const { place } = targetAt(context, path)
+    const { uid, gid } = place.attr
+    for (const name of directories) {
+      const bytes = Buffer.from(name).toString('latin1')
+      mkdir(core, { uid, gid, pid: 0 }, nodeOf(place.volume.number, ROOT_INO), bytes, DIRECTORY_MODE, 0)
+      await entryChanged(context, nodeOf(place.volume.number, ROOT_INO), bytes)
+    }
+    const snapshot = await takeSnapshot(context, path, { name: FIRST_SNAPSHOT })
+    core.volumes.commit([{ kind: 'catalog', key: UNFINISHED + path, value: null }])
+    return { tenant: id, workspace: showWorkspace(context, path), admin: options.admin, directories, snapshot }
+  } catch (error) {
+    await discard(context, path)
+    if (error instanceof FsError) {
+      throw new NexusError(
+        'NEXUS_USAGE',
+        `a directory of the tenant ${id} cannot be made (${error.code}): name others with --dirs`,
+      )
+    }
+    throw error
+  }
+}
+
+/** Removes tenants whose making the end of a daemon has cut short. */
+export async function discardUnfinished(context: Context): Promise<void> {
+  for (const [key] of [...context.core.volumes.catalog.list(UNFINISHED)]) await discard(context, key.slice(UNFINISHED.length))
+}
+
+async function createWorkspaceMarked(context: Context, path: string, { admin, metadata }: NewTenant): Promise<void> {
+  const mark = { kind: 'catalog', key: UNFINISHED + path, value: new Date().toISOString() } as const
+  await createWorkspace(context, path, { owner: admin, ...(metadata === undefined ? {} : { metadata }) }, [mark])
+}
+
+async function discard(context: Context, path: string): Promise<void> {
+  await deleteWorkspace(context, path)
+  context.core.volumes.commit([{ kind: 'catalog', key: UNFINISHED + path, value: null }])
+}

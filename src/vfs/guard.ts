@@ -1,0 +1,80 @@
+/**
+ * Where relationship-based access meets POSIX. `src/acl` answers who may; here that becomes the errno of a refused call,
+ * and the permission bits and ACL that make the kernel refuse by itself what it answers from its caches.
+ *
+ * In a guarded workspace the permission bits of an inode mean: the owner's for its owner; those of group and others,
+ * taken together, for everybody who has a relation. What the kernel is shown is the lesser of that and of what the
+ * relations give. Unix groups play no part: who shares a workspace is said by grants.
+ */
+import { FS } from '../errors.ts'
+import { S_IFLNK, S_IFMT } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
+import { type AclEntry, Tag } from './acl.ts'
+import type { Place } from './core.ts'
+
+/** Permission bits, as in a mode. */
+export const READ = 4
+export const WRITE = 2
+export const ENTER = 1
+
+/** In place of a uid: anybody whom no tuple names. */
+export const ANYBODY = -1
+
+/** What the filesystem asks about relations; `src/acl` answers. */
+export interface Guard {
+  /** whether relations decide in a volume (they do not at the root of all, nor in a single-user mount) */
+  guards(volume: number): boolean
+  /** READ, WRITE and ENTER that relations give a uid on an inode; all of them where nothing is guarded */
+  rwx(uid: number, place: Place): number
+  /** uids that relations may give something in a volume */
+  uidsIn(volume: number): readonly number[]
+  /** whether some who may enter a directory may not see all that lies in it: the kernel has to ask for each name */
+  isMixed(place: Place): boolean
+  /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
+  moved(volume: number): void
+  /** tuples that make a new workspace its maker's, as changes to commit with it */
+  owned(volume: number, uid: number): Change[]
+}
+
+/** @throws EACCES when relations do not give all of these bits */
+export function demand(guard: Guard, uid: number, place: Place, bits: number): void {
+  if ((guard.rwx(uid, place) & bits) !== bits) throw FS.EACCES
+}
+
+/** The mode that the kernel is shown. */
+export function shownMode(guard: Guard, place: Place): number {
+  const { mode, uid } = place.attr
+  if ((mode & S_IFMT) === S_IFLNK || !guard.guards(place.volume.number)) return mode
+  const owner = (mode >> 6) & 7 & guard.rwx(uid, place)
+  const shared = sharedBits(mode)
+  return (mode & ~0o777) | (owner << 6) | (shared << 3) | (shared & guard.rwx(ANYBODY, place))
+}
+
+/** The ACL that the kernel is shown: it names everybody who has a relation. */
+export function shownAcl(guard: Guard, place: Place): AclEntry[] {
+  const mode = shownMode(guard, place)
+  const shared = sharedBits(place.attr.mode)
+  const others = mode & 7
+  const named = guard
+    .uidsIn(place.volume.number)
+    .filter((uid) => uid !== place.attr.uid)
+    .map((uid) => ({ tag: Tag.user, perm: guard.rwx(uid, place) & shared, id: uid }))
+    .filter(({ perm }) => perm !== others)
+  return [
+    { tag: Tag.userObj, perm: (mode >> 6) & 7, id: 0 },
+    ...named,
+    { tag: Tag.groupObj, perm: others, id: 0 },
+    { tag: Tag.mask, perm: shared, id: 0 },
+    { tag: Tag.other, perm: others, id: 0 },
+  ]
+}
+
+/** What chmod(2) means where the kernel was shown less: bits that were hidden from the owner stay. */
+export function storedMode(guard: Guard, place: Place, mode: number): number {
+  if (!guard.guards(place.volume.number)) return mode
+  return mode | (place.attr.mode & 0o700 & ~shownMode(guard, place))
+}
+
+function sharedBits(mode: number): number {
+  return ((mode >> 3) | mode) & 7
+}

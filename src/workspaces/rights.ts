@@ -1,0 +1,62 @@
+/**
+ * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. Gates first, so that nobody
+ * gets in any more; then what lies inside. The daemon refuses by the new rights from the moment they are stored.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { nodeOf } from '../vfs/core.ts'
+import { isDirectory } from '../volume/attr.ts'
+import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
+import type { Context } from './context.ts'
+
+const SLICE_MS = 5
+const IN_FLIGHT_MAX = 4096
+
+/**
+ * Resolves when no process sees the rights of before in these workspaces, in those inside them and in their snapshots.
+ * @param revoked drop cached data too, so that who holds a file open is asked for his right again
+ */
+export async function rightsChanged(context: Context, workspaces: Iterable<number>, revoked: boolean): Promise<void> {
+  const { core, kernel, registry } = context
+  const live = new Set([...workspaces].flatMap((number) => [number, ...registry.inside(number).map((record) => record.number)]))
+  const numbers = [...live, ...registry.viewsOf(live)].filter((number) => core.guard.guards(number))
+  const gates = numbers.flatMap((number) =>
+    [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
+  )
+  await Promise.all(gates)
+  for (const number of numbers) await dropKnown(context, number, revoked)
+}
+
+async function dropKnown(context: Context, number: number, revoked: boolean): Promise<void> {
+  const { core, kernel } = context
+  const volume = core.volumes.get(number) ?? core.registry.view(number)
+  if (volume === undefined) return
+  let pending: Promise<void>[] = []
+  let sliceStart = performance.now()
+  for (const ino of [...core.known.of(number)]) {
+    const node = nodeOf(number, ino)
+    pending.push(revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node))
+    pending.push(...dropNames(context, volume, ino))
+    if (pending.length > IN_FLIGHT_MAX) {
+      await Promise.all(pending)
+      pending = []
+    }
+    if (performance.now() - sliceStart > SLICE_MS) {
+      await nextTurn()
+      sliceStart = performance.now()
+    }
+  }
+  await Promise.all(pending)
+}
+
+/** Where callers now differ in what they may see, no name must be left that was kept for all. */
+function dropNames({ core, kernel }: Context, volume: Volume, ino: number): Promise<void>[] {
+  const attr = volume.attr(ino)
+  if (attr === undefined || !isDirectory(attr) || !core.guard.isMixed({ volume, ino, attr })) return []
+  const node = nodeOf(volume.number, ino)
+  const children = [...volume.entries(ino, 0)].map(([, entry]) => entry)
+  const known = children.filter((entry) =>
+    entry.volume === 0 ? core.known.has(volume.number, entry.ino) : core.known.has(entry.volume, ROOT_INO),
+  )
+  return known.map((entry) => kernel.invalidateEntry(node, entry.name))
+}
