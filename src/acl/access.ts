@@ -15,7 +15,7 @@ import { Evaluator } from './evaluator.ts'
 import { Graph, inodeOf, type Tree } from './graph.ts'
 import { IDENTITY_KIND, Identities, storeIdentity } from './identities.ts'
 import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
-import { eachRewrite } from './rewrite.ts'
+import { inheritsAll, narrows } from './shape.ts'
 import { parseTuple, removeTuple, type StoredTuple, storeTuple, TUPLE_KIND, TupleStore } from './tuples.ts'
 
 const ALL = READ | WRITE | ENTER
@@ -72,6 +72,8 @@ export class Access implements Guard {
   #evaluator: Evaluator
   /** whether less may be seen inside of a directory than the directory itself */
   #narrows = false
+  /** whether what has no tuples has the rights of its directory */
+  #inherits = false
   #remembered = new Map<number, Remembered>()
   #rememberedCount = 0
   readonly #mixed = new Map<number, Set<number>>()
@@ -239,7 +241,8 @@ export class Access implements Guard {
   }
 
   #evaluatorOf(model: Model): Evaluator {
-    this.#narrows = hasNarrowing(model)
+    this.#narrows = narrows(model)
+    this.#inherits = inheritsAll(model, ['read', 'write'])
     return new Evaluator(model, this.graph, {
       depthMax: DEPTH_MAX,
       onRefusal: (why) => this.#options.logger.warn({ why }, 'access was refused because it could not be computed'),
@@ -256,7 +259,9 @@ export class Access implements Guard {
     const key = `${volume.number}/${isOwn ? ino : attr.parent}`
     const found = map.get(key)
     if (found !== undefined) return found
-    const bits = this.#compute(uid, volume.number, ino)
+    const above = isOwn || !this.#inherits ? undefined : volume.attr(attr.parent)
+    const bits =
+      above === undefined ? this.#compute(uid, volume.number, ino) : this.#rights(uid, { volume, ino: attr.parent, attr: above })
     if (this.#rememberedCount++ > REMEMBERED_MAX) this.forget()
     map.set(key, bits)
     return bits
@@ -391,17 +396,4 @@ export class Access implements Guard {
     }
     this.onExpired(ended)
   }
-}
-
-/** True when a model can take away inside of a directory what it gives on it. */
-function hasNarrowing(model: Model): boolean {
-  let narrows = false
-  for (const relations of model.types.values()) {
-    for (const { rewrite } of relations.values()) {
-      eachRewrite(rewrite, ({ kind }) => {
-        narrows ||= kind === 'difference' || kind === 'intersection'
-      })
-    }
-  }
-  return narrows
 }
