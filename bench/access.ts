@@ -30,6 +30,7 @@ const tree: AccessTree = {
   parentOf: (volume, ino) => (ino === ROOT_INO ? undefined : { volume, ino: parentOf(ino) }),
   liveOf: (volume) => volume,
   nestedIn: () => [],
+  isNamed: () => true,
   exists: () => true,
 }
 

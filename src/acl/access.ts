@@ -47,6 +47,8 @@ export interface AccessOptions {
 export interface AccessTree extends Tree {
   /** workspaces that lie directly in one, and where */
   nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }>
+  /** false for what is open and has no name any more, and for what is not there */
+  isNamed(volume: number, ino: number): boolean
   /** false for the number of a workspace that is gone for good */
   exists(volume: number): boolean
 }
@@ -127,10 +129,25 @@ export class Access implements Guard {
   moved(volume: number): void {
     if (volume === 0) this.forget()
     // With grants on nothing but the workspace, a place in it is as good as another.
-    else if (this.tuples.inodesIn(volume).some((ino) => ino !== ROOT_INO)) {
+    else if (this.#isVaried(volume)) {
       this.forget()
       this.onMoved(volume)
     }
+  }
+
+  removed(volume: number, ino: number): void {
+    if (this.tuples.has(`${volume}/${ino}`)) this.moved(volume)
+  }
+
+  /** Whether rights can differ from place to place in a workspace. */
+  #isVaried(volume: number): boolean {
+    const hasNested = [...this.#options.tree.nestedIn(volume)].length > 0
+    return hasNested || this.tuples.inodesIn(volume).some((ino) => ino !== ROOT_INO)
+  }
+
+  /** Whether an inode has a name; one that is only open still has not. */
+  isNamed(volume: number, ino: number): boolean {
+    return this.#options.tree.isNamed(volume, ino)
   }
 
   owned(volume: number, uid: number): Change[] {
@@ -292,7 +309,7 @@ export class Access implements Guard {
     const made = new Set<number>()
     ways.set(volume, made)
     for (const ino of this.tuples.inodesIn(this.#options.tree.liveOf(volume))) {
-      if (ino !== ROOT_INO && this.#compute(uid, volume, ino) !== 0) this.#addWay(made, volume, ino)
+      if (ino !== ROOT_INO && this.isNamed(volume, ino) && this.#compute(uid, volume, ino) !== 0) this.#addWay(made, volume, ino)
     }
     for (const { number, parent_ino } of this.#options.tree.nestedIn(volume)) {
       const isSeen = this.#compute(uid, number, ROOT_INO) !== 0 || this.#ways(uid, number).has(ROOT_INO)
@@ -319,7 +336,7 @@ export class Access implements Guard {
     const seesAll = (subject: string): boolean => root !== undefined && this.#evaluator.check(subject, 'read', root)
     const live = tree.liveOf(volume)
     for (const ino of this.tuples.inodesIn(live)) {
-      if (ino === ROOT_INO) continue
+      if (ino === ROOT_INO || !this.isNamed(volume, ino)) continue
       const isNarrow = [...this.tuples.on(`${live}/${ino}`)].some(({ subject }) => !seesAll(subject))
       if (isNarrow) this.#addWay(mixed, volume, ino)
     }
@@ -351,7 +368,7 @@ export class Access implements Guard {
     // A set grows while it is walked: members of members are reached as well.
     for (const subject of subjects) {
       for (const uid of this.identities.uidsOf(subject)) uids.add(uid)
-      if (subject.endsWith(':*')) for (const uid of this.#uidsOfType(subject)) uids.add(uid)
+      if (subject.endsWith(':*')) for (const uid of this.#uidsOfOthers()) uids.add(uid)
       const hash = subject.indexOf('#')
       if (hash === -1) continue
       for (const tuple of this.tuples.on(this.graph.keyOf(subject.slice(0, hash)))) subjects.add(tuple.subject)
@@ -365,11 +382,9 @@ export class Access implements Guard {
     return sorted.slice(0, NAMED_MAX)
   }
 
-  /** Uids that `agent:*` means; those of `user:*` are everybody. */
-  #uidsOfType(wildcard: string): number[] {
-    if (wildcard === 'user:*') return []
-    const prefix = wildcard.slice(0, -1)
-    return [...this.identities.uids()].filter((uid) => this.identities.subjectOf(uid).startsWith(prefix))
+  /** Uids that are no users: what everybody else has, which is `user:*`, they have not. */
+  #uidsOfOthers(): number[] {
+    return [...this.identities.uids()].filter((uid) => !this.identities.subjectOf(uid).startsWith('user:'))
   }
 
   #watchExpiry(): void {

@@ -109,13 +109,21 @@ function forkChanges(
 }
 
 /** Grants are no part of what is forked; inodes have the same numbers in a fork, so those asked for go along as they are. */
-function grantsOfFork(context: Context, { number, copies }: ForkChanges, parent: Place, options: ForkOptions): StoredTuple[] {
+function grantsOfFork(
+  context: Context,
+  { number, copies, changes }: ForkChanges,
+  parent: Place,
+  options: ForkOptions,
+): StoredTuple[] {
   const { access, registry } = context
   const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
   const tuples = options.owner === undefined ? [] : [ownerTuple(context, number, type, options.owner)]
   if (options.withGrants !== true) return tuples
   for (const [from, to] of copies) {
-    for (const ino of access.tuples.inodesIn(from)) {
+    // A snapshot knows nothing of what was made later, and the fork will give those numbers to something else.
+    const root = changes.find((change) => change.kind === 'root' && change.volume === to)
+    const inoNext = root?.kind === 'root' ? root.inoNext : 0
+    for (const ino of access.tuples.inodesIn(from).filter((one) => one < inoNext)) {
       for (const tuple of access.tuples.on(`${from}/${ino}`)) tuples.push({ ...tuple, object: `${to}/${ino}` })
     }
   }

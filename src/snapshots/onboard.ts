@@ -59,6 +59,10 @@ async function createWorkspaceMarked(context: Context, path: string, { admin, me
 }
 
 async function discard(context: Context, path: string): Promise<void> {
-  await deleteWorkspace(context, path)
+  try {
+    await deleteWorkspace(context, path)
+  } catch (error) {
+    if (!(error instanceof NexusError && error.code === 'NEXUS_NOT_FOUND')) throw error
+  }
   context.core.volumes.commit([{ kind: 'catalog', key: UNFINISHED + path, value: null }])
 }

@@ -51,6 +51,7 @@ export async function restore(context: Context, path: string, wanted: string, op
       const old = liveState(context, states)
       const changes = restoreChanges(context, target, record, old)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
+      for (const number of [0, ...old.keys()]) core.guard.moved(number)
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
@@ -141,9 +142,11 @@ function goneChanges(context: Context, target: Target, wanted: readonly NestedRe
 }
 
 /** A workspace that lay inside comes back as it was, at its place and number from now on. */
-function returnChanges({ core, registry }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
+function returnChanges({ core, registry, access }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
   const live = registry.workspace(place.number)
-  const inoNext = Math.max(ino_next, core.volumes.get(place.number)?.super.inoNext ?? 0)
+  // Grants stay when what they are on goes: its number must not be given to something else.
+  const granted = access.tuples.inodesIn(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
+  const inoNext = Math.max(ino_next, granted, core.volumes.get(place.number)?.super.inoNext ?? 0)
   return [
     { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },
     registry.storeWorkspace(live === undefined ? place : { ...place, metadata: live.metadata, parent: live.parent }),

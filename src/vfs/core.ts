@@ -9,8 +9,9 @@ import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
-import { demand, type Guard, shownMode } from './guard.ts'
+import { ANYBODY, demand, type Guard, READ, shownMode } from './guard.ts'
 import type { KnownNodes } from './known.ts'
+import { OtherNames } from './othernames.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -82,6 +83,7 @@ export class Core {
   readonly guard: Guard
   readonly known: KnownNodes
   readonly now: () => Time
+  readonly otherNames = new OtherNames()
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly #options: CoreOptions
@@ -220,8 +222,8 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     // Who may read the workspace may: its own bits say so to the kernel.
-    const others = this.guard.guards(volume) ? shownMode(this.guard, root) & 0o055 : 0o055
-    const mode = 0o040500 | others
+    const isOpen = !this.guard.guards(volume) || (this.guard.rwx(ANYBODY, root) & READ) !== 0
+    const mode = isOpen ? 0o040555 : 0o040550
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }
 

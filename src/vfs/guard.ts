@@ -32,6 +32,8 @@ export interface Guard {
   isMixed(place: Place): boolean
   /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
   moved(volume: number): void
+  /** an inode lost a name */
+  removed(volume: number, ino: number): void
   /** tuples that make a new workspace its maker's, as changes to commit with it */
   owned(volume: number, uid: number): Change[]
 }
@@ -65,6 +67,21 @@ export function shownAcl(guard: Guard, place: Place): AclEntry[] {
     ...named,
     { tag: Tag.groupObj, perm: others, id: 0 },
     { tag: Tag.mask, perm: shared, id: 0 },
+    { tag: Tag.other, perm: others, id: 0 },
+  ]
+}
+
+/** The ACL of the hidden directory of snapshots: for whoever may read the workspace, given its root. */
+export function snapshotsAcl(guard: Guard, root: Place): AclEntry[] {
+  const bits = (uid: number): number => ((guard.rwx(uid, root) & READ) !== 0 ? READ | ENTER : 0)
+  const others = bits(ANYBODY)
+  const uids = [...new Set([root.attr.uid, ...guard.uidsIn(root.volume.number)])].filter((uid) => uid !== 0)
+  const named = uids.map((uid) => ({ tag: Tag.user, perm: bits(uid), id: uid })).filter(({ perm }) => perm !== others)
+  return [
+    { tag: Tag.userObj, perm: READ | ENTER, id: 0 },
+    ...named,
+    { tag: Tag.groupObj, perm: others, id: 0 },
+    { tag: Tag.mask, perm: READ | ENTER, id: 0 },
     { tag: Tag.other, perm: others, id: 0 },
   ]
 }

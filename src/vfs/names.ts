@@ -24,7 +24,7 @@ export function lookup(core: Core, caller: Caller, parent: number, name: string)
   if (name === '..') return core.statKnown(visible(core, caller, parentOf(core, directory)))
   if (name === SNAPSHOTS_NAME && directory.ino === ROOT_INO && core.volumes.get(directory.volume.number) !== undefined) {
     demand(core.guard, caller.uid, directory, READ)
-    return core.snapshotsStat(directory.volume.number)
+    return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
   }
   const entry = directory.volume.entry(directory.ino, name)
   return entry === undefined ? undefined : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)))
@@ -147,6 +147,7 @@ export function link(core: Core, node: number, newParent: number, newName: strin
   if (volume !== directory.volume) throw FS.EXDEV
   if (isDirectory(before)) throw FS.EPERM
   checkFree(directory, newName)
+  core.otherNames.remember(volume.number, ino, before)
   const attr: Attr = { ...before, nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName }
   const base = { volume: volume.number, ino }
   core.volumes.commit([
@@ -189,10 +190,13 @@ export function forget(core: Core, node: number, times: number): void {
 /** What happens to an inode when one of its names goes. */
 export function unlinked(core: Core, { volume, ino, attr: before }: Place, directory: Place, name: string): Change[] {
   const attr: Attr = { ...before, nlink: before.nlink - 1, ctime: core.now() }
-  // Of the names that are left none is known: rights come from the workspace, not from where the file was.
-  if (attr.nlink > 0 && before.parent === directory.ino && before.name === name) Object.assign(attr, { parent: 0, name: '' })
+  // Rights come from the directory of the recorded name: one that is left has to take its place.
+  const wasRecorded = before.parent === directory.ino && before.name === name
+  if (attr.nlink > 0 && wasRecorded) Object.assign(attr, core.otherNames.besides(volume, ino, { parent: directory.ino, name }))
   const base = { volume: volume.number, ino }
   const changes: Change[] = [{ kind: 'attr', ...base, attr }]
+  core.guard.removed(volume.number, ino)
+  if (attr.nlink > 0 && wasRecorded) core.guard.moved(volume.number)
   // Somebody may have it open: it goes when the kernel forgets it, or at the next mount.
   if (attr.nlink === 0) changes.push({ kind: 'orphan', ...base, present: true })
   return changes
@@ -201,7 +205,11 @@ export function unlinked(core: Core, { volume, ino, attr: before }: Place, direc
 /** What happens to an empty directory when its name goes. @throws ENOTEMPTY, EBUSY */
 export function removedDirectory(core: Core, entry: Dirent, place: Place): Change[] {
   if (place.volume.hasEntries(place.ino)) throw FS.ENOTEMPTY
-  if (entry.volume !== 0) return core.registry.removeWorkspace(entry.volume)
+  if (entry.volume !== 0) {
+    core.guard.moved(0)
+    return core.registry.removeWorkspace(entry.volume)
+  }
+  core.guard.removed(place.volume.number, place.ino)
   const attr: Attr = { ...place.attr, nlink: 0, ctime: core.now() }
   const base = { volume: place.volume.number, ino: place.ino }
   return [

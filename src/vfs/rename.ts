@@ -81,6 +81,7 @@ function refuseLoop(moved: Place, entry: Dirent, to: Place): void {
 
 function movedTo(core: Core, moved: Place, entry: Dirent, to: Place, name: string): Change[] {
   if (entry.volume !== 0) return core.registry.moveWorkspace(entry.volume, to.ino, name)
+  if (moved.attr.nlink > 1 && !isDirectory(moved.attr)) core.otherNames.remember(moved.volume.number, moved.ino, moved.attr)
   const attr: Attr = { ...moved.attr, ctime: core.now(), parent: to.ino, name }
   return [{ kind: 'attr', volume: moved.volume.number, ino: moved.ino, attr }]
 }

@@ -6,7 +6,7 @@ import { ROOT_INO } from '../volume/keys.ts'
 import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
-import { ENTER, READ, shownAcl, storedMode } from './guard.ts'
+import { shownAcl, snapshotsAcl, storedMode } from './guard.ts'
 
 /** linux/limits.h */
 const NAME_BYTES_MAX = 255
@@ -30,8 +30,7 @@ export function getxattr(core: Core, node: number, name: string): Uint8Array {
 /** Compiled of the permission bits and of what relations give: the kernel asks for it, and getfacl(1). */
 function aclOf(core: Core, node: number): AclEntry[] {
   if (!core.isSnapshots(node)) return shownAcl(core.guard, core.place(node))
-  const entries = shownAcl(core.guard, core.place(nodeOf(volumeOf(node), ROOT_INO)))
-  return entries.map((entry) => ({ ...entry, perm: entry.perm & (READ | ENTER) }))
+  return snapshotsAcl(core.guard, core.place(nodeOf(volumeOf(node), ROOT_INO)))
 }
 
 export function listxattr(core: Core, node: number): string[] {

@@ -5,6 +5,7 @@
  */
 export class Catalog {
   readonly #kinds = new Map<string, Map<string, string>>()
+  readonly #revisions = new Map<string, number>()
   #dirty = new Set<string>()
 
   get(key: string): string | undefined {
@@ -21,6 +22,11 @@ export class Catalog {
     for (const entries of this.#kinds.values()) yield* entries
   }
 
+  /** Grows with every change of an entry of a kind. */
+  revisionOf(kind: string): number {
+    return this.#revisions.get(kind) ?? 0
+  }
+
   /** An entry as the index had it. */
   load(key: string, value: string): void {
     const kind = kindOf(key)
@@ -30,7 +36,9 @@ export class Catalog {
   }
 
   apply(key: string, value: string | null): void {
-    if (value === null) this.#kinds.get(kindOf(key))?.delete(key)
+    const kind = kindOf(key)
+    this.#revisions.set(kind, this.revisionOf(kind) + 1)
+    if (value === null) this.#kinds.get(kind)?.delete(key)
     else this.load(key, value)
     this.#dirty.add(key)
   }

@@ -4,11 +4,15 @@ import { inoOfNode, volumeOf } from '../vfs/core.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volumes } from '../volume/volumes.ts'
+import { WORKSPACE_PREFIX } from './records.ts'
 import type { WorkspaceRegistry } from './registry.ts'
 
 export class VolumesTree implements AccessTree {
   readonly #volumes: Volumes
   readonly #registry: WorkspaceRegistry
+  /** by workspace, those that lie directly in it, as of a revision of the catalog */
+  readonly #nested = new Map<number, { number: number; parent_ino: number }[]>()
+  #revision = -1
 
   constructor(volumes: Volumes, registry: WorkspaceRegistry) {
     this.#volumes = volumes
@@ -26,7 +30,9 @@ export class VolumesTree implements AccessTree {
   parentOf(volume: number, ino: number): { volume: number; ino: number } | undefined {
     if (ino !== ROOT_INO) {
       const attr = this.#attr(volume, ino)
-      return attr === undefined ? undefined : { volume, ino: attr.parent || ROOT_INO }
+      if (attr === undefined) return undefined
+      // What is still open may have lost its directory: then the workspace decides.
+      return { volume, ino: this.#attr(volume, attr.parent) === undefined ? ROOT_INO : attr.parent }
     }
     const node = this.#registry.parentOf(volume)
     if (node === undefined || volumeOf(node) === 0) return undefined
@@ -37,14 +43,29 @@ export class VolumesTree implements AccessTree {
     return this.#registry.liveOf(volume)
   }
 
-  *nestedIn(volume: number): Generator<{ number: number; parent_ino: number }> {
-    for (const { number, parent_volume, parent_ino } of this.#registry.workspaces()) {
-      if (parent_volume === volume && number !== 0 && volume !== 0) yield { number, parent_ino }
+  nestedIn(volume: number): readonly { number: number; parent_ino: number }[] {
+    const revision = this.#volumes.catalog.revisionOf(WORKSPACE_PREFIX)
+    if (revision !== this.#revision) {
+      this.#nested.clear()
+      for (const { number, parent_volume, parent_ino } of this.#registry.workspaces()) {
+        // At the root of all nothing is guarded, so nothing is nested in it.
+        if (parent_volume !== 0) this.#nested.set(parent_volume, [...this.#nestedNow(parent_volume), { number, parent_ino }])
+      }
+      this.#revision = revision
     }
+    return this.#nestedNow(volume)
+  }
+
+  isNamed(volume: number, ino: number): boolean {
+    return (this.#attr(volume, ino)?.nlink ?? 0) > 0
   }
 
   exists(volume: number): boolean {
     return this.#registry.isTaken(volume)
+  }
+
+  #nestedNow(volume: number): { number: number; parent_ino: number }[] {
+    return this.#nested.get(volume) ?? []
   }
 
   #attr(volume: number, ino: number): Attr | undefined {

@@ -89,7 +89,7 @@ export function whatCan(context: Context, subject: string): ReachInfo[] {
   const infos = [...reachedBy(context, inside)].flatMap((key): ReachInfo[] => {
     const { volume, ino } = inodeOf(key)
     const object = access.graph.objectOf(volume, ino)
-    if (object === undefined) return []
+    if (object === undefined || !access.isNamed(volume, ino)) return []
     const permissions = PERMISSIONS.filter((permission) => access.check(inside, permission, object))
     return permissions.length === 0 ? [] : [{ path: pathOf(context.core, context.registry, volume, ino), permissions }]
   })

@@ -3,7 +3,7 @@
  * gets in any more; then what lies inside. The daemon refuses by the new rights from the moment they are stored.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { nodeOf } from '../vfs/core.ts'
+import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -58,5 +58,7 @@ function dropNames({ core, kernel }: Context, volume: Volume, ino: number): Prom
   const known = children.filter((entry) =>
     entry.volume === 0 ? core.known.has(volume.number, entry.ino) : core.known.has(entry.volume, ROOT_INO),
   )
-  return known.map((entry) => kernel.invalidateEntry(node, entry.name))
+  const names = known.map((entry) => entry.name)
+  if (ino === ROOT_INO) names.push(SNAPSHOTS_NAME)
+  return names.map((name) => kernel.invalidateEntry(node, name))
 }

@@ -87,6 +87,7 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
     ]),
   ])
   for (const record of gone) core.buriedVolume(record.number)
+  core.guard.moved(0)
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
   return info
 }

@@ -23,6 +23,7 @@ const chain: AccessTree = {
   parentOf: (volume, ino) => (ino === ROOT_INO ? undefined : { volume, ino: ino - 1 }),
   liveOf: (volume) => volume,
   nestedIn: () => [],
+  isNamed: () => true,
   exists: () => true,
 }
 

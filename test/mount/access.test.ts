@@ -20,6 +20,7 @@ interface Row {
   refused?: string[]
 }
 
+// Where fs.protected_hardlinks is on, link(2) is refused with EPERM to who may not write.
 const rows: Row[] = [
   { name: 'stat the directory', needs: 'enter', run: 'os.stat(D)' },
   { name: 'chdir', needs: 'enter', run: 'os.chdir(D)' },
@@ -82,7 +83,6 @@ const rows: Row[] = [
   { name: 'symlink', needs: 'write', run: "n = D + '/newlink-%d' % ME; os.symlink('f', n); os.unlink(n)" },
   { name: 'mkfifo', needs: 'write', run: "n = D + '/newfifo-%d' % ME; os.mkfifo(n); os.unlink(n)" },
   { name: 'O_TMPFILE', needs: 'write', run: 'use(D, os.O_TMPFILE | os.O_RDWR)' },
-  // fs.protected_hardlinks answers EPERM where the caller may not write.
   {
     name: 'link, and what is left when the new name goes',
     needs: 'write',
@@ -107,6 +107,7 @@ const rootRows: Row[] = [
   { name: 'stat a snapshot', needs: 'read', run: "os.stat(D + '/.snapshots/full')" },
   { name: 'list a snapshot', needs: 'read', run: "os.listdir(D + '/.snapshots/full/data')" },
   { name: 'read in a snapshot', needs: 'read', run: "read(D + '/.snapshots/full/data/t')" },
+  { name: 'read in a snapshot, elsewhere', needs: 'read', run: "read(D + '/.snapshots/full/way/t')" },
   { name: 'exec in a snapshot', needs: 'read', run: "execute(D + '/.snapshots/full/data/p')" },
   { name: 'mkdir in the tenant', needs: 'write', run: "n = D + '/n-%d' % ME; os.mkdir(n); os.rmdir(n)" },
 ]
