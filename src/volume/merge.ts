@@ -27,6 +27,8 @@ export interface MergeTools {
 
 const JOB_BYTES_MAX = 4 * 1024 * 1024
 const JOB_RUNS_MAX = 256
+/** Given to the sealer before the first has to be done. */
+const JOBS_MAX = 8
 
 /**
  * Merges the frozen layer and returns the new root; the volume itself is not changed.
@@ -58,7 +60,7 @@ type SealedWindows = Map<number, Map<number, Window>>
 /** Seals every raw piece of the layer; returns the windows that had any, by inode and index. */
 async function sealLayer(volume: Volume, layer: Layer, tools: MergeTools): Promise<SealedWindows> {
   const windows: SealedWindows = new Map()
-  const jobs: Promise<void>[] = []
+  let jobs: Promise<void>[] = []
   for (const job of jobsOf(runsOf(layer))) {
     const sealing = async (): Promise<void> => {
       const results = await tools.sealer.seal(job.map((run) => run.parts))
@@ -67,13 +69,24 @@ async function sealLayer(volume: Volume, layer: Layer, tools: MergeTools): Promi
         placeSealed(volume.number, layer, windows, run, results[i] as Sealed[], tools)
       })
     }
-    jobs.push(sealing())
-    if (jobs.length >= 8) await Promise.all(jobs.splice(0))
+    const sealed = sealing()
+    sealed.catch(() => undefined) // may fail while we pause; whoever awaits it below hears of it
+    jobs.push(sealed)
+    if (jobs.length >= JOBS_MAX) {
+      await allEnded(jobs)
+      jobs = []
+    }
     const wait = tools.pause()
     if (wait !== undefined) await wait
   }
-  await Promise.all(jobs)
+  await allEnded(jobs)
   return windows
+}
+
+/** Not `Promise.all`: a merge that has failed must have nothing at work any more. */
+async function allEnded(jobs: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(jobs)).find((result) => result.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
 }
 
 function* jobsOf(runs: Iterable<FileRun>): Generator<FileRun[]> {
