@@ -26,10 +26,14 @@ const Word = {
   uniqueHigh: 10,
   /** lower half of the log's sequence before it */
   sequence: 11,
+  /** the request that was being served when a process died: its two halves, and how many processes in a row it was */
+  suspect: 12,
   /** requests that were served but for the answer: pairs of low and high, 0 0 where there is none */
   done: 16,
 } as const
 const DONE_MAX = 16
+/** Processes that one request may take with it; fewer than the supervisor's QUICK_DEATHS_MAX. */
+const DEATHS_MAX = 3
 
 export class Handover implements RequestMark {
   readonly slabs: Slabs
@@ -99,10 +103,17 @@ export class Handover implements RequestMark {
   logIsRead(recovered: number, sequence: () => number): void {
     this.#sequence = sequence
     const words = this.#words
-    if (words[Word.noted] === 1 && words[Word.sequence] !== lowerHalf(recovered)) {
-      this.#noteDone(words[Word.uniqueLow] as number, words[Word.uniqueHigh] as number)
-    }
+    if (words[Word.noted] !== 1) return
+    const [uniqueLow = 0, uniqueHigh = 0, sequenceBefore] = words.subarray(Word.uniqueLow, Word.sequence + 1)
+    if (sequenceBefore === lowerHalf(recovered)) this.#suspect(uniqueLow, uniqueHigh)
+    else this.#noteDone(uniqueLow, uniqueHigh)
     words[Word.noted] = 0
+  }
+
+  #suspect(uniqueLow: number, uniqueHigh: number): void {
+    const [low, high, deaths = 0] = this.#words.subarray(Word.suspect, Word.suspect + 3)
+    const isSame = low === uniqueLow && high === uniqueHigh
+    this.#words.set([uniqueLow, uniqueHigh, isSame ? deaths + 1 : 1], Word.suspect)
   }
 
   begin(uniqueLow: number, uniqueHigh: number): void {
@@ -120,6 +131,11 @@ export class Handover implements RequestMark {
       if (this.#words[at] === uniqueLow && this.#words[at + 1] === uniqueHigh) return true
     }
     return false
+  }
+
+  isDeadly(uniqueLow: number, uniqueHigh: number): boolean {
+    const [low, high, deaths = 0] = this.#words.subarray(Word.suspect, Word.suspect + 3)
+    return low === uniqueLow && high === uniqueHigh && deaths >= DEATHS_MAX
   }
 
   /**

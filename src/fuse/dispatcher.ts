@@ -22,6 +22,13 @@ const RESENT = 0x8000_0000
 /** Errnos that only say that nobody waits for the answer any more: ENOENT, ENODEV (Linux, asm-generic/errno-base.h). */
 const NOBODY_WAITS: readonly number[] = [-2, -19]
 
+/** What becomes EIO, with a line in the log that names the operation. */
+class DeadlyRequest extends Error {
+  constructor() {
+    super('several processes died over this request: it is refused')
+  }
+}
+
 export interface DispatcherOptions {
   fs: Filesystem
   /** where requests are read to */
@@ -134,12 +141,14 @@ export class Dispatcher implements Connection {
     }
   }
 
-  /** Notes the request; true when it was served before, but for the answer. */
+  /** Notes the request; true when it was served before, but for the answer. @throws EIO when it would kill this process too */
   #isDone(uniqueLow: number, uniqueHigh: number): boolean {
     const { mark } = this.#options
     if (mark === undefined) return false
     const high = (uniqueHigh & ~RESENT) >>> 0
-    const isDone = high !== uniqueHigh && mark.isDone(uniqueLow, high)
+    const isResent = high !== uniqueHigh
+    if (isResent && mark.isDeadly(uniqueLow, high)) throw new DeadlyRequest()
+    const isDone = isResent && mark.isDone(uniqueLow, high)
     mark.begin(uniqueLow, high)
     return isDone
   }

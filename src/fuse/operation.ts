@@ -52,6 +52,8 @@ export interface RequestMark {
   begin(uniqueLow: number, uniqueHigh: number): void
   /** whether a process before this one made the changes of a request, which is sent again */
   isDone(uniqueLow: number, uniqueHigh: number): boolean
+  /** whether process after process died over a request, which is sent again */
+  isDeadly(uniqueLow: number, uniqueHigh: number): boolean
 }
 
 /** An operation that the kernel expects no answer to. */

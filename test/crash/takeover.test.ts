@@ -8,7 +8,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { childrenOf, mountFor, noMount, plainFor, type TestMount } from '../mount/harness.ts'
 import { difference, readTree, replayLog } from './writer.ts'
 
@@ -19,6 +19,7 @@ const KILL_MS = { min: 220, max: 700 }
 /** More than the machine needs when it is busy with other tests too. */
 const TAKEOVER_MS_MAX = 20_000
 const writer = fileURLToPath(new URL('./writer.js', import.meta.url))
+const dying = fileURLToPath(new URL('./dying.js', import.meta.url))
 const storm = path.resolve(import.meta.dirname, '../../../test/crash/storm.py')
 const seed = Number(process.env['NEXUS_SEED'] ?? Date.now() % 1_000_000)
 const skip = noMount ?? false
@@ -77,69 +78,91 @@ t.test(
   { skip, timeout: 120_000 + KILLS * 4000 },
   async (t) => {
     const mount = await mountFor(t)
-    const logs = plainFor(t)
-    const jobs = Array.from({ length: WRITERS }, (_, i) => {
-      const directory = mount.at('workspace', `w${i}`)
-      fs.mkdirSync(directory)
-      const sideLog = path.join(logs, `${i}`)
-      return { directory, sideLog, load: start(process.execPath, [writer, directory, sideLog, String(seed + i)]) }
-    })
-    fs.mkdirSync(mount.at('workspace', 'storm'))
-    const storms = ['renames', 'sqlite', 'mapped', 'git'].map((kind) => ({
-      kind,
-      load: start('python3', [storm, kind, mount.at('workspace', 'storm', kind), String(seed)]),
-    }))
-    t.teardown(() => {
-      for (const { load } of [...jobs, ...storms]) load.child.kill('SIGKILL')
-    })
-    while (jobs.some(({ sideLog }) => !fs.existsSync(sideLog))) await sleep(10)
-
-    const pauses: number[] = []
-    for (let i = 0; i < KILLS; i++) {
+    const kill = async (i: number): Promise<number> => {
       await sleep(KILL_MS.min + (((seed + i * 7919) * 104_729) % (KILL_MS.max - KILL_MS.min)))
-      pauses.push(await replace(mount))
-      for (const { kind, load } of storms)
-        if (load.child.exitCode !== null) throw new Error(`${kind} ended after ${i} deaths: ${load.output()}`)
+      return replace(mount)
     }
-    await sleep(KILL_MS.min)
-
-    let calls = 0
-    for (const { directory, sideLog, load } of jobs) {
-      t.equal(load.child.exitCode, null, 'a writer that no call failed still writes')
-      const exit = once(load.child, 'exit')
-      load.child.kill('SIGKILL')
-      await exit
-      const text = fs.readFileSync(sideLog, 'utf8')
-      const { allowed, acknowledged, failures } = replayLog(text)
-      t.same(failures, [], 'no call failed')
-      t.same(shortWrites(text), [], 'no write came back short')
-      const found = readTree(directory)
-      t.ok(
-        allowed.some((tree) => difference(found, tree) === undefined),
-        `${directory}: ${difference(found, allowed[0] ?? new Map())}`,
-      )
-      calls += acknowledged
-    }
-    for (const { kind, load } of storms) {
-      t.equal(await stop(load), 0, `${kind}: ${load.output()}`)
-      t.match(load.output(), /^\d+ rounds\n$/, kind)
-    }
-    t.ok(calls > KILLS * 10, `${calls} calls of the writers`)
-    t.comment(`pauses of ${pauses.map((ms) => Math.round(ms)).join(' ')} ms, ${calls} calls`)
-    t.equal((mount.log.match(/another takes over/g) ?? []).length, KILLS, 'each death has its line in the log')
-    // Nobody is left that the engine's own books do not know of.
-    t.equal(await mount.stop(), 0)
-    await mount.start()
-    for (const { directory, sideLog } of jobs) {
-      const { allowed } = replayLog(fs.readFileSync(sideLog, 'utf8'))
-      const found = readTree(directory)
-      t.ok(
-        allowed.some((tree) => difference(found, tree) === undefined),
-        'the same after a mount',
-      )
-    }
+    await survive(t, mount, kill)
   },
 )
+
+t.test(
+  `${KILLS} deaths, each between a change and its answer, do nothing twice (seed ${seed})`,
+  { skip, timeout: 120_000 + KILLS * 4000 },
+  async (t) => {
+    const mount = await mountFor(t, { program: dying, env: { DYING: 'changes' } })
+    await survive(t, mount, async () => {
+      const before = servingPid(mount)
+      const start = performance.now()
+      while (servingPid(mount) === before) await sleep(5)
+      return performance.now() - start
+    })
+  },
+)
+
+/** Works in many ways while the serving process dies `KILLS` times. @param nextDeath waits for a death; milliseconds */
+async function survive(t: Test, mount: TestMount, nextDeath: (i: number) => Promise<number>): Promise<void> {
+  const logs = plainFor(t)
+  const jobs = Array.from({ length: WRITERS }, (_, i) => {
+    const directory = mount.at('workspace', `w${i}`)
+    fs.mkdirSync(directory)
+    const sideLog = path.join(logs, `${i}`)
+    return { directory, sideLog, load: start(process.execPath, [writer, directory, sideLog, String(seed + i)]) }
+  })
+  fs.mkdirSync(mount.at('workspace', 'storm'))
+  const storms = ['renames', 'sqlite', 'mapped', 'git'].map((kind) => ({
+    kind,
+    load: start('python3', [storm, kind, mount.at('workspace', 'storm', kind), String(seed)]),
+  }))
+  t.teardown(() => {
+    for (const { load } of [...jobs, ...storms]) load.child.kill('SIGKILL')
+  })
+  while (jobs.some(({ sideLog }) => !fs.existsSync(sideLog))) await sleep(10)
+
+  const pauses: number[] = []
+  for (let i = 0; i < KILLS; i++) {
+    pauses.push(await nextDeath(i))
+    for (const { kind, load } of storms)
+      if (load.child.exitCode !== null) throw new Error(`${kind} ended after ${i} deaths: ${load.output()}`)
+  }
+  await sleep(KILL_MS.min)
+
+  let calls = 0
+  for (const { directory, sideLog, load } of jobs) {
+    t.equal(load.child.exitCode, null, 'a writer that no call failed still writes')
+    const exit = once(load.child, 'exit')
+    load.child.kill('SIGKILL')
+    await exit
+    const text = fs.readFileSync(sideLog, 'utf8')
+    const { allowed, acknowledged, failures } = replayLog(text)
+    t.same(failures, [], 'no call failed')
+    t.same(shortWrites(text), [], 'no write came back short')
+    const found = readTree(directory)
+    t.ok(
+      allowed.some((tree) => difference(found, tree) === undefined),
+      `${directory}: ${difference(found, allowed[0] ?? new Map())}`,
+    )
+    calls += acknowledged
+  }
+  for (const { kind, load } of storms) {
+    t.equal(await stop(load), 0, `${kind}: ${load.output()}`)
+    t.match(load.output(), /^\d+ rounds\n$/, kind)
+  }
+  t.ok(calls > KILLS * 10, `${calls} calls of the writers`)
+  t.comment(`pauses of ${pauses.map((ms) => Math.round(ms)).join(' ')} ms, ${calls} calls`)
+  t.ok((mount.log.match(/another takes over/g) ?? []).length >= KILLS, 'each death has its line in the log')
+  // Nobody is left that the engine's own books do not know of.
+  t.equal(await mount.stop(), 0)
+  await mount.start()
+  for (const { directory, sideLog } of jobs) {
+    const { allowed } = replayLog(fs.readFileSync(sideLog, 'utf8'))
+    const found = readTree(directory)
+    t.ok(
+      allowed.some((tree) => difference(found, tree) === undefined),
+      'the same after a mount',
+    )
+  }
+}
 
 /** Calls whose answer was smaller than what they asked for. */
 function shortWrites(log: string): string[] {
@@ -243,6 +266,44 @@ t.test('an upgrade swaps the program under load', { skip, timeout: 120_000 }, as
   const found = readTree(directory)
   t.ok(allowed.some((tree) => difference(found, tree) === undefined))
   t.equal(mount.log, '', 'a planned change is nobody’s failure')
+})
+
+t.test('a request that kills whoever serves it gets EIO, and the mount lives', { skip, timeout: 60_000 }, async (t) => {
+  const mount = await mountFor(t, { program: dying, env: { DYING: 'lookups' } })
+  await t.rejects(fs.promises.stat(mount.at('deadly')), { code: 'EIO' })
+  t.match(mount.log, /several processes died over this request: it is refused/)
+  t.equal(fs.statSync(mount.at('workspace')).isDirectory(), true)
+  await t.rejects(fs.promises.stat(mount.at('another')), { code: 'ENOENT' })
+})
+
+t.test('what the kernel was not told of, the next process tells it', { skip, timeout: 60_000 }, async (t) => {
+  const mount = await mountFor(t, { program: dying, env: { DYING: 'notifies' } })
+  const at = (name: string): string => mount.at('workspace', 'w', name)
+  fs.mkdirSync(at(''))
+  for (let i = 0; i < 50; i++) fs.writeFileSync(at(`f${i}`), `first ${i}`)
+  mount.ctl('snapshot', 'create', '/workspace/w', '--name', 'one')
+  for (let i = 0; i < 50; i++) fs.writeFileSync(at(`f${i}`), `second ${i}`)
+  for (const name of ['deadly', 'held']) fs.writeFileSync(at(name), 'later')
+  fs.renameSync(at('f7'), at('moved'))
+  const held = fs.openSync(at('held'), 'r')
+  for (const name of fs.readdirSync(at(''))) fs.readFileSync(at(name))
+  t.throws(() => fs.statSync(at('f7')), { code: 'ENOENT' })
+  t.throws(() => mount.ctl('restore', '/workspace/w', 'one'), /nexusd went away during restore/)
+
+  const wanted = Array.from({ length: 50 }, (_, i) => `first ${i}`)
+  const found = (): string[] => wanted.map((_, i) => fs.readFileSync(at(`f${i}`), { encoding: 'utf8', flag: 'r' }))
+  const isSeen = (): boolean => {
+    try {
+      return found().every((text, i) => text === wanted[i]) && !fs.existsSync(at('deadly')) && !fs.existsSync(at('moved'))
+    } catch {
+      return false
+    }
+  }
+  for (let waited = 0; !isSeen() && waited < 10_000; waited += 20) await sleep(20)
+  t.same(found(), wanted)
+  t.same(fs.readdirSync(at('')).sort(), wanted.map((_, i) => `f${i}`).sort())
+  t.equal(fs.readFileSync(held, 'utf8'), 'later', 'what a restore removed stays for who has it open')
+  fs.closeSync(held)
 })
 
 /** Not the `umount` that the supervisor starts in the end. */

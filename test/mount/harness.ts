@@ -23,6 +23,8 @@ export interface MountOptions {
   /** words for `nexusd mount` besides the mountpoint and --data */
   flags?: string[]
   env?: Record<string, string>
+  /** what to run instead of nexusd */
+  program?: string
 }
 
 export class TestMount {
@@ -51,7 +53,7 @@ export class TestMount {
 
   /** Starts the daemon; resolves when the mount answers. */
   async start(): Promise<void> {
-    const words = [nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
+    const words = [this.#options.program ?? nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
     const daemon = spawn(process.execPath, words, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...this.#options.env },
