@@ -39,6 +39,9 @@ export interface StoredContent {
 
 type Key = string
 
+/** Told of every node (no domain) and chunk that is stored, or was there when it was to be stored. */
+export type Witness = (address: Address, domain: number | undefined) => void
+
 const BATCH_ENTRIES_MAX = 1000
 
 export class ContentStore {
@@ -48,8 +51,9 @@ export class ContentStore {
   readonly #chunks: LRUCache<Key, Buffer>
   #pending = new Map<Key, Buffer>()
   #flushing: Map<Key, Buffer> | undefined
-  /** what the collector found dead; it goes with the next flush */
+  /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
   #forgotten = new Set<Key>()
+  #witness: Witness | undefined
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -70,9 +74,15 @@ export class ContentStore {
     return bytes
   }
 
+  /** From now on `witness` hears of what somebody refers to anew; one at a time, undefined for none. */
+  watch(witness: Witness | undefined): void {
+    this.#witness = witness
+  }
+
   /** Stores a tree node, unless it is there already. */
   put(bytes: Buffer): Address {
     const address = addressOf(bytes)
+    this.#witness?.(address, undefined)
     const key = nodeKey(address)
     if (this.#locate(key) !== undefined) return address
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
@@ -88,6 +98,7 @@ export class ContentStore {
 
   /** Stores a chunk whose bytes do not lie in the log in few enough parts. */
   putChunk(domain: number, address: Address, bytes: Buffer): void {
+    this.#witness?.(address, domain)
     const key = chunkKey(domain, address)
     if (this.#locate(key) !== undefined) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
@@ -96,6 +107,7 @@ export class ContentStore {
 
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
   addChunks(domain: number, chunks: readonly SealedChunk[]): void {
+    for (const { address } of chunks) this.#witness?.(address, domain)
     const fresh = chunks.filter((chunk) => this.#locate(chunkKey(domain, chunk.address)) === undefined)
     if (fresh.length === 0) return
     const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
@@ -125,7 +137,7 @@ export class ContentStore {
     chunk.copy(into, at, offset, offset + length)
   }
 
-  /** Everything that the index knows; call it when nothing is pending. */
+  /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */
   async *contents(): AsyncGenerator<StoredContent> {
     for (const prefix of ['n', 'c']) {
       for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) {
@@ -135,11 +147,19 @@ export class ContentStore {
     }
   }
 
-  /** The next flush removes it from the index. */
+  /**
+   * From now on it is not there: who stores the same stores it again. No checkpoint may lead to what needs it.
+   * `writeForgotten` takes it out of the index.
+   */
   forget({ key }: StoredContent): void {
     const name = key.toString('latin1')
     this.#forgotten.add(name)
     this.#chunks.delete(name)
+  }
+
+  /** Number of those that are still in the index. */
+  get forgottenCount(): number {
+    return this.#forgotten.size
   }
 
   /** Copies it to the end of the log; the next flush makes that its place. @returns bytes copied */
@@ -156,16 +176,18 @@ export class ContentStore {
   /**
    * Says again where the chunks of a `sealed` record lie, for a rebuild of the index: the record
    * goes with its segment, though chunks that it names stay.
+   * @param sealed meta of the record
+   * @param gone segments that go
    */
-  sealAgain(record: LogRecord, isLive: (domain: number, address: Address) => boolean, gone: ReadonlySet<number>): void {
-    const input = new ByteReader(record.meta)
+  sealAgain(sealed: Buffer, gone: ReadonlySet<number>): void {
+    const input = new ByteReader(sealed)
     const domain = input.varint()
     const meta = new ByteWriter().varint(domain)
     const empty = meta.length
     while (!input.done) {
       const address = input.fixed(ADDRESS_BYTES) as Address
       readCountedLocation(input)
-      const location = isLive(domain, address) ? this.#locate(chunkKey(domain, address)) : undefined
+      const location = this.#locate(chunkKey(domain, address))
       if (location === undefined || location.parts.some((part) => gone.has(part.segment))) continue
       writeCountedLocation(meta.fixed(address), location)
     }
@@ -208,7 +230,7 @@ export class ContentStore {
       }
       await this.#index.write(batch)
       await this.#index.write(more)
-      await this.#writeForgotten()
+      await this.writeForgotten()
     } catch (error) {
       for (const [key, value] of this.#pending) this.#flushing.set(key, value)
       this.#pending = this.#flushing
@@ -218,8 +240,8 @@ export class ContentStore {
     }
   }
 
-  /** Last, when the checkpoint no longer leads to records that name what is forgotten. */
-  async #writeForgotten(): Promise<void> {
+  /** Takes what was forgotten out of the index; in the turn of merges and checkpoints, as every write to it. */
+  async writeForgotten(): Promise<void> {
     const keys = [...this.#forgotten]
     for (let at = 0; at < keys.length; at += BATCH_ENTRIES_MAX) {
       const batch = keys.slice(at, at + BATCH_ENTRIES_MAX)

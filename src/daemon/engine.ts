@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import os from 'node:os'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Access } from '../acl/access.ts'
 import { type Index, openIndex } from '../cas/index.ts'
 import { NexusError } from '../errors.ts'
@@ -14,7 +15,7 @@ import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
 import { type Attr, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import type { Collected } from '../volume/collect.ts'
+import type { Collected, CollectOptions } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
@@ -53,9 +54,18 @@ const FLUSH_MS = 1000
 /** Changes that have lain this long only in the log are checkpointed. */
 const CHECKPOINT_AGE_MS = 30_000
 const CHECKPOINT_RETRY_MS = 10_000
-/** How often the size of the log is looked at, and how much it grows (or by half) until garbage is collected. */
+/** How often it is looked whether to collect garbage. */
 const LOOK_MS = 15_000
+/** So many bytes were released, or a fifth of the log (and not next to nothing) … */
+const COLLECT_RELEASED_BYTES = 256 * 1024 * 1024
+const COLLECT_RELEASED_BYTES_MIN = 16 * 1024 * 1024
+/** … or the log grew by half, and so much … */
 const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
+/** … or anything at all was written in a day. */
+const COLLECT_AGE_MS = 24 * 60 * 60_000
+/** A collection rests so many times as long as it took: what it finds may all be in snapshots. */
+const COLLECT_REST = 10
+const SLICE_MS = 2
 
 export class Engine {
   readonly volumes: Volumes
@@ -73,8 +83,10 @@ export class Engine {
   #dirtySince = 0
   #checkpointNotBefore = 0
   #lastLook = 0
-  /** size of the log after the last collection */
-  #collectedBytes: number
+  /** by `performance.now` */
+  #collectNotBefore = 0
+  #isCollecting = false
+  #lastCollection = 0
   #closing: Promise<void> | undefined
 
   static async open(options: EngineOptions): Promise<Engine> {
@@ -127,7 +139,6 @@ export class Engine {
     this.fs = new NexusFs({ volumes, registry: this.registry, guard: this.access, known: this.known, now, owner, space })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#sweepOrphans()
-    this.#collectedBytes = volumes.logBytes
   }
 
   /** Begins to flush and checkpoint by itself. */
@@ -135,12 +146,11 @@ export class Engine {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
   }
 
-  /** Gives back the space of what nothing reaches any more. */
-  async collect(): Promise<Collected> {
-    this.fs.core.layGhosts()
-    const result = await this.volumes.collect(() => [...this.registry.roots()])
-    this.#collectedBytes = this.volumes.logBytes
-    return result
+  /** Gives back the space of what nothing reaches any more, beside everybody who works. */
+  async collect(options: CollectOptions = {}): Promise<Collected> {
+    const pause = options.pause ?? slices()
+    for (const _ of this.fs.core.layGhosts()) await pause()
+    return await this.volumes.collect(() => this.registry.roots(), options)
   }
 
   /** Takes a last checkpoint and closes everything. Quiet when repeated. */
@@ -189,12 +199,28 @@ export class Engine {
     for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
   }
 
-  #collectInBackground(): void {
-    // Counts from now, so that a failure is not repeated at every look.
-    this.#collectedBytes = this.volumes.logBytes
-    this.collect().catch((error: unknown) =>
-      this.#logger.error({ err: error }, 'garbage collection failed; nothing is lost, and it is tried again'),
-    )
+  async #collectInBackground(now: number): Promise<void> {
+    this.#isCollecting = true
+    this.#lastCollection = now
+    try {
+      await this.collect()
+    } catch (error) {
+      if (this.#closing !== undefined) return
+      this.#logger.error({ err: error }, 'garbage collection failed; nothing is lost, and it is tried again')
+    } finally {
+      this.#isCollecting = false
+      const end = performance.now()
+      this.#collectNotBefore = end + Math.max(LOOK_MS, COLLECT_REST * (end - now))
+    }
+  }
+
+  #isCollectionDue(now: number): boolean {
+    if (this.#isCollecting || now < this.#collectNotBefore) return false
+    const { logBytes, collectedBytes, releasedBytes } = this.volumes
+    const grown = logBytes - collectedBytes
+    if (grown > Math.max(COLLECT_GROWTH_BYTES_MIN, collectedBytes / 2)) return true
+    if (releasedBytes >= Math.min(COLLECT_RELEASED_BYTES, Math.max(COLLECT_RELEASED_BYTES_MIN, logBytes / 5))) return true
+    return releasedBytes + Math.max(0, grown) > 0 && now - this.#lastCollection > COLLECT_AGE_MS
   }
 
   /** A full disk fails it again and again: each time costs, and says nothing new. */
@@ -223,14 +249,20 @@ export class Engine {
     }
     if (now - this.#lastLook > LOOK_MS) {
       this.#lastLook = now
-      if (isCollectionDue(this.#collectedBytes, this.volumes.logBytes)) this.#collectInBackground()
+      if (this.#isCollectionDue(now)) void this.#collectInBackground(now)
     }
   }
 }
 
-/** Whether a log that was `before` bytes after the last collection has grown enough for another. */
-function isCollectionDue(before: number, now: number): boolean {
-  return now - before > Math.max(COLLECT_GROWTH_BYTES_MIN, before / 2)
+/** Returns to the event loop when a slice is over. */
+function slices(): () => Promise<void> | undefined {
+  let start = performance.now()
+  return () => {
+    if (performance.now() - start < SLICE_MS) return undefined
+    return nextTurn().then(() => {
+      start = performance.now()
+    })
+  }
 }
 
 function directoryAttr(

@@ -7,6 +7,7 @@
  * durable when they were written; rot is refused, because cutting there would lose fsynced work.
  */
 import { NexusError } from '../errors.ts'
+import { xxh64 } from './checksum.ts'
 import type { Disk } from './disk.ts'
 import type { Position } from './log.ts'
 import {
@@ -89,6 +90,49 @@ export function* readOneSegment(disk: Disk, store: bigint, number: number): Gene
   yield* recordsIn(buffer, number, SEGMENT_HEADER_BYTES, store, end)
 }
 
+const BLOCK_BYTES = 256 * 1024
+
+/**
+ * The metas of a segment's records of one type; their data is passed over unread. Yields nothing now and then, so
+ * that the caller can pause.
+ * @throws NexusError NEXUS_CORRUPT when the segment is not whole: what lies behind the damage cannot be found
+ */
+export function* metasIn(disk: Disk, store: bigint, number: number, type: number): Generator<Buffer | undefined, void> {
+  const fd = disk.open(segmentName(number), false)
+  try {
+    const size = disk.size(fd)
+    let block: Buffer = Buffer.alloc(0)
+    let start = 0
+    const read = (at: number, length: number): Buffer => {
+      if (at < start || at + length > start + block.length) {
+        block = Buffer.allocUnsafe(Math.min(Math.max(length, BLOCK_BYTES), Math.max(0, size - at)))
+        start = at
+        block = block.subarray(0, disk.read(fd, block, 0, block.length, at))
+      }
+      return block.subarray(at - start, at - start + length)
+    }
+    for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
+      const before = start
+      const header = readRecordHeader(read(at, RECORD_HEADER_BYTES), 0, store)
+      if (header === undefined) throw notWhole(number, at)
+      const meta = at + RECORD_HEADER_BYTES + header.dataBytes
+      if (header.type === type) {
+        const bytes = read(meta, header.metaBytes)
+        if (bytes.length < header.metaBytes || xxh64(bytes, store) !== header.metaXxh) throw notWhole(number, at)
+        yield bytes
+      }
+      at = meta + header.metaBytes
+      if (start !== before) yield undefined
+    }
+  } finally {
+    disk.close(fd)
+  }
+}
+
+function notWhole(segment: number, at: number): NexusError {
+  return new NexusError('NEXUS_CORRUPT', `${segmentName(segment)} is damaged at byte ${at}; restore that file from a backup`)
+}
+
 /** The records of a segment from `offset` on while they are intact; `end` follows. */
 function* recordsIn(buffer: Buffer, number: number, offset: number, store: bigint, end: LogEnd): Generator<LogRecord> {
   end.position = { segment: number, offset }
@@ -141,15 +185,21 @@ export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<v
 /** The log's segments and how large each is, ascending. */
 export function segmentSizes(disk: Disk): Map<number, number> {
   const sizes = new Map<number, number>()
-  for (const number of segmentsOf(disk)) {
-    const fd = disk.open(segmentName(number), false)
-    sizes.set(number, disk.size(fd))
-    disk.close(fd)
-  }
+  for (const number of segmentsOf(disk)) sizes.set(number, segmentBytes(disk, number))
   return sizes
 }
 
-function segmentsOf(disk: Disk): Set<number> {
+export function segmentBytes(disk: Disk, number: number): number {
+  const fd = disk.open(segmentName(number), false)
+  try {
+    return disk.size(fd)
+  } finally {
+    disk.close(fd)
+  }
+}
+
+/** The numbers of the log's segments, ascending. */
+export function segmentsOf(disk: Disk): Set<number> {
   const numbers = disk.list().flatMap((name) => segmentNumber(name) ?? [])
   return new Set(numbers.sort((a, b) => a - b))
 }

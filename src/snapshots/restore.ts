@@ -2,6 +2,7 @@
 import type { RestoreInfo } from '../control/service.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
+import type { Pin } from '../volume/live.ts'
 import type { MergedState, Volumes } from '../volume/volumes.ts'
 import {
   type Context,
@@ -32,19 +33,39 @@ const CHANGES_LIMIT = 1000
 const CATCH_UPS_MAX = 3
 
 export async function restore(context: Context, path: string, wanted: string, options: RestoreOptions): Promise<RestoreInfo> {
+  const pin = context.core.volumes.pin()
+  try {
+    return await restorePinned(context, path, wanted, options, pin)
+  } finally {
+    pin.release()
+  }
+}
+
+/** @param pin keeps what it reads, whatever becomes of snapshots meanwhile */
+async function restorePinned(
+  context: Context,
+  path: string,
+  wanted: string,
+  options: RestoreOptions,
+  pin: Pin,
+): Promise<RestoreInfo> {
   const start = performance.now()
   const target = targetAt(context, path)
   const record = findSnapshot(context, target, wanted)
+  const restored = stateOfSnapshot(context, record)
+  pin.add(restored.values())
   if (!isWhole(target, record)) originOf(context, target, record)
   const limit = options.limit ?? CHANGES_LIMIT
   await context.kernel.writeBack()
-  if (options.dryRun === true) return dryRun(context, target, record, limit, start)
+  if (options.dryRun === true) return dryRun(context, target, record, { restored, limit, start, pin })
 
   const { core } = context
   const { undo, before, guards } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
+      findSnapshot(context, target, record.id)
       const states = await catchUp(core.volumes, first)
+      pin.add(states.values())
       const made = snapshotRecord(context, target, states, {
         automatic: true,
         metadata: { reason: `before restore of ${record.id}` },
@@ -62,14 +83,14 @@ export async function restore(context: Context, path: string, wanted: string, op
     },
   )
   try {
-    await tellKernel(context, target, record, before, guards)
+    await tellKernel(context, before, guards, () => (isWhole(target, record) ? restored : mergedNow(context, before, pin)))
   } finally {
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(context, before))
   const elapsed_ms = performance.now() - start
-  const changes = limited(compare(before, stateOfSnapshot(context, record), target, record), limit)
+  const changes = limited(compare(before, restored, target, record), limit)
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
 }
 
@@ -77,14 +98,16 @@ async function dryRun(
   context: Context,
   target: Target,
   record: SnapshotRecord,
-  limit: number,
-  start: number,
+  { restored, limit, start, pin }: { restored: State; limit: number; start: number; pin: Pin },
 ): Promise<RestoreInfo> {
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
-    (states) => liveState(context, states),
+    (states) => {
+      pin.add(states.values())
+      return liveState(context, states)
+    },
   )
-  const changes = limited(compare(live, stateOfSnapshot(context, record), target, record), limit)
+  const changes = limited(compare(live, restored, target, record), limit)
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
 }
 
@@ -168,14 +191,14 @@ function dropUnheld({ core }: Context, number: number): void {
   core.volumes.dropOrphans(number, (ino) => core.known.has(number, ino))
 }
 
+/** @param stateAfter what the kernel is to see instead of the state before */
 async function tellKernel(
   context: Context,
-  target: Target,
-  record: SnapshotRecord,
   before: State,
   guards: ReadonlyMap<number, PageGuard>,
+  stateAfter: () => State | Promise<State>,
 ): Promise<void> {
-  const after = isWhole(target, record) ? stateOfSnapshot(context, record) : await mergedNow(context, [...before.keys()])
+  const after = await stateAfter()
   for (const [number, old] of before) {
     const [now, guard] = [after.get(number), guards.get(number)]
     if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard)
@@ -183,10 +206,13 @@ async function tellKernel(
 }
 
 /** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */
-function mergedNow(context: Context, numbers: readonly number[]): Promise<State> {
+function mergedNow(context: Context, before: State, pin: Pin): Promise<State> {
   return context.core.volumes.merged(
-    () => numbers,
-    (states) => liveState(context, states),
+    () => [...before.keys()],
+    (states) => {
+      pin.add(states.values())
+      return liveState(context, states)
+    },
   )
 }
 

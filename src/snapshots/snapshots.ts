@@ -133,12 +133,20 @@ export async function diffSnapshots(
     const second = findSnapshot(context, target, to)
     return { from: first.id, to: second.id, ...limited(compare(before, stateOfSnapshot(context, second), target, first), limit) }
   }
-  await context.kernel.writeBack()
-  const after = await context.core.volumes.merged(
-    () => volumesOf(context, target),
-    (states) => liveState(context, states),
-  )
-  return { from: first.id, to: 'live', ...limited(compare(before, after, target, first), limit) }
+  const pin = context.core.volumes.pin(before.values())
+  try {
+    await context.kernel.writeBack()
+    const after = await context.core.volumes.merged(
+      () => volumesOf(context, target),
+      (states) => {
+        pin.add(states.values())
+        return liveState(context, states)
+      },
+    )
+    return { from: first.id, to: 'live', ...limited(compare(before, after, target, first), limit) }
+  } finally {
+    pin.release()
+  }
 }
 
 /** Volumes of one state by workspace number. */

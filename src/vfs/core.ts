@@ -226,13 +226,20 @@ export class Core {
     return [...replacements].map((one) => one.isStale(inoOfNode(node))).includes(true)
   }
 
-  /** What is held and lives on only in a state before a restore becomes an inode without a name; those states can go. */
-  layGhosts(): void {
+  /**
+   * What is held and lives on only in a state before a restore becomes an inode without a name; those states can go then.
+   * Yields now and then: the kernel may hold much, and may ask for it meanwhile.
+   */
+  *layGhosts(): Generator<void, void> {
     for (const number of this.volumes.numbers()) {
       const volume = this.volumes.get(number)
       if (volume === undefined || volume.ghosts.length === 0) continue
-      for (const ino of this.known.of(number)) if (volume.attr(ino) === undefined) this.#ghost(volume, ino)
-      volume.ghosts.length = 0
+      const laid = [...volume.ghosts]
+      for (const ino of this.known.of(number)) {
+        if (volume.attr(ino) === undefined) this.#ghost(volume, ino)
+        yield
+      }
+      volume.ghosts.splice(0, volume.ghosts.length, ...volume.ghosts.filter((ghost) => !laid.includes(ghost)))
     }
   }
 

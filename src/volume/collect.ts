@@ -1,26 +1,27 @@
 /**
- * Garbage collection: marks what some root still reaches, forgets the rest, and gives back segments
- * of the log in which little is alive, after copying that to the log's end.
+ * Garbage collection, beside everybody who works: marks what some root reaches, forgets the rest, and gives back
+ * segments of the log, first those in which nothing is alive, then those in which little is, after copying that.
  *
- * It runs in the turn of merges and checkpoints, so nothing is sealed or stored meanwhile, but
- * commits and reads go on. That is safe: a commit refers to bytes of its own record, or to what
- * could be reached when it was made, and all of that was marked or is newer than the mark.
+ * Only short steps are in the turn of merges and checkpoints: its start, each batch that the index writes, and the last
+ * checkpoint. Between slices it gives way to whoever waits for that turn.
  */
-import { ByteReader } from '../bytes.ts'
-import type { Address } from '../cas/address.ts'
-import { AddressSet } from '../cas/addressset.ts'
 import type { ContentStore, StoredContent } from '../cas/store.ts'
+import { assert, NexusError } from '../errors.ts'
+import type { Disk } from '../journal/disk.ts'
+import type { Log } from '../journal/log.ts'
+import { RecordType } from '../journal/record.ts'
+import { metasIn, segmentBytes, segmentsOf } from '../journal/replay.ts'
+import type { Logger } from '../logger.ts'
 import type { Tree } from '../tree/tree.ts'
-import { Kind, kindOf } from './keys.ts'
-import type { Layer } from './layer.ts'
+import { type DomainLayer, Live, type Root } from './live.ts'
 import type { Pause } from './merge.ts'
-import { decodeWindow, type Window } from './piece.ts'
-import type { Volume } from './volume.ts'
+import { encodeState, type SavedState } from './state.ts'
 
-/** A state to keep: a volume's, a snapshot's. */
-export interface Root {
-  root: Address | null
-  domain: number
+export interface CollectOptions {
+  /** false: only segments in which nothing is alive, which costs no space but that of a checkpoint */
+  copy?: boolean
+  /** for tests: decides what runs between two slices */
+  pause?: Pause
 }
 
 /** What a garbage collection did. */
@@ -35,126 +36,232 @@ export interface Collected {
   freedBytes: number
 }
 
-/** What one state of the store needs, by domain. */
-export class Live {
-  readonly nodes = new AddressSet()
-  readonly #chunks = new Map<number, AddressSet>()
-  /** nodes seen in a domain: the same node may be in several, with chunks of each */
-  readonly #seen = new Map<number, AddressSet>()
-
-  chunks(domain: number): AddressSet {
-    return setOf(this.#chunks, domain)
-  }
-
-  seen(domain: number): AddressSet {
-    return setOf(this.#seen, domain)
-  }
-
-  has(content: Pick<StoredContent, 'domain' | 'address'>): boolean {
-    return content.domain === undefined ? this.nodes.has(content.address) : this.chunks(content.domain).has(content.address)
-  }
+/** mark: counts what is alive; sweep: what was looked at; move: bytes; remove: segments. */
+export interface CollectProgress {
+  phase: 'idle' | 'mark' | 'sweep' | 'move' | 'remove'
+  done: number
+  /** 0: not known */
+  total: number
 }
 
-/** Marks everything that the roots reach, and what the layers refer to. */
-export async function mark(tree: Tree, roots: readonly Root[], volumes: readonly Volume[], pause: Pause): Promise<Live> {
-  const live = new Live()
-  for (const volume of volumes) markLayer(volume.active, live.chunks(volume.domain))
-  for (const { root, domain } of roots) {
-    const chunks = live.chunks(domain)
-    const seen = live.seen(domain)
-    const isSeen = (address: Address): boolean => {
-      live.nodes.add(address)
-      return !seen.add(address)
+/** What the collector needs of the volumes. */
+export interface CollectTools {
+  store: ContentStore
+  tree: Tree
+  log: Log
+  disk: Disk
+  /** seeds the checksums */
+  seed: bigint
+  logger: Logger
+  pause: Pause
+  /** runs while no merge, checkpoint or snapshot does */
+  inTurn<T>(work: () => Promise<T>): Promise<T>
+  /** what is alive, at this instant, in a turn */
+  roots(): { roots: Root[]; layers: DomainLayer[] }
+  /** from now on told of references that are made anew; undefined for nobody */
+  watch(live: Live | undefined): void
+  /** in a turn; writes out everything. @param force also when nothing changed */
+  checkpoint(force: boolean): Promise<SavedState | undefined>
+  /** in a turn: the first segment that recovery, or a piece that is not sealed yet, may need */
+  firstNeeded(): number
+  /** segments are gone: threads let go of them too */
+  removed(segments: readonly number[]): void
+}
+
+/** A segment goes when at most this share of it is alive; one run copies at most so much. */
+const LIMITS = { share: 0.6, copyBytes: 1024 * 1024 * 1024 }
+/** Written to the index in one turn: so long does a snapshot wait. */
+const FORGET_BATCH = 2000
+const MOVE_BATCH = 1000
+
+export class Collector {
+  readonly #tools: CollectTools
+  readonly #progress: CollectProgress
+  readonly #result: Collected = { forgotten: 0, segments: 0, copiedBytes: 0, freedBytes: 0 }
+  /** bytes of each segment that may go */
+  readonly #sizes = new Map<number, number>()
+  /** bytes in them that are alive */
+  readonly #liveBytes = new Map<number, number>()
+
+  /** @param progress kept up to date */
+  constructor(tools: CollectTools, progress: CollectProgress) {
+    this.#tools = tools
+    this.#progress = progress
+  }
+
+  /** @throws NexusError NEXUS_CORRUPT when a tree cannot be read: then nobody knows what it reaches, and all stays */
+  async run(copy: boolean): Promise<Collected> {
+    try {
+      await this.#sweep(await this.#mark())
+    } finally {
+      this.#tools.watch(undefined)
     }
-    const walk = tree.walk(root, isSeen, (key, value) => {
-      if (kindOf(key) === Kind.window) markWindow(decodeWindow(new ByteReader(value)), chunks)
+    await this.#remove(new Set([...this.#sizes.keys()].filter((segment) => !this.#liveBytes.has(segment))))
+    if (copy) await this.#remove(await this.#empty(victims(this.#sizes, this.#liveBytes, LIMITS)))
+    return this.#result
+  }
+
+  async #mark(): Promise<Live> {
+    const tools = this.#tools
+    this.#begin('mark')
+    const live = new Live()
+    const { roots, layers } = await tools.inTurn(async () => {
+      tools.watch(live)
+      return tools.roots()
     })
-    while (walk.next().done !== true) await pause()
+    for (const layer of layers) await this.#slices(live.markLayer(layer), () => live.size)
+    for (const root of roots) await this.#slices(live.markRoot(tools.tree, root), () => live.size)
+    return live
   }
-  return live
-}
 
-function markLayer(layer: Layer, chunks: AddressSet): void {
-  for (const delta of layer.inodes.values()) {
-    for (const window of delta.windows.values()) if (window !== null) markWindow(window, chunks)
+  /** Forgets what is not alive, and counts what is in the segments that may go. */
+  async #sweep(live: Live): Promise<void> {
+    const { store, disk, pause, inTurn } = this.#tools
+    // From here on a start finds a state whose every root was marked, and the index knows all that may lie in those segments.
+    const first = await inTurn(async () => {
+      await this.#tools.checkpoint(false)
+      return this.#tools.firstNeeded()
+    })
+    this.#begin('sweep', live.size)
+    for (const segment of segmentsOf(disk)) {
+      if (segment < first) this.#sizes.set(segment, segmentBytes(disk, segment))
+      await pause()
+    }
+    for await (const content of store.contents()) {
+      if (live.has(content)) this.#countLive(content)
+      else {
+        store.forget(content)
+        this.#result.forgotten++
+        if (store.forgottenCount >= FORGET_BATCH) await inTurn(() => store.writeForgotten())
+      }
+      this.#progress.done++
+      await pause()
+    }
+    if (store.forgottenCount > 0) await inTurn(() => store.writeForgotten())
   }
-}
 
-function markWindow(window: Window, chunks: AddressSet): void {
-  for (const piece of window) if (piece.kind === 'chunk') chunks.add(piece.address)
-}
+  #countLive({ location }: StoredContent): void {
+    for (const { segment, length } of location.parts) {
+      if (this.#sizes.has(segment)) this.#liveBytes.set(segment, (this.#liveBytes.get(segment) ?? 0) + length)
+    }
+  }
 
-/** The first segment that a raw piece of some layer points into, or infinity. */
-export function firstRawSegment(volumes: readonly Volume[]): number {
-  let first = Number.POSITIVE_INFINITY
-  for (const volume of volumes) {
-    for (const delta of volume.active.inodes.values()) {
-      for (const window of delta.windows.values()) {
-        for (const piece of window ?? []) if (piece.kind === 'raw') first = Math.min(first, piece.segment)
+  /** Copies what is alive out of some segments to the end of the log. @returns those that hold nothing any more */
+  async #empty(chosen: Set<number>): Promise<Set<number>> {
+    const { store, log, pause, inTurn } = this.#tools
+    if (chosen.size === 0) return chosen
+    this.#begin(
+      'move',
+      [...chosen].reduce((sum, segment) => sum + (this.#liveBytes.get(segment) ?? 0), 0),
+    )
+    for await (const content of store.contents()) {
+      if (content.location.parts.some((part) => chosen.has(part.segment))) {
+        this.#move(content, chosen)
+        if (store.pendingCount >= MOVE_BATCH) {
+          await log.sync()
+          await inTurn(async () => {
+            await log.sync()
+            await store.flush([])
+          })
+        }
+      }
+      await pause()
+    }
+    return chosen
+  }
+
+  /** What cannot be read may be readable another day, or elsewhere: its segments stay. */
+  #move(content: StoredContent, chosen: Set<number>): void {
+    try {
+      const bytes = this.#tools.store.move(content)
+      this.#result.copiedBytes += bytes
+      this.#progress.done += bytes
+    } catch (error) {
+      if (!(error instanceof NexusError) || error.code !== 'NEXUS_CORRUPT') throw error
+      this.#keep(
+        content.location.parts.map((part) => part.segment),
+        chosen,
+        error,
+      )
+    }
+  }
+
+  #keep(segments: readonly number[], chosen: Set<number>, error: NexusError): void {
+    const kept = segments.filter((segment) => chosen.delete(segment))
+    for (const segment of kept) this.#sizes.delete(segment)
+    if (kept.length > 0)
+      this.#tools.logger.warn({ segments: kept }, `not collected, and nothing is lost by that: ${error.message}`)
+  }
+
+  /** Removes segments in which nothing is alive. */
+  async #remove(chosen: Set<number>): Promise<void> {
+    const { log, pause, inTurn } = this.#tools
+    this.#begin('remove', chosen.size)
+    await this.#sealAgain(chosen)
+    if (chosen.size === 0) return
+    await log.sync()
+    // From here on nothing leads to what goes: not the index, and no record that a start would replay.
+    await inTurn(async () => {
+      const state = await this.#tools.checkpoint(true)
+      assert(state !== undefined, 'a forced checkpoint stores a state')
+      log.append(RecordType.state, Buffer.alloc(0), encodeState(state))
+      await log.sync()
+    })
+    this.#tools.removed([...chosen])
+    for (const segment of chosen) {
+      log.removeSegment(segment)
+      this.#result.segments++
+      this.#result.freedBytes += this.#sizes.get(segment) ?? 0
+      this.#sizes.delete(segment)
+      this.#progress.done++
+      await pause()
+    }
+  }
+
+  /** Repeats what the segments say about chunks that lie elsewhere. One that is not whole stays. */
+  async #sealAgain(chosen: Set<number>): Promise<void> {
+    const { store, disk, seed } = this.#tools
+    for (const segment of [...chosen]) {
+      try {
+        for (const meta of metasIn(disk, seed, segment, RecordType.sealed)) {
+          if (meta !== undefined) store.sealAgain(meta, chosen)
+          await this.#tools.pause()
+        }
+      } catch (error) {
+        if (!(error instanceof NexusError) || error.code !== 'NEXUS_CORRUPT') throw error
+        this.#keep([segment], chosen, error)
       }
     }
   }
-  return first
-}
 
-/** How much of each segment is alive, and what is dead. */
-export interface Census {
-  liveBytes: Map<number, number>
-  dead: number
-}
-
-export async function census(store: ContentStore, live: Live, pause: Pause): Promise<Census> {
-  const found: Census = { liveBytes: new Map(), dead: 0 }
-  for await (const content of store.contents()) {
-    if (!live.has(content)) found.dead++
-    else {
-      for (const { segment, length } of content.location.parts) {
-        found.liveBytes.set(segment, (found.liveBytes.get(segment) ?? 0) + length)
-      }
+  async #slices(work: Generator<void, void>, done: () => number): Promise<void> {
+    while (work.next().done !== true) {
+      this.#progress.done = done()
+      await this.#tools.pause()
     }
-    await pause()
   }
-  return found
+
+  #begin(phase: CollectProgress['phase'], total = 0): void {
+    Object.assign(this.#progress, { phase, done: 0, total })
+  }
 }
 
 /** Segments that are worth giving back: the emptiest first, as long as little has to be copied. */
 export function victims(
   sizes: ReadonlyMap<number, number>,
-  found: Census,
-  before: number,
+  liveBytes: ReadonlyMap<number, number>,
   limits: { share: number; copyBytes: number },
-): number[] {
+): Set<number> {
   const candidates = [...sizes]
-    .filter(([segment]) => segment < before)
-    .map(([segment, bytes]) => ({ segment, live: found.liveBytes.get(segment) ?? 0, bytes }))
+    .map(([segment, bytes]) => ({ segment, live: liveBytes.get(segment) ?? 0, bytes }))
     .filter(({ live, bytes }) => live <= bytes * limits.share)
     .sort((a, b) => a.live / a.bytes - b.live / b.bytes)
-  const chosen: number[] = []
+  const chosen = new Set<number>()
   let copied = 0
   for (const { segment, live } of candidates) {
     if (copied + live > limits.copyBytes) break
     copied += live
-    chosen.push(segment)
+    chosen.add(segment)
   }
   return chosen
-}
-
-/** Forgets what is dead and moves what is alive out of the chosen segments. @returns bytes copied */
-export async function sweep(store: ContentStore, live: Live, chosen: ReadonlySet<number>, pause: Pause): Promise<number> {
-  let copied = 0
-  for await (const content of store.contents()) {
-    if (!live.has(content)) store.forget(content)
-    else if (content.location.parts.some((part) => chosen.has(part.segment))) copied += store.move(content)
-    await pause()
-  }
-  return copied
-}
-
-function setOf(sets: Map<number, AddressSet>, domain: number): AddressSet {
-  let set = sets.get(domain)
-  if (set === undefined) {
-    set = new AddressSet()
-    sets.set(domain, set)
-  }
-  return set
 }

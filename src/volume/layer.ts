@@ -58,6 +58,8 @@ export class Layer {
   readonly orphans = new Map<number, boolean>()
   /** changes applied, a measure of the work that merging it will be */
   weight = 0
+  /** no raw piece points into a segment before this one */
+  firstRaw = Number.POSITIVE_INFINITY
 
   get empty(): boolean {
     return this.weight === 0
@@ -68,6 +70,7 @@ export class Layer {
     for (const [ino, delta] of newer.inodes) this.touch(ino).cover(delta)
     for (const [ino, isOrphan] of newer.orphans) this.orphans.set(ino, isOrphan)
     this.weight += newer.weight
+    this.firstRaw = Math.min(this.firstRaw, newer.firstRaw)
   }
 
   /** The delta of an inode, made when there is none. */

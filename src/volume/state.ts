@@ -24,6 +24,14 @@ export interface VolumeState {
   ino_next: number
 }
 
+/** What is known of garbage, for an estimate: a store without it has never been collected. */
+export interface CollectedState {
+  /** bytes of the log when the last collection had ended */
+  log_bytes: number
+  /** bytes that became garbage since, at most */
+  released: number
+}
+
 export interface SavedState {
   checkpoint: Checkpoint
   /** by key */

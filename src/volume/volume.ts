@@ -53,6 +53,8 @@ export class Volume {
   frozenSuper: Super
   /** goes up when the content is replaced as a whole: a merge that began before is void */
   epoch = 0
+  /** allocated bytes that came and went since the volume was opened, the sum of it; for estimates */
+  allocated = 0
 
   constructor(number: number, domain: number, tree: Tree, root: Address | null) {
     this.number = number
@@ -221,6 +223,10 @@ export class Volume {
    */
   place(ino: number, offset: number, length: number, sourceAt: ((skip: number) => Source) | undefined): void {
     const delta = this.active.touch(ino)
+    // What is left of a window may lie in the layer below.
+    this.active.firstRaw = Math.min(this.active.firstRaw, this.frozen?.firstRaw ?? Number.POSITIVE_INFINITY)
+    const first = sourceAt?.(0)
+    if (first?.kind === 'raw') this.active.firstRaw = Math.min(this.active.firstRaw, first.segment)
     for (let done = 0; done < length; ) {
       const index = Math.floor((offset + done) / WINDOW_BYTES)
       const start = offset + done - index * WINDOW_BYTES
@@ -321,6 +327,7 @@ export class Volume {
   }
 
   #count(attr: Attr, sign: 1 | -1): void {
+    this.allocated += sign * attr.allocated
     // What is only open has no name any more: nobody who counts files would find it.
     if (attr.nlink === 0) return
     if (isDirectory(attr)) this.super.directories += sign

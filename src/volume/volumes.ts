@@ -14,16 +14,17 @@ import { assert, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
-import { LOG_START, type LogEnd, type LogRecord, readLog, readOneSegment, segmentSizes, settle } from '../journal/replay.ts'
+import { LOG_START, type LogEnd, type LogRecord, readLog, segmentSizes, settle } from '../journal/replay.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
 import { applyChange } from './apply.ts'
 import { Catalog } from './catalog.ts'
 import { type Change, readChange, writeChange } from './change.ts'
-import { type Collected, census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
-import { type MergeTools, mergeFrozen } from './merge.ts'
+import { type Collected, type CollectOptions, Collector, type CollectProgress, type CollectTools } from './collect.ts'
+import { type Live, Pin, type Root } from './live.ts'
+import { type MergeTools, mergeFrozen, type Pause } from './merge.ts'
 import type { RawSource } from './piece.ts'
-import { type Checkpoint, encodeState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
+import { type Checkpoint, type CollectedState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { type Super, Volume } from './volume.ts'
 
 export interface VolumesOptions {
@@ -64,10 +65,8 @@ const NO_BYTES = Buffer.alloc(0)
 const SLICE_MS = 2
 const SLICE_MS_OVERLOADED = 25
 
-/** A segment goes when at most this share of it is alive; one run copies at most so much. */
-const COLLECT_LIMITS = { share: 0.6, copyBytes: 1024 * MIB }
-
 const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
+const COLLECTED_KEY = Buffer.from('m/collected')
 const CATALOG_PREFIX = 'k/'
 const VOLUME_PREFIX = 'v/'
 
@@ -86,6 +85,21 @@ export class Volumes {
   #removed = new Set<number>()
   /** merges and checkpoints, one after the other */
   #turn: Promise<unknown> = Promise.resolve()
+  /** of those that wait for their turn or have it */
+  #turns = 0
+  /** collections, one after the other */
+  #collecting: Promise<unknown> = Promise.resolve()
+  readonly #progress: CollectProgress = { phase: 'idle', done: 0, total: 0 }
+  #collectSlice = 0
+  readonly #pins = new Set<Pin>()
+  /** told of references that are made while a collection marks */
+  #live: Live | undefined
+  /** bytes that became garbage since the last collection, by estimate */
+  #released = 0
+  /** of the log when the last collection had ended */
+  #collectedBytes = 0
+  /** sum of what changes allocated and freed since the start */
+  #allocated = 0
   #checkpointed: Position
   #checkpointedSequence: number
   #checkpointing: Promise<void> | undefined
@@ -184,7 +198,7 @@ export class Volumes {
       data === undefined
         ? this.#log.append(RecordType.changes, NO_BYTES, meta)
         : this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
-    for (const change of changes) this.#apply(change, span)
+    this.#applyAll(changes, span)
   }
 
   /** Ends an inode that has no name any more. */
@@ -237,11 +251,54 @@ export class Volumes {
   }
 
   /**
-   * Gives back space: forgets what no root reaches, and removes segments in which little is alive.
+   * Gives back space: forgets what no root reaches, and removes segments in which little is alive. Others go on meanwhile.
    * @param kept the states besides the volumes' own that must stay, as of the moment it is called
    */
-  collect(kept: () => readonly Root[]): Promise<Collected> {
-    return this.#inTurn(() => this.#collectNow(kept))
+  collect(kept: () => Iterable<Root>, options: CollectOptions = {}): Promise<Collected> {
+    const run = async (): Promise<Collected> => {
+      const released = this.#released
+      try {
+        const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options.copy !== false)
+        this.#released -= released
+        this.#collectedBytes = this.logBytes
+        return result
+      } finally {
+        Object.assign(this.#progress, { phase: 'idle', done: 0, total: 0 })
+      }
+    }
+    const result = this.#collecting.then(run, run)
+    this.#collecting = result.catch(() => undefined)
+    return result
+  }
+
+  /** How far a collection is. */
+  get collectProgress(): Readonly<CollectProgress> {
+    return this.#progress
+  }
+
+  /**
+   * Keeps states from being collected that somebody works with across an await and nobody else may keep: a snapshot that is
+   * being read, a state that was merged. Release it in a `finally`.
+   */
+  pin(roots: Iterable<Root> = []): Pin {
+    const pin = new Pin(this.#pins)
+    pin.add(roots)
+    return pin
+  }
+
+  /** Bytes that became garbage since the last collection began, at most: some of it may be in snapshots. */
+  get releasedBytes(): number {
+    return this.#released
+  }
+
+  /** Bytes of the log when the last collection had ended, as far as anybody knows. */
+  get collectedBytes(): number {
+    return this.#collectedBytes
+  }
+
+  /** Something was removed that kept so many bytes, maybe not alone. */
+  addReleased(bytes: number): void {
+    this.#released += bytes
   }
 
   /** Takes a last checkpoint and closes the log; the index stays open. */
@@ -249,6 +306,7 @@ export class Volumes {
     if (this.#closed) return
     this.#closed = true
     try {
+      await this.#collecting
       if (this.#log.failure === undefined) await this.checkpoint()
     } finally {
       await this.#turn.catch(() => undefined)
@@ -277,6 +335,12 @@ export class Volumes {
   }
 
   async #load(): Promise<void> {
+    const collected = this.#options.index.get(COLLECTED_KEY)
+    if (collected !== undefined) {
+      const { log_bytes, released } = JSON.parse(collected.toString()) as CollectedState
+      this.#collectedBytes = log_bytes
+      this.#released = released
+    }
     for await (const [key, value] of this.#options.index.entries(Buffer.from(CATALOG_PREFIX))) {
       this.catalog.load(key.toString().slice(CATALOG_PREFIX.length), value.toString())
     }
@@ -324,12 +388,21 @@ export class Volumes {
     }
     const input = new ByteReader(record.meta)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
-    while (!input.done) this.#apply(readChange(input), span)
+    const changes: Change[] = []
+    while (!input.done) changes.push(readChange(input))
+    this.#applyAll(changes, span)
   }
 
   /** The log that replay read is complete: from here on it is written. */
   #openLog(end: LogEnd): void {
     this.#log.continueAt(end.position, end.sequence)
+  }
+
+  #applyAll(changes: readonly Change[], span: Span): void {
+    const before = this.#allocated
+    for (const change of changes) this.#apply(change, span)
+    // What was written and is not allocated more than before took the place of something, or something went.
+    this.#released += Math.max(0, span.length - (this.#allocated - before))
   }
 
   #apply(change: Change, span: Span): void {
@@ -343,15 +416,30 @@ export class Volumes {
       return
     }
     if (change.kind === 'unvolume') {
+      this.#released += this.#volumes.get(change.volume)?.super.bytes ?? 0
       this.#volumes.delete(change.volume)
       this.#removed.add(change.volume)
       return
     }
-    applyChange(change, span, (number) => {
-      const volume = this.#volumes.get(number)
-      assert(volume !== undefined, `a change names volume ${number}, which is not there`)
-      return volume
-    })
+    const volume = this.#volumeOf(change.volume)
+    const before = volume.allocated
+    applyChange(change, span, (number) => this.#volumeOf(number))
+    this.#allocated += volume.allocated - before
+    if (this.#live !== undefined && (change.kind === 'copy' || change.kind === 'refer')) this.#markCopied(change, this.#live)
+  }
+
+  #volumeOf(number: number): Volume {
+    const volume = this.#volumes.get(number)
+    assert(volume !== undefined, `a change names volume ${number}, which is not there`)
+    return volume
+  }
+
+  /** Where pieces were copied from they may be overwritten before the mark comes there. */
+  #markCopied(change: Extract<Change, { kind: 'copy' | 'refer' }>, live: Live): void {
+    const volume = this.#volumeOf(change.volume)
+    for (const [, piece] of volume.pieces(change.ino, change.offset, change.length)) {
+      if (piece.kind === 'chunk') live.add(piece.address, volume.domain)
+    }
   }
 
   #reset(number: number, root: Address | null, domain: number, inoNext: number): void {
@@ -366,7 +454,8 @@ export class Volumes {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work, work)
+    this.#turns++
+    const result = this.#turn.then(work, work).finally(() => this.#turns--)
     this.#turn = result.catch(() => undefined)
     return result
   }
@@ -432,7 +521,7 @@ export class Volumes {
       await this.#log.sync()
       const checkpoint: Checkpoint = { ...position, sequence, durable: this.#log.durable }
       const volumes = Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
-      await this.#content.flush(indexEntries(checkpoint, catalog, volumes, removed))
+      await this.#content.flush([...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()])
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
       return { checkpoint, catalog: whole, volumes }
@@ -442,38 +531,54 @@ export class Volumes {
     }
   }
 
-  async #collectNow(kept: () => readonly Root[]): Promise<Collected> {
-    await this.#checkpointNow()
-    const { disk, store } = this.#options
-    const before = segmentSizes(disk)
+  #collectTools(kept: () => Iterable<Root>, pause: Pause = () => this.#collectPause()): CollectTools {
+    return {
+      store: this.#content,
+      tree: this.#tree,
+      log: this.#log,
+      disk: this.#options.disk,
+      seed: this.#options.store,
+      logger: this.#options.logger,
+      pause,
+      inTurn: (work) => this.#inTurn(work),
+      roots: () => this.#alive(kept),
+      watch: (live) => {
+        this.#live = live
+        this.#content.watch(live === undefined ? undefined : (address, domain) => live.add(address, domain))
+      },
+      checkpoint: (force) => this.#checkpointNow(force),
+      firstNeeded: () => {
+        const layers = [...this.#volumes.values()].map((volume) => volume.active.firstRaw)
+        return Math.min(this.#checkpointed.segment, ...layers)
+      },
+      removed: (segments) => this.#sealer.forgetSegments(segments),
+    }
+  }
+
+  /** Every state that somebody may still ask for. */
+  #alive(kept: () => Iterable<Root>): ReturnType<CollectTools['roots']> {
     const volumes = [...this.#volumes.values()]
-    const roots = [...kept(), ...volumes, ...volumes.flatMap((volume) => volume.ghosts)]
-    const boundary = Math.min(this.#checkpointed.segment, firstRawSegment(volumes))
-    const pause = (): Promise<void> | undefined => this.#pause()
-    const live = await mark(this.#tree, roots, volumes, pause)
-    const found = await census(this.#content, live, pause)
-    const chosen = new Set(victims(before, found, boundary, COLLECT_LIMITS))
-    const result: Collected = { forgotten: found.dead, segments: chosen.size, copiedBytes: 0, freedBytes: 0 }
-    if (found.dead === 0 && chosen.size === 0) return result
-    result.copiedBytes = await sweep(this.#content, live, chosen, pause)
-    for (const segment of chosen) {
-      for (const record of readOneSegment(disk, store, segment)) {
-        const isLive = (domain: number, address: Address): boolean => live.has({ domain, address })
-        if (record.type === RecordType.sealed) this.#content.sealAgain(record, isLive, chosen)
-      }
-      await pause()
+    const pinned = [...this.#pins].flatMap((pin) => pin.roots)
+    return {
+      roots: [...kept(), ...pinned, ...[...volumes, ...volumes.flatMap((volume) => volume.ghosts)].map(rootOf)],
+      layers: volumes.map(({ active, domain }) => ({ layer: active, domain })),
     }
-    // From here on nothing leads to what goes: not the index, and no record that a start would replay.
-    const state = await this.#checkpointNow(true)
-    if (chosen.size === 0 || state === undefined) return result
-    this.#log.append(RecordType.state, NO_BYTES, encodeState(state))
-    await this.#log.sync()
-    this.#sealer.forgetSegments([...chosen])
-    for (const segment of chosen) {
-      this.#log.removeSegment(segment)
-      result.freedBytes += before.get(segment) ?? 0
-    }
-    return result
+  }
+
+  /** Gives way to requests after each slice, and to whoever waits for his turn. */
+  #collectPause(): Promise<void> | undefined {
+    if (performance.now() - this.#collectSlice < SLICE_MS) return undefined
+    return nextTurn().then(async () => {
+      if (this.#turns > 0) await this.#turn
+      if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends: what is garbage is collected by the next')
+      this.#collectSlice = performance.now()
+    })
+  }
+
+  /** So that a daemon that is started often collects too. */
+  #collectedEntry(): IndexEntry {
+    const collected: CollectedState = { log_bytes: this.#collectedBytes, released: this.#released }
+    return { key: COLLECTED_KEY, value: Buffer.from(JSON.stringify(collected)) }
   }
 
   #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>): void {
@@ -501,6 +606,11 @@ export class Volumes {
       this.#sliceStart = performance.now()
     })
   }
+}
+
+/** A copy: a volume's root moves on. */
+function rootOf({ root, domain }: Root): Root {
+  return { root, domain }
 }
 
 const NO_CHECKPOINT: Checkpoint = { ...LOG_START, sequence: 0, durable: 0 }

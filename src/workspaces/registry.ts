@@ -7,8 +7,8 @@ import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
 import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
-import type { Root } from '../volume/collect.ts'
 import { ROOT_INO } from '../volume/keys.ts'
+import type { Root } from '../volume/live.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import {
@@ -151,6 +151,7 @@ export class WorkspaceRegistry implements Registry {
 
   snapshotRemoved(record: SnapshotRecord): void {
     this.#snapshots.delete(record.id)
+    this.#volumes.addReleased(record.bytes)
     for (const view of viewsOf(record)) {
       this.#viewOwners.delete(view)
       this.#views.delete(view)
