@@ -30,6 +30,15 @@ const kernel = {
   writeBack: nothing,
 }
 
+interface Watched {
+  /** the longest that a timer was late */
+  stallMs: number
+  /** the same by phase */
+  stalls: Record<string, number>
+  snapshots: number[]
+  rss: number
+}
+
 class Bench {
   readonly engine: Engine
   readonly service: DaemonService
@@ -69,13 +78,16 @@ class Bench {
   }
 
   /** Until told to stop: how late a timer is at most, and how long each snapshot takes. */
-  async watch(isOver: () => boolean): Promise<{ stallMs: number; snapshots: number[]; rss: number }> {
-    const found = { stallMs: 0, snapshots: [] as number[], rss: 0 }
+  async watch(isOver: () => boolean): Promise<Watched> {
+    const found: Watched = { stallMs: 0, stalls: {}, snapshots: [], rss: 0 }
     const probe = async (): Promise<void> => {
       while (!isOver()) {
         const at = performance.now()
         await sleep(1)
-        found.stallMs = Math.max(found.stallMs, performance.now() - at - 1)
+        const stallMs = performance.now() - at - 1
+        const { phase } = this.engine.volumes.collectProgress
+        found.stallMs = Math.max(found.stallMs, stallMs)
+        found.stalls[phase] = Math.max(found.stalls[phase] ?? 0, stallMs)
         found.rss = Math.max(found.rss, process.memoryUsage.rss())
       }
     }
@@ -118,12 +130,15 @@ async function run(data: string, count: number): Promise<void> {
   const watching = bench.watch(() => over)
   const info = await bench.service.collect()
   over = true
-  const { stallMs, snapshots, rss } = await watching
+  const { stallMs, stalls, snapshots, rss } = await watching
   const sorted = snapshots.sort((a, b) => a - b)
   const lines = {
     files: count,
     'collection s': (info.elapsed_ms / 1000).toFixed(1),
     'longest stall ms': `${stallMs.toFixed(1)} (without a collection ${alone.stallMs.toFixed(1)})`,
+    'by phase': Object.entries(stalls)
+      .map(([phase, ms]) => `${phase} ${ms.toFixed(1)}`)
+      .join(', '),
     'snapshots: number, median ms, longest ms': `${sorted.length}, ${sorted[sorted.length >> 1]?.toFixed(1)}, ${sorted.at(-1)?.toFixed(1)} (without: ${Math.max(...alone.snapshots).toFixed(1)})`,
     'RSS before, most MiB': `${Math.round(rssBefore / MIB)}, ${Math.round(rss / MIB)}`,
     'log before, after MiB': `${Math.round(before / MIB)}, ${Math.round(engine.volumes.logBytes / MIB)}`,
