@@ -9,6 +9,7 @@ import { addIdentityCommands } from './commands/identity.ts'
 import { addModelCommands } from './commands/model.ts'
 import { addRestoreCommand } from './commands/restore.ts'
 import { addSnapshotCommands } from './commands/snapshot.ts'
+import { addSpaceCommands } from './commands/space.ts'
 import { addStatusCommands } from './commands/status.ts'
 import { addTenantCommands } from './commands/tenant.ts'
 import { addWorkspaceCommands } from './commands/workspace.ts'
@@ -67,6 +68,7 @@ function buildProgram(host: Host): Command {
   addModelCommands(program, open)
   addTenantCommands(program, open)
   addStatusCommands(program, open)
+  addSpaceCommands(program, open)
   return program
 }
 

@@ -13,6 +13,8 @@ export interface Host {
   cwd(): string
   stdout(text: string): void
   stderr(text: string): void
+  /** true when somebody watches stderr on a terminal */
+  isWatched?: boolean
 }
 
 /** The options that every command has. */
@@ -26,6 +28,8 @@ export interface Session {
   output: Output
   /** The path in the filesystem that a PATH argument means (`resolvePath`). */
   resolve(argument: string): Promise<string>
+  /** Shows a line that takes the place of the one before, when somebody watches. */
+  progress?: (line: string) => void
 }
 
 /** Ends a command whose result was "no", once that is printed: exit status 1 without a message. */
@@ -45,7 +49,8 @@ export function openSession(options: GlobalOptions, host: Host): Session {
     mountpoint ??= service.status().then((status) => status.mountpoint)
     return resolvePath(argument, { cwd, mountpoint: await mountpoint })
   }
-  return { service, output, resolve }
+  const progress = (line: string): void => host.stderr(`\r\u001b[K${line}`)
+  return { service, output, resolve, ...(host.isWatched === true && { progress }) }
 }
 
 /** Asked for relative paths only: the rest must work where the shell's directory was deleted. */

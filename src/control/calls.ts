@@ -123,6 +123,8 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   ],
   checkpoint: [],
   collect: [],
+  collectStatus: [],
+  diskUsage: [field('path', nullable(checkPath))],
   shutdown: [],
 }
 

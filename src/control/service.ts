@@ -176,6 +176,33 @@ export interface TenantInfo {
   snapshot: SnapshotInfo
 }
 
+export interface CollectStatusInfo {
+  /** idle, mark (counts nodes and chunks that stay), sweep (those looked at), move (bytes) or remove (segments) */
+  phase: string
+  done: number
+  /** 0: not known */
+  total: number
+}
+
+export interface DiskUsageInfo {
+  /** when the store was measured; the workspaces are as of now */
+  measured_at: string
+  /** the log on disk */
+  physical_bytes: number
+  /** what workspaces need of it … */
+  live_bytes: number
+  /** … what only snapshots need … */
+  snapshot_bytes: number
+  /** … and about what a collection would give back */
+  reclaimable_bytes: number
+  /** sum of the file sizes of all workspaces */
+  logical_bytes: number
+  /** that, divided by what is stored of it */
+  deduplication: number
+  /** below the path that was asked for */
+  workspaces: { path: string; bytes: number; file_count: number; snapshot_count: number }[]
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
@@ -225,6 +252,10 @@ export interface Service {
   checkpoint(): Promise<{ elapsed_ms: number }>
   /** gives back the space of what was deleted; the daemon also does so by itself */
   collect(): Promise<CollectInfo>
+  /** how far a collection is */
+  collectStatus(): Promise<CollectStatusInfo>
+  /** what is stored and who needs it; measured anew when the last time was a minute ago. @param path null: all workspaces */
+  diskUsage(path: string | null): Promise<DiskUsageInfo>
   /** flush, unmount and exit; answered before the exit */
   shutdown(): Promise<{ pid: number }>
 }

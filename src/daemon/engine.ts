@@ -19,6 +19,7 @@ import type { Collected, CollectOptions } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
+import type { Usage } from '../volume/usage.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
@@ -67,6 +68,13 @@ const COLLECT_AGE_MS = 24 * 60 * 60_000
 const COLLECT_REST = 10
 const SLICE_MS = 2
 
+const USAGE_AGE_MS = 60_000
+
+export interface Measured extends Usage {
+  physicalBytes: number
+  measuredAt: Date
+}
+
 export class Engine {
   readonly volumes: Volumes
   readonly registry: WorkspaceRegistry
@@ -86,6 +94,7 @@ export class Engine {
   /** by `performance.now` */
   #collectNotBefore = 0
   #isCollecting = false
+  #usage: { at: number; result: Promise<Measured> } | undefined
   #lastCollection = 0
   #closing: Promise<void> | undefined
 
@@ -150,7 +159,25 @@ export class Engine {
   async collect(options: CollectOptions = {}): Promise<Collected> {
     const pause = options.pause ?? slices()
     for (const _ of this.fs.core.layGhosts()) await pause()
-    return await this.volumes.collect(() => this.registry.roots(), options)
+    const result = await this.volumes.collect(() => this.registry.roots(), options)
+    this.#usage = undefined
+    return result
+  }
+
+  /** What is stored and who needs it; who asks within a minute is told the same. */
+  usage(): Promise<Measured> {
+    if (this.#usage === undefined || performance.now() - this.#usage.at > USAGE_AGE_MS) {
+      const measure = async (): Promise<Measured> => {
+        const usage = await this.volumes.usage(() => this.registry.roots())
+        return { ...usage, physicalBytes: this.volumes.logBytes, measuredAt: new Date() }
+      }
+      const result = measure()
+      this.#usage = { at: performance.now(), result }
+      result.catch(() => {
+        this.#usage = undefined
+      })
+    }
+    return this.#usage.result
   }
 
   /** Takes a last checkpoint and closes everything. Quiet when repeated. */

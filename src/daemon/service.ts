@@ -38,6 +38,7 @@ import {
   showWorkspace,
   updateWorkspace,
 } from '../workspaces/workspaces.ts'
+import { diskUsage } from './diskusage.ts'
 import type { Engine } from './engine.ts'
 import type { Handover } from './handover.ts'
 
@@ -261,6 +262,14 @@ export class DaemonService implements api.Service {
     const start = performance.now()
     const { forgotten, segments, freedBytes, copiedBytes } = await this.#options.engine.collect()
     return { forgotten, segments, freed_bytes: freedBytes, copied_bytes: copiedBytes, elapsed_ms: performance.now() - start }
+  }
+
+  async collectStatus(): Promise<api.CollectStatusInfo> {
+    return { ...this.#options.engine.volumes.collectProgress }
+  }
+
+  diskUsage(path: string | null): Promise<api.DiskUsageInfo> {
+    return diskUsage(this.#context, this.#options.engine, path)
   }
 
   async shutdown(): Promise<{ pid: number }> {

@@ -46,6 +46,11 @@ export class Live {
     for (const piece of window) if (piece.kind === 'chunk') this.#chunks.add(piece.address, domain)
   }
 
+  /** Whether all below a node is marked too. */
+  isWalked(address: Address, domain: number): boolean {
+    return this.#walked.has(address, domain)
+  }
+
   /** Nodes and chunks so far. */
   get size(): number {
     return this.#nodes.size + this.#chunks.size

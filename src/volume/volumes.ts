@@ -25,6 +25,7 @@ import { type Live, Pin, type Root } from './live.ts'
 import { type MergeTools, mergeFrozen, type Pause } from './merge.ts'
 import type { RawSource } from './piece.ts'
 import { type Checkpoint, type CollectedState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
+import { measureUsage, type Usage } from './usage.ts'
 import { type Super, Volume } from './volume.ts'
 
 export interface VolumesOptions {
@@ -90,7 +91,6 @@ export class Volumes {
   /** collections, one after the other */
   #collecting: Promise<unknown> = Promise.resolve()
   readonly #progress: CollectProgress = { phase: 'idle', done: 0, total: 0 }
-  #collectSlice = 0
   readonly #pins = new Set<Pin>()
   /** told of references that are made while a collection marks */
   #live: Live | undefined
@@ -269,6 +269,23 @@ export class Volumes {
     const result = this.#collecting.then(run, run)
     this.#collecting = result.catch(() => undefined)
     return result
+  }
+
+  /** What volumes and the given states need, as of about now; others go on meanwhile. */
+  async usage(kept: () => Iterable<Root>): Promise<Usage> {
+    await this.checkpoint()
+    const pin = this.pin()
+    try {
+      const states = await this.#inTurn(async () => {
+        const volumes = [...this.#volumes.values()].map(rootOf)
+        const snapshots = [...kept()]
+        pin.add([...volumes, ...snapshots])
+        return { volumes, snapshots, layers: this.#alive(() => []).layers }
+      })
+      return await measureUsage({ store: this.#content, tree: this.#tree, pause: this.#pauseBeside() }, states)
+    } finally {
+      pin.release()
+    }
   }
 
   /** How far a collection is. */
@@ -531,7 +548,7 @@ export class Volumes {
     }
   }
 
-  #collectTools(kept: () => Iterable<Root>, pause: Pause = () => this.#collectPause()): CollectTools {
+  #collectTools(kept: () => Iterable<Root>, pause = this.#pauseBeside()): CollectTools {
     return {
       store: this.#content,
       tree: this.#tree,
@@ -565,14 +582,17 @@ export class Volumes {
     }
   }
 
-  /** Gives way to requests after each slice, and to whoever waits for his turn. */
-  #collectPause(): Promise<void> | undefined {
-    if (performance.now() - this.#collectSlice < SLICE_MS) return undefined
-    return nextTurn().then(async () => {
-      if (this.#turns > 0) await this.#turn
-      if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends: what is garbage is collected by the next')
-      this.#collectSlice = performance.now()
-    })
+  /** For long work: gives way to requests after each slice, and to whoever waits for his turn. */
+  #pauseBeside(): Pause {
+    let start = performance.now()
+    return () => {
+      if (performance.now() - start < SLICE_MS) return undefined
+      return nextTurn().then(async () => {
+        if (this.#turns > 0) await this.#turn
+        if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends')
+        start = performance.now()
+      })
+    }
   }
 
   /** So that a daemon that is started often collects too. */

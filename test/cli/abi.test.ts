@@ -8,7 +8,9 @@ import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
 import {
   changes,
   checked,
+  collected,
   diff,
+  diskUsage,
   explained,
   forked,
   granted,
@@ -72,6 +74,9 @@ t.test('fields and types of the JSON documents', async (t) => {
     Model: model,
     Tenant: tenant,
     Status: status,
+    Collection: collected,
+    'Disk usage': diskUsage,
+    'Disk usage of a workspace': diskUsage.workspaces[0] ?? {},
   }
   for (const [heading, document] of Object.entries(documents)) {
     const rows = tableUnder(heading)

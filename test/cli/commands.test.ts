@@ -8,7 +8,8 @@ import {
   runSnapshotList,
   runSnapshotShow,
 } from '../../src/cli/commands/snapshot.ts'
-import { runCheckpoint, runCollect, runStatus } from '../../src/cli/commands/status.ts'
+import { runCollect, runDiskUsage } from '../../src/cli/commands/space.ts'
+import { runCheckpoint, runStatus } from '../../src/cli/commands/status.ts'
 import {
   runWorkspaceCreate,
   runWorkspaceDelete,
@@ -199,7 +200,11 @@ const rows: CommandRow[] = [
     want: [`forked /workspace/acme at ${id} to /workspace/trial in 1.5 ms`],
   },
   { name: 'checkpoint', run: runCheckpoint, want: ['everything is written out, in 7.0 ms'] },
-  { name: 'gc', run: runCollect, want: ['128.0 MiB freed, 1.0 MiB moved, 12 dead chunks and nodes forgotten, in 40.0 ms'] },
+  {
+    name: 'gc',
+    run: (service, output) => runCollect(service, output),
+    want: ['128.0 MiB freed, 1.0 MiB moved, 12 dead chunks and nodes forgotten, in 40.0 ms'],
+  },
   {
     name: 'status',
     run: runStatus,
@@ -214,6 +219,30 @@ const rows: CommandRow[] = [
       'memory      90.0 MiB',
       'log         2.0 KiB, 0 B since the last checkpoint',
       'requests    LOOKUP=10, GETATTR=3',
+    ],
+  },
+  {
+    name: 'gc with somebody who watches',
+    run: async (service, output) => {
+      const lines: string[] = []
+      await runCollect(service, output, (line) => lines.push(line))
+      if (lines[0] !== 'sweep  [######..................] 250 of 1000' || lines.at(-1) !== '') throw new Error(lines.join('|'))
+    },
+    want: ['128.0 MiB freed, 1.0 MiB moved, 12 dead chunks and nodes forgotten, in 40.0 ms'],
+  },
+  {
+    name: 'df',
+    run: (service, output) => runDiskUsage(service, null, output),
+    want: [
+      'live                60.0 MiB',
+      'only in snapshots   30.0 MiB',
+      'reclaimable         10.0 MiB',
+      'on disk             100.0 MiB',
+      'files as they look  120.0 MiB, 2.50 times what is stored of them',
+      'measured            2026-01-31 12:40:00',
+      '',
+      'WORKSPACE             SIZE  FILES',
+      '/workspace/acme  120.0 MiB      3  1 snapshot',
     ],
   },
 ]

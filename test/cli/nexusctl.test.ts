@@ -5,7 +5,7 @@ import t from 'tap'
 import { type Host, openSession } from '../../src/cli/session.ts'
 import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
-import { collected, diff, forked, restored, scratchDir, snapshot, status, workspace } from '../control/fake-service.ts'
+import { collected, diff, diskUsage, forked, restored, scratchDir, snapshot, status, workspace } from '../control/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
 
 const path = '/workspace/acme'
@@ -65,6 +65,8 @@ t.test('words become calls, and --json prints the answer as one document', async
     { in: 'checkpoint', call: ['checkpoint'], want: { elapsed_ms: 7 } },
     { in: 'gc', call: ['collect'], want: collected },
     { in: 'status', want: status },
+    { in: 'df', call: ['diskUsage', null], want: diskUsage },
+    { in: `df ${path}`, call: ['diskUsage', path], want: diskUsage },
   ]
   for (const { in: words, call, want } of rows) {
     service.called.length = 0
@@ -130,6 +132,7 @@ t.test('every command has help with an example', async (t) => {
     ...['grant', 'revoke', 'grants', 'check', 'explain', 'who-can', 'what-can'],
     ...['identity', 'group'].flatMap((noun) => [noun, ...['add', 'remove', 'list'].map((word) => `${noun} ${word}`)]),
     ...['model', 'model show', 'model apply', 'tenant', 'tenant onboard'],
+    'df',
   ]
   for (const command of commands) {
     const args = [...command.split(' ').filter(Boolean), '--help']

@@ -8,7 +8,9 @@ import type {
   Change,
   CheckInfo,
   CollectInfo,
+  CollectStatusInfo,
   DiffInfo,
+  DiskUsageInfo,
   ExplainInfo,
   ForkInfo,
   GrantInfo,
@@ -75,6 +77,19 @@ export const collected: CollectInfo = {
   freed_bytes: 128 * 1024 * 1024,
   copied_bytes: 1024 * 1024,
   elapsed_ms: 40,
+}
+
+export const collecting: Required<CollectStatusInfo> = { phase: 'sweep', done: 250, total: 1000 }
+
+export const diskUsage: Required<DiskUsageInfo> = {
+  measured_at: '2026-01-31T12:40:00.000Z',
+  physical_bytes: 100 * 1024 * 1024,
+  live_bytes: 60 * 1024 * 1024,
+  snapshot_bytes: 30 * 1024 * 1024,
+  reclaimable_bytes: 10 * 1024 * 1024,
+  logical_bytes: 120 * 1024 * 1024,
+  deduplication: 2.5,
+  workspaces: [{ path: '/workspace/acme', bytes: 120 * 1024 * 1024, file_count: 3, snapshot_count: 1 }],
 }
 
 export const forked: Required<ForkInfo> = {
@@ -188,6 +203,8 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
     collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),
+    collectStatus: answering('collectStatus', collecting),
+    diskUsage: answering('diskUsage', diskUsage),
     ...overrides,
   }
 }

@@ -11,7 +11,9 @@ import { type ErrorCode, FS, NexusError } from '../../src/errors.ts'
 import {
   checked,
   collected,
+  collecting,
   diff,
+  diskUsage,
   explained,
   fakeService,
   forked,
@@ -82,6 +84,9 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['checkpoint'], want: { elapsed_ms: 7 } },
   { call: ['collect'], want: collected },
   { call: ['shutdown'], want: { pid: 4321 } },
+  { call: ['collectStatus'], want: collecting },
+  { call: ['diskUsage', null], want: diskUsage },
+  { call: ['diskUsage', path], want: diskUsage },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {

@@ -17,12 +17,14 @@ const SHARE = 0.6
 const ws = fc.constantFrom('w0', 'w1', 'w2')
 const file = fc.constantFrom('a', 'b', 'c')
 const pick = fc.nat(7)
+const holds = fc.constantFrom('nothing' as const, 'writeBack' as const, 'notify' as const)
 const op = <T extends string, R extends object>(name: T, fields: { [K in keyof R]: fc.Arbitrary<R[K]> }) =>
   fc.record({ op: fc.constant(name), ...fields }) as unknown as fc.Arbitrary<{ op: T } & R>
 const step = fc.oneof(
   { weight: 7, arbitrary: op('write', { ws, file, seed: fc.nat(3), kib: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 2, arbitrary: op('patch', { ws, file, seed: fc.nat(3), at: fc.nat(30_000) }) },
-  { weight: 3, arbitrary: op('copy', { ws, file, to: file }) },
+  { weight: 3, arbitrary: op('copy', { ws, file, toWs: ws, to: file }) },
+  { weight: 2, arbitrary: op('copyOpen', { pick, toWs: ws, to: file }) },
   { weight: 2, arbitrary: op('hold', { ws, file }) },
   { weight: 1, arbitrary: op('close', {}) },
   { weight: 4, arbitrary: op('unlink', { ws, file }) },
@@ -33,9 +35,10 @@ const step = fc.oneof(
   { weight: 2, arbitrary: op('fork', { ws, to: ws, pick, isOld: fc.boolean() }) },
   {
     weight: 3,
-    arbitrary: op('restore', { pick, holds: fc.constantFrom('nothing' as const, 'writeBack' as const, 'notify' as const) }),
+    arbitrary: op('restore', { pick, holds }),
   },
   { weight: 1, arbitrary: op('diff', { pick }) },
+  { weight: 1, arbitrary: op('race', { pick, holds, isDiff: fc.boolean() }) },
   { weight: 2, arbitrary: op('finish', {}) },
   { weight: 3, arbitrary: op('checkpoint', {}) },
   { weight: 14, arbitrary: op('step', { count: fc.constantFrom(1, 2, 5, 20, 60), copy: fc.boolean() }) },
@@ -52,7 +55,8 @@ function picked(world: World, number: number): string {
 async function apply(world: World, one: Step): Promise<void> {
   if (one.op === 'write') world.write(one.ws, one.file, content(one.seed, one.kib), 0)
   else if (one.op === 'patch') world.write(one.ws, one.file, content(one.seed, 3), one.at)
-  else if (one.op === 'copy') world.copy(one.ws, one.file, one.to)
+  else if (one.op === 'copy') world.copy(one.ws, one.file, one.toWs, one.to)
+  else if (one.op === 'copyOpen') world.copyOpen(one.pick, one.toWs, one.to)
   else if (one.op === 'hold') world.hold(one.ws, one.file)
   else if (one.op === 'close') world.closeAll()
   else if (one.op === 'unlink') world.unlink(one.ws, one.file)
@@ -65,6 +69,7 @@ async function apply(world: World, one: Step): Promise<void> {
     await world.fork(id === undefined ? one.ws : (world.snapshots.get(id)?.workspace ?? one.ws), one.to, id)
   } else if (one.op === 'restore') await world.restore(picked(world, one.pick), one.holds)
   else if (one.op === 'diff') await world.diff(picked(world, one.pick))
+  else if (one.op === 'race') await world.race(picked(world, one.pick), one.holds, one.isDiff)
   else if (one.op === 'finish') await world.finish()
   else if (one.op === 'checkpoint') await world.engine.volumes.checkpoint()
   else if (one.op === 'step') await world.step(one.count, one.copy)

@@ -18,7 +18,7 @@ export const SEGMENT_BYTES = 48 * 1024
 const limits = {
   segmentBytesMax: SEGMENT_BYTES,
   sealWorkers: 0,
-  nodeCacheBytesMax: 4000,
+  nodeCacheBytesMax: 1,
   chunkCacheBytesMax: 1000,
   checkpointBytes: 2 ** 40,
   checkpointWeight: 2 ** 40,
@@ -148,12 +148,26 @@ export class World {
     this.#unlessOpen(node)
   }
 
-  copy(workspace: string, name: string, to: string): void {
-    const state = this.live.get(workspace)
-    const from = state?.names.get(name)
-    if (state === undefined || from === undefined || name === to) return
+  /** Without moving a byte: both files refer to the same from then on. */
+  copy(workspace: string, name: string, toWorkspace: string, to: string): void {
+    const from = this.live.get(workspace)?.names.get(name)
+    const target = this.live.get(toWorkspace)
+    if (target === undefined || from === undefined || (workspace === toWorkspace && name === to)) return
+    this.#copy(this.live.get(workspace)?.bytes.get(from) as Buffer, from, toWorkspace, to)
+  }
+
+  /** The same from a file that somebody has open, and that may have no name. */
+  copyOpen(pick: number, toWorkspace: string, to: string): void {
+    const from = [...this.open][pick % Math.max(1, this.open.size)]
+    const state = [...this.live.values()].find((one) => from !== undefined && one.bytes.has(from))
+    const target = this.live.get(toWorkspace)
+    if (from === undefined || state === undefined || target === undefined || target.names.get(to) === from) return
+    this.#copy(state.bytes.get(from) as Buffer, from, toWorkspace, to)
+  }
+
+  #copy(bytes: Buffer, from: number, workspace: string, to: string): void {
     const { fs } = this.engine
-    const bytes = state.bytes.get(from) as Buffer
+    const state = this.live.get(workspace) as State
     const { node } = fs.create(caller, this.#root(workspace), to, 0o644, 0, 0)
     fs.setattr(caller, node, { size: 0 })
     fs.copyFileRange(caller, from, 0, node, 0, bytes.length)
@@ -305,6 +319,25 @@ export class World {
     this.live.set(workspace, { names: wanted.names, bytes: new Map([...back, ...held]) })
     const undo = this.engine.registry.snapshotsOf(volumeOf(this.#root(workspace))).findLast((record) => record.automatic)
     if (undo !== undefined) this.snapshots.set(undo.id, { workspace, ...clone(before) })
+  }
+
+  /**
+   * A command that reads a snapshot stands still, the snapshot goes with all that was left of it, and so does what the
+   * command found; a collection passes, and the command goes on.
+   */
+  async race(id: string, holds: HoldingKernel['holds'], isDiff: boolean): Promise<void> {
+    const workspace = this.snapshots.get(id)?.workspace
+    if (workspace === undefined || this.begun !== undefined) return
+    const before = new Set(this.snapshots.keys())
+    await (isDiff ? this.diff(id) : this.restore(id, holds))
+    for (const one of [...this.snapshots.keys()]) if (one === id || !before.has(one)) await this.unsnapshot(one)
+    this.write(workspace, 'a', noise(5000, 77), 0)
+    this.unlink(workspace, 'b')
+    await this.engine.volumes.checkpoint()
+    await this.collected()
+    this.closeAll()
+    for (let i = 0; i < 2; i++) await this.engine.collect()
+    await this.finish()
   }
 
   // The collector.

@@ -1,4 +1,4 @@
-/** `nexusctl status`, `checkpoint` and `gc`: the daemon as a whole. */
+/** `nexusctl status` and `checkpoint`: the daemon as a whole. */
 import type { Command } from 'commander'
 import type { Service, StatusInfo } from '../../control/service.ts'
 import { align, elapsed, localTime, pairs, size, uptime } from '../format.ts'
@@ -14,12 +14,6 @@ export async function runStatus(service: Service, output: Output): Promise<void>
 export async function runCheckpoint(service: Service, output: Output): Promise<void> {
   const info = await service.checkpoint()
   output.result(info, () => `everything is written out, in ${elapsed(info.elapsed_ms)}`)
-}
-
-export async function runCollect(service: Service, output: Output): Promise<void> {
-  const info = await service.collect()
-  const freed = `${size(info.freed_bytes)} freed, ${size(info.copied_bytes)} moved`
-  output.result(info, () => `${freed}, ${info.forgotten} dead chunks and nodes forgotten, in ${elapsed(info.elapsed_ms)}`)
 }
 
 /** Exported for `nexusd status`, which says the same. */
@@ -54,13 +48,5 @@ export function addStatusCommands(program: Command, open: OpenSession): void {
     .action(async () => {
       const { service, output } = open()
       await runCheckpoint(service, output)
-    })
-  program
-    .command('gc')
-    .description('give back the space of what was deleted (the daemon also does so by itself)')
-    .addHelpText('after', examples('gc'))
-    .action(async () => {
-      const { service, output } = open()
-      await runCollect(service, output)
     })
 }

@@ -1,0 +1,31 @@
+/** `nexusctl df`: what the store holds, and which workspaces show how much. */
+import type { DiskUsageInfo } from '../control/service.ts'
+import { type Context, targetAt } from '../workspaces/context.ts'
+import { listWorkspaces } from '../workspaces/workspaces.ts'
+import type { Engine } from './engine.ts'
+
+/** @param path of a workspace or in one, with those inside; null: all */
+export async function diskUsage(context: Context, engine: Engine, path: string | null): Promise<DiskUsageInfo> {
+  const wanted = path === null ? undefined : numbersAt(context, path)
+  const measured = await engine.usage()
+  const workspaces = listWorkspaces(context)
+  const logical = workspaces.reduce((sum, { bytes }) => sum + bytes, 0)
+  const { liveBytes, snapshotBytes, contentBytes, physicalBytes } = measured
+  return {
+    measured_at: measured.measuredAt.toISOString(),
+    physical_bytes: physicalBytes,
+    live_bytes: liveBytes,
+    snapshot_bytes: snapshotBytes,
+    reclaimable_bytes: Math.max(0, physicalBytes - liveBytes - snapshotBytes),
+    logical_bytes: logical,
+    deduplication: contentBytes === 0 ? 1 : logical / contentBytes,
+    workspaces: workspaces
+      .filter(({ number }) => wanted === undefined || wanted.has(number))
+      .map(({ path: at, bytes, file_count, snapshot_count }) => ({ path: at, bytes, file_count, snapshot_count })),
+  }
+}
+
+function numbersAt(context: Context, path: string): Set<number> {
+  const { workspace } = targetAt(context, path)
+  return new Set([workspace.number, ...context.registry.inside(workspace.number).map(({ number }) => number)])
+}
