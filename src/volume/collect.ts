@@ -106,6 +106,8 @@ export class Collector {
     this.#begin('mark')
     const live = new Live()
     const { roots, layers } = await tools.inTurn(async () => {
+      // What was deleted a moment ago is in no tree any more.
+      await tools.checkpoint(false)
       tools.watch(live)
       return tools.roots()
     })

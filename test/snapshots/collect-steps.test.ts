@@ -24,6 +24,7 @@ const step = fc.oneof(
   { weight: 7, arbitrary: op('write', { ws, file, seed: fc.nat(3), kib: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 2, arbitrary: op('patch', { ws, file, seed: fc.nat(3), at: fc.nat(30_000) }) },
   { weight: 3, arbitrary: op('copy', { ws, file, toWs: ws, to: file }) },
+  { weight: 1, arbitrary: op('copyKept', { pick, file, toWs: ws, to: file }) },
   { weight: 2, arbitrary: op('copyOpen', { pick, toWs: ws, to: file }) },
   { weight: 2, arbitrary: op('hold', { ws, file }) },
   { weight: 1, arbitrary: op('close', {}) },
@@ -57,6 +58,7 @@ async function apply(world: World, one: Step): Promise<void> {
   else if (one.op === 'patch') world.write(one.ws, one.file, content(one.seed, 3), one.at)
   else if (one.op === 'copy') world.copy(one.ws, one.file, one.toWs, one.to)
   else if (one.op === 'copyOpen') world.copyOpen(one.pick, one.toWs, one.to)
+  else if (one.op === 'copyKept') world.copyKept(picked(world, one.pick), one.file, one.toWs, one.to)
   else if (one.op === 'hold') world.hold(one.ws, one.file)
   else if (one.op === 'close') world.closeAll()
   else if (one.op === 'unlink') world.unlink(one.ws, one.file)
@@ -82,12 +84,12 @@ async function apply(world: World, one: Step): Promise<void> {
   }
 }
 
-/** When nobody works, three collections leave nothing but what is alive. */
+/** When nobody works, a collection leaves nothing but what is alive. */
 async function checkSpace(world: World): Promise<void> {
   await world.collected()
   await world.finish()
   world.closeAll()
-  for (let i = 0; i < 2; i++) await world.engine.collect()
+  await world.engine.collect()
   const last = await world.engine.collect()
   assert.equal(last.forgotten, 0, 'nothing is left to forget')
   const [physical, stored] = [world.engine.volumes.logBytes, await world.storedBytes()]
@@ -111,4 +113,35 @@ t.test('whatever happens between two slices, nothing that is reached is lost, an
   })
   await fc.assert(runs, { numRuns: RUNS, ...(process.env['NEXUS_SEED'] && { seed: Number(process.env['NEXUS_SEED']) }) })
   t.pass(`${RUNS} sequences`)
+})
+
+t.test('what only a file in memory refers to is copied at any moment, and that file goes', async (t) => {
+  const data = mkdtempSync(path.join(tmpdir(), 'nexus-collect-'))
+  t.teardown(() => rmSync(data, { recursive: true, force: true }))
+  for (let slices = 0; slices < 12; slices++) {
+    const world = new World(data)
+    await world.start()
+    for (const one of ['w0', 'w1']) await world.create(one)
+    world.write('w0', 'a', content(1, 30), 0)
+    await world.snapshot('w0')
+    world.unlink('w0', 'a')
+    await world.engine.volumes.checkpoint()
+    world.write('w0', 'c', content(2, 1), 0)
+    const release = await world.beginHeld()
+    // The collection has merged everything, and marks later: what comes now is in no tree.
+    const id = [...world.snapshots.keys()][0] as string
+    world.write('w0', 'c', content(3, 1), 0)
+    world.write('w1', 'e', content(3, 2), 0)
+    world.copyKept(id, 'a', 'w1', 'b')
+    await world.unsnapshot(id)
+    release()
+    await world.step(slices, true)
+    world.copy('w1', 'b', 'w0', 'd')
+    world.unlink('w1', 'b')
+    await world.collected()
+    world.check()
+    await checkSpace(world)
+    world.check()
+  }
+  t.pass('12 moments')
 })

@@ -88,16 +88,15 @@ class Stepped {
     )
   }
 
-  /** Lets it do one slice, until it stands still again or is over. */
+  /** Lets it do one slice, until it stands still again or is over; the first time up to where it stands first. */
   async step(): Promise<void> {
-    await this.#still()
     const go = this.#go
     this.#go = undefined
     go?.()
-    await this.#still()
+    await this.still()
   }
 
-  async #still(): Promise<void> {
+  async still(): Promise<void> {
     while (!this.isOver && this.#go === undefined) await nextTurn()
   }
 }
@@ -154,6 +153,15 @@ export class World {
     const target = this.live.get(toWorkspace)
     if (target === undefined || from === undefined || (workspace === toWorkspace && name === to)) return
     this.#copy(this.live.get(workspace)?.bytes.get(from) as Buffer, from, toWorkspace, to)
+  }
+
+  /** The same from a snapshot. */
+  copyKept(id: string, name: string, toWorkspace: string, to: string): void {
+    const kept = this.snapshots.get(id)
+    const from = kept?.names.get(name)
+    const record = this.engine.registry.snapshot(id)
+    if (kept === undefined || from === undefined || record === undefined || !this.live.has(toWorkspace)) return
+    this.#copy(kept.bytes.get(from) as Buffer, nodeOf(record.view, inoOfNode(from)), toWorkspace, to)
   }
 
   /** The same from a file that somebody has open, and that may have no name. */
@@ -341,6 +349,16 @@ export class World {
   }
 
   // The collector.
+
+  /** Begins to collect, and stands still when the first checkpoint is about to be stored. */
+  async beginHeld(): Promise<() => void> {
+    let release: (() => void) | undefined
+    this.disk.gate = () => new Promise((resolve) => (release = resolve))
+    this.collection = new Stepped((options) => this.engine.collect(options), true)
+    while (release === undefined) await nextTurn()
+    this.disk.gate = undefined
+    return release
+  }
 
   async step(count: number, copy: boolean): Promise<void> {
     for (let i = 0; i < count; i++) {

@@ -1,0 +1,211 @@
+/** What a collection gives back, what it leaves alone, and when the daemon begins one by itself. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import t, { type Test } from 'tap'
+import { Engine } from '../../src/daemon/engine.ts'
+import type { DaemonService } from '../../src/daemon/service.ts'
+import type { Logger } from '../../src/logger.ts'
+import { MemoryIndex, noise } from '../cas/support.ts'
+import { MemoryDisk } from '../journal/support.ts'
+import { TestEngine } from './support.ts'
+
+const SEGMENT_BYTES = 64 * 1024
+const limits = { segmentBytesMax: SEGMENT_BYTES, sealWorkers: 0, nodeCacheBytesMax: 1, chunkCacheBytesMax: 1 }
+
+class Store {
+  readonly data: string
+  disk = new MemoryDisk()
+  readonly index = new MemoryIndex()
+  readonly warnings: string[] = []
+  test!: TestEngine
+
+  constructor(t: Test) {
+    this.data = mkdtempSync(path.join(tmpdir(), 'nexus-space-'))
+    t.teardown(() => rmSync(this.data, { recursive: true, force: true }))
+  }
+
+  async open(): Promise<this> {
+    const warn = (_details: unknown, text: string): void => void this.warnings.push(text)
+    const logger = { info: () => undefined, warn, error: warn } as unknown as Logger
+    const { data, disk, index } = this
+    this.test = new TestEngine(await Engine.open({ data, disk, index, logger, limits }))
+    return this
+  }
+
+  get engine(): Engine {
+    return this.test.engine
+  }
+
+  get service(): DaemonService {
+    return this.test.service
+  }
+
+  /** Nobody has it open. */
+  unlink(file: string): void {
+    const { node } = this.test.stat(file)
+    this.test.unlink(file)
+    this.engine.fs.forget(node, 1000)
+  }
+
+  /** A workspace of files of 20,000 bytes, all different. */
+  async fill(workspace: string, count: number, seed: number): Promise<void> {
+    await this.service.workspaceCreate(`/workspace/${workspace}`, {})
+    for (let i = 0; i < count; i++) this.test.write(`/workspace/${workspace}/f${i}`, noise(20_000, seed + i))
+    await this.service.checkpoint()
+  }
+}
+
+t.test('what a deleted workspace took is given back, that of others is not touched', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('kept', 10, 1)
+  await store.fill('gone', 100, 100)
+  const full = store.engine.volumes.logBytes
+  await store.service.workspaceDelete('/workspace/gone')
+  const { freed_bytes } = await store.service.collect()
+  t.ok(freed_bytes > 1_800_000, `${freed_bytes} bytes freed`)
+  t.ok(store.engine.volumes.logBytes < full - 1_800_000)
+  t.equal(store.test.read('/workspace/kept/f3'), noise(20_000, 4).toString())
+})
+
+t.test('without copying, only segments in which nothing is alive go, and nothing is written but a checkpoint', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('gone', 50, 100)
+  for (let i = 0; i < 30; i++) {
+    // Of each segment a third stays alive.
+    store.test.write(`/workspace/gone/x${i}`, noise(20_000, 500 + i))
+    if (i % 3 === 0) await store.service.checkpoint()
+  }
+  await store.service.workspaceCreate('/workspace/kept', {})
+  await store.service.fork('/workspace/gone', '/workspace/fork', {})
+  await store.service.workspaceDelete('/workspace/gone')
+  for (let i = 0; i < 50; i++) store.unlink(`/workspace/fork/f${i}`)
+  for (let i = 0; i < 30; i++) if (i % 3 !== 0) store.unlink(`/workspace/fork/x${i}`)
+  const before = store.engine.volumes.logBytes
+  const free = await store.engine.collect({ copy: false })
+  t.equal(free.copiedBytes, 0)
+  t.ok(free.segments > 10, `${free.segments} segments`)
+  t.ok(store.engine.volumes.logBytes < before - 800_000)
+  const rest = await store.engine.collect()
+  t.ok(rest.copiedBytes > 0, 'the rest is for one that copies')
+  for (let i = 0; i < 30; i += 3) t.equal(store.test.read(`/workspace/fork/x${i}`), noise(20_000, 500 + i).toString())
+})
+
+t.test('a rotten chunk costs itself: its segment stays, the others go', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 60, 100)
+  // One file in six stays, so that every segment is worth emptying.
+  for (let i = 0; i < 60; i++) if (i % 6 !== 0) store.unlink(`/workspace/w/f${i}`)
+  await store.service.checkpoint()
+  const at = store.test.stat('/workspace/w/f30')
+  const content = noise(20_000, 130)
+  const name = [...store.disk.files.keys()].find((one) => store.disk.bytesOf(one).includes(content.subarray(0, 500))) as string
+  const bytes = store.disk.bytesOf(name)
+  const place = bytes.indexOf(content.subarray(0, 500)) + 250
+  bytes[place] = (bytes[place] as number) ^ 1
+  const done = await store.service.collect()
+  t.ok(done.segments > 10, `${done.segments} segments went`)
+  t.ok(store.disk.files.has(name), 'the one with the rotten chunk is there')
+  t.equal(store.warnings.length, 1, 'one line')
+  t.match(store.warnings[0], /not collected, and nothing is lost/)
+  t.equal(at.size, 20_000)
+  t.throws(() => store.test.read('/workspace/w/f30'), 'it reads as it did')
+  t.equal(store.test.read('/workspace/w/f36'), noise(20_000, 136).toString())
+  bytes[place] = (bytes[place] as number) ^ 1
+  t.equal(store.test.read('/workspace/w/f30'), content.toString(), 'and would be whole again with its disk')
+})
+
+t.test('a segment whose records cannot be read to the end stays', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 20, 100)
+  for (let i = 0; i < 20; i++) store.unlink(`/workspace/w/f${i}`)
+  await store.service.checkpoint()
+  const name = [...store.disk.files.keys()].sort()[1] as string
+  const bytes = store.disk.bytesOf(name)
+  const record = bytes.indexOf('NXRC', 2000)
+  bytes[record + 8] = (bytes[record + 8] as number) ^ 1
+  const done = await store.service.collect()
+  t.ok(done.segments > 3)
+  t.ok(store.disk.files.has(name))
+  t.equal(store.warnings.length, 1)
+})
+
+t.test('what is garbage is known after a start too, and less of it after a collection', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 50, 100)
+  t.ok(store.engine.volumes.releasedBytes < 10_000, `${store.engine.volumes.releasedBytes}: nothing yet`)
+  store.test.write('/workspace/w/f0', noise(20_000, 700))
+  for (let i = 1; i < 20; i++) store.unlink(`/workspace/w/f${i}`)
+  const held = store.engine.volumes.releasedBytes
+  t.ok(held >= 20_000, 'what was overwritten counts')
+  const { engine } = store
+  await engine.close()
+  store.disk = store.disk.afterKill()
+  await store.open()
+  t.ok(store.engine.volumes.releasedBytes >= 390_000, `${store.engine.volumes.releasedBytes}: what was unlinked counts`)
+  await store.service.workspaceDelete('/workspace/w')
+  t.ok(store.engine.volumes.releasedBytes >= 980_000)
+  await store.service.collect()
+  t.ok(store.engine.volumes.releasedBytes < 10_000)
+  t.ok(store.engine.volumes.collectedBytes > 0)
+  await store.service.checkpoint()
+  const { collectedBytes } = store.engine.volumes
+  store.disk = store.disk.afterKill()
+  await store.open()
+  t.equal(store.engine.volumes.collectedBytes, collectedBytes)
+})
+
+t.test('df tells what is alive, what only snapshots have, and what a collection gives back', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('a', 30, 100)
+  await store.service.snapshotCreate('/workspace/a', { name: 's' })
+  await store.service.fork('/workspace/a', '/workspace/b', {})
+  for (const workspace of ['a', 'b']) for (let i = 0; i < 10; i++) store.unlink(`/workspace/${workspace}/f${i}`)
+  await store.fill('c', 20, 1000)
+  await store.service.workspaceDelete('/workspace/c')
+  const before = await store.service.diskUsage(null)
+  const near = (found: number, wanted: number): boolean => Math.abs(found - wanted) < 20_000
+  t.ok(near(before.live_bytes, 400_000), `live ${before.live_bytes}`)
+  t.ok(near(before.snapshot_bytes, 200_000), `only in a snapshot ${before.snapshot_bytes}`)
+  t.ok(before.reclaimable_bytes >= 400_000 && before.reclaimable_bytes < 600_000, `reclaimable ${before.reclaimable_bytes}`)
+  t.equal(before.logical_bytes, 800_000)
+  t.ok(Math.abs(before.deduplication - 2) < 0.05, `two names for each byte: ${before.deduplication}`)
+  t.strictSame(
+    before.workspaces.filter(({ path }) => path !== '/').map(({ path, bytes }) => ({ path, bytes })),
+    ['a', 'b'].map((name) => ({ path: `/workspace/${name}`, bytes: 400_000 })),
+  )
+  t.strictSame(
+    (await store.service.diskUsage('/workspace/b')).workspaces.map(({ path }) => path),
+    ['/workspace/b'],
+  )
+  t.equal((await store.service.diskUsage('/workspace/b')).measured_at, before.measured_at, 'measured once')
+  await store.service.collect()
+  const after = await store.service.diskUsage(null)
+  t.ok(after.reclaimable_bytes < 200_000, `${after.reclaimable_bytes} left`)
+  t.ok(near(after.live_bytes, before.live_bytes) && near(after.snapshot_bytes, before.snapshot_bytes))
+})
+
+t.test('requests are served between the slices of a collection, and a snapshot goes first', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 300, 1)
+  let slices = 0
+  const order: string[] = []
+  const pause = async (): Promise<void> => {
+    if (++slices !== 20) return
+    await store.service.snapshotCreate('/workspace/w', { name: 'meanwhile' }).then(() => order.push('snapshot'))
+  }
+  await store.engine.collect({ pause }).then(() => order.push('collection'))
+  t.strictSame(order, ['snapshot', 'collection'], 'a snapshot that is asked for in the middle does not wait for its end')
+  t.equal(store.test.read('/workspace/w/.snapshots/meanwhile/f7'), noise(20_000, 8).toString())
+})
+
+t.test('a daemon that ends does not wait for a collection', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 300, 1)
+  const collecting = store.engine.collect().then(
+    () => 'done',
+    (error: Error) => error.message,
+  )
+  await store.engine.close()
+  t.match(await collecting, /done|the daemon ends/)
+})
