@@ -23,6 +23,7 @@ import type { Usage } from '../volume/usage.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+import { isGarbageWorthIt } from './garbage.ts'
 
 type VolumeLimits = Pick<
   VolumesOptions,
@@ -57,13 +58,6 @@ const CHECKPOINT_AGE_MS = 30_000
 const CHECKPOINT_RETRY_MS = 10_000
 /** How often it is looked whether to collect garbage. */
 const LOOK_MS = 15_000
-/** So many bytes were released, or a fifth of the log (and not next to nothing) … */
-const COLLECT_RELEASED_BYTES = 256 * 1024 * 1024
-const COLLECT_RELEASED_BYTES_MIN = 16 * 1024 * 1024
-/** … or the log grew by half, and so much … */
-const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
-/** … or anything at all was written in a day. */
-const COLLECT_AGE_MS = 24 * 60 * 60_000
 /** A collection rests so many times as long as it took: what it finds may all be in snapshots. */
 const COLLECT_REST = 10
 const SLICE_MS = 2
@@ -243,11 +237,7 @@ export class Engine {
 
   #isCollectionDue(now: number): boolean {
     if (this.#isCollecting || now < this.#collectNotBefore) return false
-    const { logBytes, collectedBytes, releasedBytes } = this.volumes
-    const grown = logBytes - collectedBytes
-    if (grown > Math.max(COLLECT_GROWTH_BYTES_MIN, collectedBytes / 2)) return true
-    if (releasedBytes >= Math.min(COLLECT_RELEASED_BYTES, Math.max(COLLECT_RELEASED_BYTES_MIN, logBytes / 5))) return true
-    return releasedBytes + Math.max(0, grown) > 0 && now - this.#lastCollection > COLLECT_AGE_MS
+    return isGarbageWorthIt(this.volumes, now - this.#lastCollection)
   }
 
   /** A full disk fails it again and again: each time costs, and says nothing new. */

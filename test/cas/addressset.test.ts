@@ -16,6 +16,7 @@ t.test('a set of addresses is what a Set is, for each domain', async (t) => {
   t.equal(set.size, model.size)
   for (let i = 0; i < 25_000; i++) {
     const address = addressOf(Buffer.from(`${i}`))
-    for (const domain of [0, 1, 2, 3]) if (set.has(address, domain) !== model.has(`${domain}/${address}`)) t.fail(`${domain}/${i}`)
+    for (const domain of [0, 1, 2, 3])
+      if (set.has(address, domain) !== model.has(`${domain}/${address}`)) t.fail(`${domain}/${i}`)
   }
 })

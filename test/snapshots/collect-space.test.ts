@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import t, { type Test } from 'tap'
 import { Engine } from '../../src/daemon/engine.ts'
+import { isGarbageWorthIt } from '../../src/daemon/garbage.ts'
 import type { DaemonService } from '../../src/daemon/service.ts'
 import type { Logger } from '../../src/logger.ts'
 import { MemoryIndex, noise } from '../cas/support.ts'
@@ -208,4 +209,30 @@ t.test('a daemon that ends does not wait for a collection', async (t) => {
   )
   await store.engine.close()
   t.match(await collecting, /done|the daemon ends/)
+})
+
+t.test('when the daemon begins by itself', async (t) => {
+  const MIB = 2 ** 20
+  const day = 24 * 60 * 60_000
+  const rows: [logMib: number, collectedMib: number, releasedMib: number, ageMs: number, want: boolean][] = [
+    [0, 0, 0, 2 * day, false],
+    [10, 0, 9, 0, false],
+    [10, 10, 0, 2 * day, false],
+    [10, 10, 1, 2 * day, true],
+    [80, 70, 15, 0, false],
+    [80, 70, 16, 0, true],
+    [1000, 1000, 199, 0, false],
+    [1000, 1000, 200, 0, true],
+    [100_000, 100_000, 255, 0, false],
+    [100_000, 100_000, 256, 0, true],
+    [513, 0, 0, 0, true],
+    [1500, 1000, 0, 0, false],
+    [1513, 1000, 0, 0, true],
+    [3000, 2000, 0, 0, false],
+    [3001, 2000, 0, 0, true],
+  ]
+  for (const [log, collected, released, age, want] of rows) {
+    const garbage = { logBytes: log * MIB, collectedBytes: collected * MIB, releasedBytes: released * MIB }
+    t.equal(isGarbageWorthIt(garbage, age), want, JSON.stringify([log, collected, released, age]))
+  }
 })
