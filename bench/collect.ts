@@ -26,6 +26,7 @@ const kernel = {
   invalidateNode: nothing,
   invalidateAttributes: nothing,
   invalidateEntry: nothing,
+  invalidateNames: nothing,
   deleteEntry: nothing,
   writeBack: nothing,
 }

@@ -188,6 +188,8 @@ async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
   await control.close()
   session.stop()
   notifier.stop()
+  // The next process has no state from before a restore.
+  if (why === 'replaced') for (const _ of engine.fs.core.layGhosts());
   await engine.close()
   channel.close()
   return why === 'replaced' ? 'handed over' : 'unmounted'

@@ -56,6 +56,7 @@ export class Log {
   #running: Promise<void> | undefined
   #waiting: Promise<void> | undefined
   #failure: NexusError | undefined
+  #closed = false
   /** bytes of a write that failed half-way may lie behind the end */
   #tailIsTorn = false
 
@@ -120,6 +121,7 @@ export class Log {
    */
   appendInPlace(type: number, buffer: Buffer, start: number, length: number, meta: Uint8Array): Span {
     if (this.#failure !== undefined) throw this.#failure
+    if (this.#closed) throw new NexusError('NEXUS_NOT_RUNNING', 'the store is closed')
     const seed = this.#options.store
     const bytes = RECORD_HEADER_BYTES + length + meta.length
     if (this.#tailIsTorn) this.#cutTail()
@@ -189,6 +191,8 @@ export class Log {
       if (this.#failure === undefined) await this.#waiting
     } finally {
       this.#files.closeAll()
+      // Another may write to it from now on.
+      this.#closed = true
     }
   }
 

@@ -14,8 +14,7 @@ export async function refreshKernel(context: Context): Promise<void> {
   const { core, kernel, registry } = context
   // It may have been a restore: what that removed is in the snapshot which it took before.
   const undos = registry.snapshots().filter((record) => record.automatic)
-  const states = undos.map((record) => stateOfSnapshot(context, record))
-  for (const state of states) haunt(core, state)
+  for (const record of undos) haunt(core, stateOfSnapshot(context, record))
   await kernel.invalidateNames()
   let pending: Promise<void>[] = []
   for (const number of core.known.volumes()) {
@@ -27,5 +26,5 @@ export async function refreshKernel(context: Context): Promise<void> {
     }
   }
   await Promise.all(pending)
-  for (const state of states) await layGhosts(context, state)
+  await layGhosts(core)
 }

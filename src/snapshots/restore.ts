@@ -88,7 +88,7 @@ async function restorePinned(
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
   await snapshotsChanged(context, undo.workspace, undo.id)
-  context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(context, before))
+  context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
   const changes = limited(compare(before, restored, target, record), limit)
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }

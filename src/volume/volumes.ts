@@ -318,6 +318,11 @@ export class Volumes {
     this.#released += bytes
   }
 
+  /** True from the beginning of `close` on. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /** Takes a last checkpoint and closes the log; the index stays open. */
   async close(): Promise<void> {
     if (this.#closed) return

@@ -65,6 +65,7 @@ class HoldingKernel implements KernelCaches {
   invalidateNode = (): Promise<void> => this.#notify()
   invalidateAttributes = (): Promise<void> => this.#notify()
   invalidateEntry = (): Promise<void> => this.#notify()
+  invalidateNames = (): Promise<void> => this.#notify()
   deleteEntry = (): Promise<void> => this.#notify()
   writeBack = (): Promise<void> =>
     this.holds === 'writeBack' ? new Promise((resolve) => this.#held.push(resolve)) : Promise.resolve()
