@@ -164,6 +164,11 @@ export class Access implements Guard {
     return this.#model
   }
 
+  /** Whether somebody who may read a directory may be refused some of what lies in it. */
+  get hides(): boolean {
+    return this.#narrows || !this.#inherits
+  }
+
   get isBuiltinModel(): boolean {
     return this.#options.catalog.get(MODEL_KEY) === undefined
   }

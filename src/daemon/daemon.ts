@@ -12,6 +12,7 @@ import { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { Engine } from './engine.ts'
+import { serveUsers } from './everybody.ts'
 import { mountFilesystem, prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
 
@@ -73,7 +74,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
   let channel: Channel | undefined
   let notifier: Notifier | undefined
-  let control: ControlServer | undefined
+  const controls: ControlServer[] = []
   try {
     options.onStoppable?.(stop)
     const fd = mountFilesystem(mountpoint, { data, singleUser })
@@ -93,12 +94,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     engine.start()
     const service = new DaemonService({ engine, logger, kernel, session, mountpoint, data, singleUser, stop })
     await service.recover()
-    control = await serveControl(service, { socketPath: socketPathOf(data), logger })
-    const ended = finish({ stopped, unmounted, writeBack, logger, session, channel, notifier, control, engine, mountpoint })
+    controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
+    const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
+    if (users !== undefined) controls.push(users)
+    const ended = finish({ stopped, unmounted, writeBack, logger, session, channel, notifier, controls, engine, mountpoint })
     return { mountpoint, data, ended }
   } catch (error) {
     if (channel !== undefined) await unmount(mountpoint, true).catch(() => undefined)
-    await control?.close()
+    await closeAll(controls)
     notifier?.stop()
     channel?.close()
     await engine.close()
@@ -114,20 +117,24 @@ interface Running {
   session: Session
   channel: Channel
   notifier: Notifier
-  control: ControlServer
+  controls: readonly ControlServer[]
   engine: Engine
   mountpoint: string
 }
 
 async function finish(running: Running): Promise<void> {
-  const { session, channel, notifier, control, engine } = running
+  const { session, channel, notifier, controls, engine } = running
   const why = await Promise.race([running.stopped, running.unmounted])
   if (why === 'asked') await detach(running)
-  await control.close()
+  await closeAll(controls)
   session.stop()
   notifier.stop()
   await engine.close()
   channel.close()
+}
+
+async function closeAll(controls: readonly ControlServer[]): Promise<void> {
+  await Promise.all(controls.map((control) => control.close()))
 }
 
 /**

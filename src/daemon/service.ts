@@ -37,6 +37,7 @@ import {
   showWorkspace,
   updateWorkspace,
 } from '../workspaces/workspaces.ts'
+import { serviceFor } from './asuser.ts'
 import type { Engine } from './engine.ts'
 
 export interface ServiceOptions {
@@ -83,6 +84,11 @@ export class DaemonService implements api.Service {
   /** Ends what a daemon before this one did not come to the end of. */
   async recover(): Promise<void> {
     await discardUnfinished(this.#context)
+  }
+
+  /** The same calls with a user's rights. */
+  forUser(uid: number): api.Service {
+    return serviceFor(this, this.#context, uid)
   }
 
   /** For changes that nobody waits for. */
