@@ -9,6 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { publicSocketOf } from '../../src/control/location.ts'
 
 const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
 const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
@@ -97,6 +98,7 @@ export class TestMount {
     } catch {
       // Not mounted any more, as it should be.
     }
+    fs.rmSync(publicSocketOf(this.data), { force: true })
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {
