@@ -1,6 +1,8 @@
 /** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
 import { type CallName, callNames } from '../control/calls.ts'
 import type { ExplainInfo, Service, StatusInfo } from '../control/service.ts'
+import type { RestoreOptions } from '../snapshots/restore.ts'
+import { diffSnapshots } from '../snapshots/snapshots.ts'
 import type { Context } from '../workspaces/context.ts'
 import { Caller } from './caller.ts'
 import { policy } from './policy.ts'
@@ -19,9 +21,15 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
     workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
     fork: (path, newPath, options) => allowed.fork(path, newPath, { ...options, owner: options.owner ?? caller.subject }),
-    // Where parts can be hidden, their names are, too.
-    restore: (path, snapshot, options) =>
-      allowed.restore(path, snapshot, context.access.hides ? { ...options, limit: 0 } : options),
+    snapshotDiff: async (path, from, to, limit) => {
+      policy.snapshotDiff({ caller, context }, path, from, to, limit)
+      return await diffSnapshots(context, path, from, to, limit, caller.sees())
+    },
+    restore: (path, snapshot, options) => {
+      const reported: RestoreOptions = { ...options, sees: caller.sees() }
+      // Where relations hide parts, that tells no names at all.
+      return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
+    },
     explain: async (subject, permission, path) => {
       const answer = await allowed.explain(subject, permission, path)
       return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)

@@ -3,11 +3,13 @@
  * led to a path as the kernel would lead him, so that a refusal tells no more than stat(2) at the mount.
  */
 import { NexusError } from '../errors.ts'
+import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { ENTER, READ, shownMode, WRITE } from '../vfs/guard.ts'
-import { isDirectory } from '../volume/attr.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
+import type { Volume } from '../volume/volume.ts'
 import { type Context, nestedIn } from '../workspaces/context.ts'
 import { namesOf } from '../workspaces/paths.ts'
 
@@ -85,6 +87,34 @@ export class Caller {
   /** What rename(2) and rmdir(2) ask of the directory that holds a path; in a sticky one, owning the entry is asked elsewhere. */
   demandTaking(path: string): void {
     this.#demandChange(this.#walk(namesOf(path).slice(0, -1), path), `take ${path} out of its directory`)
+  }
+
+  /**
+   * Which directories of a state the caller could list by their permission bits then, if relations let him read all of it.
+   * It goes by the state alone: what is remembered of rights is of the present.
+   */
+  sees(): Sees {
+    const ways = new WeakMap<Volume, Map<number, boolean>>()
+    const may = (attr: Attr, bit: number): boolean => {
+      const bits = attr.uid === this.uid ? attr.mode >> 6 : attr.mode | (attr.mode >> 3)
+      return (bits & bit) !== 0
+    }
+    const enters = (volume: Volume, ino: number): boolean => {
+      const known = ways.get(volume) ?? new Map<number, boolean>()
+      ways.set(volume, known)
+      const found = known.get(ino)
+      if (found !== undefined) return found
+      // Damage that leads in a circle leads nowhere.
+      known.set(ino, false)
+      const attr = volume.attr(ino)
+      const answer = attr !== undefined && may(attr, ENTER) && (ino === ROOT_INO || enters(volume, attr.parent))
+      known.set(ino, answer)
+      return answer
+    }
+    return (volume, ino) => {
+      const attr = volume.attr(ino)
+      return attr !== undefined && may(attr, READ) && enters(volume, ino)
+    }
   }
 
   #demandChange(directory: Place, what: string): void {

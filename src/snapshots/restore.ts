@@ -19,11 +19,14 @@ import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './c
 import { repointed } from './fork.ts'
 import { graft, originOf } from './graft.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
+import type { Sees } from './trees.ts'
 
 export interface RestoreOptions {
   dryRun?: boolean
   /** how many changes to report */
   limit?: number
+  /** leaves out of the report what lies in other directories */
+  sees?: Sees
 }
 
 const CHANGES_LIMIT = 1000
@@ -35,9 +38,8 @@ export async function restore(context: Context, path: string, wanted: string, op
   const target = targetAt(context, path)
   const record = findSnapshot(context, target, wanted)
   if (!isWhole(target, record)) originOf(context, target, record)
-  const limit = options.limit ?? CHANGES_LIMIT
   await context.kernel.writeBack()
-  if (options.dryRun === true) return dryRun(context, target, record, limit, start)
+  if (options.dryRun === true) return dryRun(context, target, record, options, start)
 
   const { core } = context
   const { undo, before, guards } = await core.volumes.merged(
@@ -67,7 +69,7 @@ export async function restore(context: Context, path: string, wanted: string, op
   }
   await snapshotsChanged(context, undo.workspace, undo.id)
   const elapsed_ms = performance.now() - start
-  const changes = limited(compare(before, stateOfSnapshot(context, record), target, record), limit)
+  const changes = report(context, target, record, before, options)
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
 }
 
@@ -75,15 +77,26 @@ async function dryRun(
   context: Context,
   target: Target,
   record: SnapshotRecord,
-  limit: number,
+  options: RestoreOptions,
   start: number,
 ): Promise<RestoreInfo> {
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => liveState(context, states),
   )
-  const changes = limited(compare(live, stateOfSnapshot(context, record), target, record), limit)
+  const changes = report(context, target, record, live, options)
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+}
+
+/** What a restore changes in the state before it. */
+function report(
+  context: Context,
+  target: Target,
+  record: SnapshotRecord,
+  before: State,
+  { limit = CHANGES_LIMIT, sees }: RestoreOptions,
+): Pick<RestoreInfo, 'changes' | 'truncated'> {
+  return limited(compare(before, stateOfSnapshot(context, record), target, record, sees), limit)
 }
 
 /**

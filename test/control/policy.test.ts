@@ -283,6 +283,26 @@ t.test('what is made belongs to its maker', async (t) => {
   }
 })
 
+t.test('differences leave out what lies in directories that the caller could not list', async (t) => {
+  const { made, as } = await worldFor(t)
+  mkdirOf(made, 0, `${SPACE}/private`, 'inner', 0o777)
+  await made.service.workspaceCreate(`${SPACE}/private/inner/nested`, { owner: 'user:owner' })
+  await made.service.snapshotCreate(SPACE, { name: 'private' })
+  for (const name of ['dir/a', 'private/b', 'private/inner/c', 'private/inner/nested/d', 'nested/e']) {
+    made.write(`${SPACE}/${name}`, 'text')
+  }
+  made.engine.fs.setattr(caller, made.stat(`${SPACE}/private/inner`).node, { mode: 0o775 })
+  const paths = (info: { changes: { path: string }[] }): string[] => info.changes.map(({ path }) => path).sort()
+  const all = ['dir/a', 'nested/e', 'private/b', 'private/inner', 'private/inner/c', 'private/inner/nested/d']
+  t.strictSame(paths(await as('administrator').snapshotDiff(SPACE, 'private', null, 100)), all)
+  t.strictSame(paths(await as('viewer').snapshotDiff(SPACE, 'private', null, 100)), ['dir/a', 'nested/e'])
+  t.strictSame(paths(await as('owner').restore(SPACE, 'private', { dryRun: true })), ['dir/a', 'nested/e'])
+  made.engine.fs.setattr(caller, made.stat(`${SPACE}/private`).node, { uid: uids.viewer })
+  const open = ['private', 'private/b', 'private/inner', 'private/inner/c', 'private/inner/nested/d']
+  t.strictSame(paths(await as('viewer').snapshotDiff(SPACE, 'private', null, 100)), ['dir/a', 'nested/e', ...open.slice(0, 4)])
+  t.strictSame(paths(await as('owner').restore(SPACE, 'private', {})), ['dir/a', 'nested/e', 'private'])
+})
+
 t.test('what lies in a directory is taken out of it by who may write there', async (t) => {
   const { made, as } = await worldFor(t)
   const nested = `${SPACE}/nested`
