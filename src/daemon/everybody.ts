@@ -10,6 +10,9 @@ import type { Logger } from '../logger.ts'
 
 const DIRECTORY_MODE = 0o755
 const OTHERS_WRITE = 0o022
+/** The kernel's default (/proc/sys/kernel/overflowuid), see user_namespaces(7). */
+const OVERFLOW_UID = 65534
+const WHOLE_MAP = /^\s*0\s+0\s+4294967295\s*$/
 
 export interface Everybody {
   data: string
@@ -22,11 +25,22 @@ export async function serveUsers({ data, logger, serviceFor }: Everybody): Promi
   const socketPath = publicSocketOf(data)
   try {
     prepareDirectory(publicDirectory)
-    return await serveEverybody({ uidOf: (fd) => peerCredentials(fd).uid, serviceFor }, { socketPath, logger })
+    const uidMap = fs.readFileSync('/proc/self/uid_map', 'utf8')
+    return await serveEverybody({ uidOf: (fd) => knownUid(peerCredentials(fd).uid, uidMap), serviceFor }, { socketPath, logger })
   } catch (error) {
     logger.warn({ err: error }, `${socketPath} cannot be served: nexusctl is root's alone until the next mount`)
     return undefined
   }
+}
+
+/**
+ * A caller's uid, unless it may stand for many: that is how a user namespace which has not all users shows the others.
+ * @param uidMap of /proc/self/uid_map
+ * @throws NexusError NEXUS_DENIED
+ */
+export function knownUid(uid: number, uidMap: string): number {
+  if (uid !== OVERFLOW_UID || WHOLE_MAP.test(uidMap)) return uid
+  throw new NexusError('NEXUS_DENIED', `the uid ${uid} may be anybody in this user namespace: map the user's own`)
 }
 
 /**

@@ -4,7 +4,7 @@ import net from 'node:net'
 import path from 'node:path'
 import t, { type Test } from 'tap'
 import { publicDirectory, publicSocketOf, socketPathOf } from '../../src/control/location.ts'
-import { prepareDirectory } from '../../src/daemon/everybody.ts'
+import { knownUid, prepareDirectory } from '../../src/daemon/everybody.ts'
 import { accessMountFor, type Name, STRANGER, shAs, skip, uids } from './access.ts'
 import { mountFor, plainFor, type TestMount } from './harness.ts'
 import { type Outcome, scratchFor } from './nexusd.ts'
@@ -194,4 +194,13 @@ t.test('a directory that others could put a socket into is not used', { skip }, 
   t.throws(() => prepareDirectory(at('link')), refused)
   fs.writeFileSync(at('file'), '')
   t.throws(() => prepareDirectory(at('file')), refused)
+})
+
+t.test('where the kernel has one number for many users, none of them is served', async (t) => {
+  const whole = '         0          0 4294967295\n'
+  const part = '         0     100000      65536\n'
+  t.equal(knownUid(65534, whole), 65534)
+  t.equal(knownUid(1001, part), 1001)
+  t.equal(knownUid(0, part), 0)
+  for (const map of [part, '', `${whole}${part}`]) t.throws(() => knownUid(65534, map), { code: 'NEXUS_DENIED' })
 })
