@@ -9,8 +9,10 @@ import { filesystemType, type Mount } from '../control/mounts.ts'
 import type { StatusInfo } from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
-import { preparePlaces, startDaemon } from '../daemon/daemon.ts'
+import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
+import { serve } from '../daemon/serve.ts'
+import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { describeStatus } from './commands/status.ts'
 
@@ -22,8 +24,7 @@ interface MountFlags {
 }
 
 const STOP_MS_MAX = 60_000
-/** SIGHUP: the terminal was closed. */
-const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
 export async function runNexusd(words: readonly string[]): Promise<number> {
@@ -58,6 +59,26 @@ function program(words: readonly string[]): Command {
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
   nexusd
+    .command('serve', { hidden: true })
+    .description('what "mount" starts to serve for it')
+    .argument('<mountpoint>')
+    .requiredOption('--data <DIR>')
+    .option('--single-user')
+    .option('--rebuild-index')
+    .action((mountpoint: string, flags: MountFlags & { data: string }) =>
+      serve({
+        mountpoint,
+        data: flags.data,
+        singleUser: flags.singleUser === true,
+        rebuildIndex: flags.rebuildIndex === true,
+      }),
+    )
+  nexusd
+    .command('upgrade')
+    .description('serve with the program that is installed now, without an unmount')
+    .argument('<mountpoint>')
+    .action(upgrade)
+  nexusd
     .command('unmount')
     .description('store everything, unmount, and wait until the daemon has ended')
     .argument('<mountpoint>')
@@ -71,15 +92,23 @@ function program(words: readonly string[]): Command {
   return nexusd
 }
 
-async function foreground(mountpoint: string, flags: MountFlags): Promise<void> {
-  const onStoppable = (stop: () => void): void => {
-    for (const signal of STOP_SIGNALS) process.on(signal, stop)
-  }
-  const daemon = await startDaemon({ mountpoint, ...flags, onStoppable })
-  const line = `mounted ${daemon.mountpoint} (data in ${daemon.data}, pid ${process.pid})`
+async function foreground(wanted: string, flags: MountFlags): Promise<void> {
+  const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
+  const supervised = supervise({
+    mountpoint,
+    data,
+    singleUser: flags.singleUser === true || process.getuid?.() !== 0,
+    rebuildIndex: flags.rebuildIndex === true,
+    script: process.argv[1] as string,
+    logger: makeLogger(),
+  })
+  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
+  process.on('SIGHUP', () => supervised.upgrade())
+  await supervised.started
+  const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
-  await daemon.ended
+  await supervised.ended
 }
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
@@ -99,6 +128,33 @@ async function stop(mountpoint: string): Promise<void> {
   // Nobody serves it any more: what is left is the mountpoint.
   if (pid === undefined) await unmount(mount.mountpoint, true)
   else await ended(pid)
+}
+
+async function upgrade(mountpoint: string): Promise<void> {
+  const { data } = mountAt(path.resolve(mountpoint))
+  const before = await statusOf(data)
+  process.kill(before.supervisor_pid, 'SIGHUP')
+  const deadline = Date.now() + STOP_MS_MAX
+  for (;;) {
+    await sleep(20)
+    const now = await statusOf(data).catch(notRunning)
+    if (now !== undefined && now.pid !== before.pid) {
+      process.stdout.write(`${now.mountpoint} is served by ${now.version} (pid ${now.pid}), before by ${before.version}\n`)
+      return
+    }
+    if (Date.now() > deadline) {
+      throw new NexusError('NEXUS_TIMEOUT', `nexusd did not change within ${STOP_MS_MAX / 1000} s: look at its log`)
+    }
+  }
+}
+
+/** Between one process and the next nobody answers. */
+function notRunning(error: unknown): undefined {
+  if (!(error instanceof NexusError) || error.code !== 'NEXUS_NOT_RUNNING') throw error
+}
+
+function statusOf(data: string): Promise<StatusInfo> {
+  return connectControl({ socketPath: socketPathOf(data), timeoutMs: STOP_MS_MAX }).status()
 }
 
 function mountAt(absolute: string): Mount {

@@ -83,7 +83,10 @@ export interface ForkInfo {
 
 export interface StatusInfo {
   version: string
+  /** of the process that serves; another may take over */
   pid: number
+  /** of the process that keeps the mount while it lives */
+  supervisor_pid: number
   mountpoint: string
   data: string
   started_at: string

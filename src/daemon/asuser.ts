@@ -50,10 +50,13 @@ function checked(service: Service, context: Context, caller: Caller): Service {
   return Object.fromEntries(callNames.map((name) => [name, call(name)])) as unknown as Service
 }
 
-/** What a user of the mount sees anyway. */
-function publicPart(status: StatusInfo): StatusInfo {
-  const nothing = { pid: 0, workspaces: 0, snapshots: 0, requests: {}, memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 }
-  return { ...status, ...nothing }
+/** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
+function publicPart({ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol }: StatusInfo): StatusInfo {
+  return {
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol },
+    ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {} },
+    ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
+  }
 }
 
 /** Who else has something on it is not for whoever may not read it. */

@@ -1,40 +1,56 @@
-/** The daemon: the engine, the kernel's requests, and the control socket, from mount to unmount. */
+/** What serves a mount: the engine, the kernel's requests, and the control socket, until the unmount or the next process. */
 import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { type ControlServer, serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
+import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
-import { Engine } from './engine.ts'
+import { KnownNodes } from '../vfs/known.ts'
+import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
-import { mountFilesystem, prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
+import type { Handover } from './handover.ts'
+import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
 
 export interface DaemonOptions {
-  mountpoint: string
-  data?: string
-  singleUser?: boolean
-  rebuildIndex?: boolean
-  /** called right before mounting with what begins to unmount and end, which is quiet when repeated */
-  onStoppable?: (stop: () => void) => void
-}
-
-/** A daemon that serves; `ended` resolves when it has unmounted and stored everything. */
-export interface Daemon {
+  /** real path */
   mountpoint: string
   data: string
-  ended: Promise<void>
+  singleUser: boolean
+  rebuildIndex: boolean
+  logger: Logger
+  handover: Handover
+  /** the process to signal when the whole has to end */
+  supervisor: number
+  /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
+  mount(): Promise<number>
+}
+
+/** A daemon that serves. */
+export interface Daemon {
+  /** how it ended, when everything is stored: `unmounted`, or `handed over` with the mount as it was */
+  ended: Promise<'unmounted' | 'handed over'>
+  /** whether this kernel lets another process go on when this one dies */
+  canBeReplaced: boolean
+  /** Begins to unmount and end. Quiet when repeated. */
+  stop(): void
+  /** Begins to end, for another process to go on. Quiet when repeated. */
+  handOver(): void
 }
 
 /** The kernel asks for INIT as soon as it has mounted: longer than this means that nobody is there. */
 const READY_MS_MAX = 10_000
 const WRITE_BACK_MS_MAX = 10_000
+const BUSY_MS_MAX = 1000
+const BUSY_POLL_MS = 20
 /** Lines that could not be written are kept up to this, then dropped. */
 const LOG_BACKLOG_BYTES_MAX = 64 * 1024
 
@@ -42,9 +58,10 @@ const LOG_BACKLOG_BYTES_MAX = 64 * 1024
  * Looks whether a mountpoint and a data directory can be used, and clears a dead mount.
  * @throws NexusError with what to do
  */
-export async function preparePlaces(
-  options: Pick<DaemonOptions, 'mountpoint' | 'data'>,
-): Promise<{ mountpoint: string; data: string }> {
+export async function preparePlaces(options: {
+  mountpoint: string
+  data?: string
+}): Promise<{ mountpoint: string; data: string }> {
   const data = dataDirectory(options.data, hostSurroundings())
   const mountpoint = await prepareMountpoint(options.mountpoint)
   refuseDataInside(mountpoint, data)
@@ -52,55 +69,76 @@ export async function preparePlaces(
 }
 
 /**
- * Opens the store, mounts, and serves.
- * @throws NexusError with what to do; then nothing is mounted and nothing was changed
+ * Opens the store and serves: a new mount, or one whose process died.
+ * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const logger = makeLogger()
-  const { mountpoint, data } = await preparePlaces(options)
-  const singleUser = options.singleUser === true || process.getuid?.() !== 0
+  const { mountpoint, data, singleUser, rebuildIndex, logger, handover, supervisor } = options
   const clock = new RequestClock()
-  const rebuildIndex = options.rebuildIndex === true
-  const engine = await Engine.open({ data, logger, now: () => clock.now(), singleUser, rebuildIndex })
+  const known = new KnownNodes(handover.slabs)
+  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, known })
+  handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
+  const terms = handover.negotiated
 
-  let stop: () => void = () => undefined
-  const stopped = new Promise<'asked'>((resolve) => {
-    stop = () => resolve('asked')
+  let end: (why: Why) => void = () => undefined
+  const why = new Promise<Why>((resolve) => {
+    end = resolve
   })
-  let onUnmounted: () => void = () => undefined
-  const unmounted = new Promise<'unmounted'>((resolve) => {
-    onUnmounted = () => resolve('unmounted')
-  })
-
   let channel: Channel | undefined
   let notifier: Notifier | undefined
   const controls: ControlServer[] = []
   try {
-    options.onStoppable?.(stop)
-    const fd = mountFilesystem(mountpoint, { data, singleUser })
-    channel = new Channel(fd)
+    channel = new Channel(await options.mount())
     notifier = new Notifier(channel)
     // Outside of workspaces, directories list for each caller the workspaces that he may see.
     const listingDependsOnCaller = singleUser ? undefined : (node: number): boolean => volumeOf(node) === 0
-    const session = new Session({ channel, fs: engine.fs, logger, clock, onUnmounted, listingDependsOnCaller })
+    const session = new Session({
+      channel,
+      fs: engine.fs,
+      logger,
+      clock,
+      onUnmounted: () => end('unmounted'),
+      listingDependsOnCaller,
+      takeover: terms,
+      mark: handover,
+      onAccept: (agreed) => handover.accept(agreed),
+    })
     const writeBack = async (): Promise<void> => {
       await syncfs(mountpoint)
       await session.drained()
     }
     const kernel = new KernelNotifier({ notifier, writeBack, logger })
+    // Before anything else is read: it sends everything again that is not answered.
+    if (terms !== undefined) await kernel.resend()
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
-    setReadAhead(mountpoint)
+    if (terms === undefined) setReadAhead(mountpoint)
     engine.start()
-    const service = new DaemonService({ engine, logger, kernel, session, mountpoint, data, singleUser, stop })
+    const stop = (): void => end('asked')
+    const service = new DaemonService({
+      engine,
+      logger,
+      kernel,
+      session,
+      handover,
+      mountpoint,
+      data,
+      singleUser,
+      supervisor,
+      stop,
+    })
     await service.recover()
     controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
     const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
     if (users !== undefined) controls.push(users)
-    const ended = finish({ stopped, unmounted, writeBack, logger, session, channel, notifier, controls, engine, mountpoint })
-    return { mountpoint, data, ended }
+    const running = { why, writeBack, logger, session, channel, notifier, controls, engine, mountpoint }
+    return {
+      ended: finish(running),
+      canBeReplaced: session.negotiated !== undefined && canResend(session.negotiated),
+      stop,
+      handOver: () => void handOver(engine, logger, () => end('replaced')),
+    }
   } catch (error) {
-    if (channel !== undefined) await unmount(mountpoint, true).catch(() => undefined)
     await closeAll(controls)
     notifier?.stop()
     channel?.close()
@@ -109,9 +147,33 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   }
 }
 
+/** The process before this one may take a moment to be gone, after it was killed. */
+async function openEngine(options: EngineOptions): Promise<Engine> {
+  for (const deadline = Date.now() + BUSY_MS_MAX; ; ) {
+    try {
+      return await Engine.open(options)
+    } catch (error) {
+      const isBusy = error instanceof NexusError && error.code === 'NEXUS_BUSY'
+      if (!isBusy || Date.now() > deadline) throw error
+      await sleep(BUSY_POLL_MS)
+    }
+  }
+}
+
+/** Everything that takes time is done while requests are still answered. */
+async function handOver(engine: Engine, logger: Logger, then: () => void): Promise<void> {
+  try {
+    await engine.volumes.checkpoint()
+  } catch (error) {
+    logger.warn({ err: error }, 'no checkpoint before the next process takes over: it reads more of the log')
+  }
+  then()
+}
+
+type Why = 'asked' | 'unmounted' | 'replaced'
+
 interface Running {
-  stopped: Promise<'asked'>
-  unmounted: Promise<'unmounted'>
+  why: Promise<Why>
   writeBack: () => Promise<void>
   logger: Logger
   session: Session
@@ -122,15 +184,16 @@ interface Running {
   mountpoint: string
 }
 
-async function finish(running: Running): Promise<void> {
+async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
   const { session, channel, notifier, controls, engine } = running
-  const why = await Promise.race([running.stopped, running.unmounted])
+  const why = await running.why
   if (why === 'asked') await detach(running)
   await closeAll(controls)
   session.stop()
   notifier.stop()
   await engine.close()
   channel.close()
+  return why === 'replaced' ? 'handed over' : 'unmounted'
 }
 
 async function closeAll(controls: readonly ControlServer[]): Promise<void> {
@@ -155,7 +218,7 @@ async function detach({ writeBack, logger, engine, mountpoint }: Running): Promi
 }
 
 /** A log whose reader is gone, or whose disk is full, is no reason to end. */
-function makeLogger(): Logger {
+export function makeLogger(): Logger {
   const destination = pino.destination({ dest: 2, sync: true, maxLength: LOG_BACKLOG_BYTES_MAX })
   destination.on('error', () => undefined)
   const level = process.env['NEXUS_LOG'] ?? 'warn'

@@ -39,6 +39,8 @@ export interface EngineOptions {
   singleUser?: boolean
   /** throw the index away and make it anew from the log */
   rebuildIndex?: boolean
+  /** what the kernel holds of a mount that is taken over */
+  known?: KnownNodes
   /** for tests: another disk under the log, an index that stays open, other limits */
   disk?: Disk
   index?: Index
@@ -62,6 +64,8 @@ export class Engine {
   readonly known: KnownNodes
   readonly fs: NexusFs
   readonly data: DataDirectory
+  /** number of the last record that was in the log at the start */
+  readonly recovered: number
   readonly #logger: Logger
   readonly #index: Index
   #timer: NodeJS.Timeout | undefined
@@ -104,12 +108,14 @@ export class Engine {
     this.volumes = volumes
     this.#logger = options.logger
     this.#index = index
-    this.known = new KnownNodes()
+    this.recovered = volumes.log.sequence
+    this.known = options.known ?? new KnownNodes()
     // The kernel holds the root from the mount on, without ever having looked it up.
-    this.known.add(0, ROOT_INO)
+    if (!this.known.has(0, ROOT_INO)) this.known.add(0, ROOT_INO)
     const now = options.now ?? wallClock
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
+    this.registry.neverGive(this.known.volumes())
     const space = spaceOf(data.path)
     this.access = new Access({
       catalog: volumes.catalog,
@@ -178,9 +184,9 @@ export class Engine {
     ])
   }
 
-  /** What was open and without a name when the last daemon ended is nobody's now. */
+  /** What was open and without a name when the last daemon ended is nobody's now, unless the kernel still holds it. */
   #sweepOrphans(): void {
-    for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number)
+    for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
   }
 
   #collectInBackground(): void {

@@ -6,6 +6,7 @@ import type { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import { type ForkOptions, fork } from '../snapshots/fork.ts'
 import { discardUnfinished, type NewTenant, onboardTenant } from '../snapshots/onboard.ts'
+import { refreshKernel } from '../snapshots/refresh.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
@@ -39,6 +40,7 @@ import {
 } from '../workspaces/workspaces.ts'
 import { serviceFor } from './asuser.ts'
 import type { Engine } from './engine.ts'
+import type { Handover } from './handover.ts'
 
 export interface ServiceOptions {
   engine: Engine
@@ -48,6 +50,10 @@ export interface ServiceOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** where a next process finds what this one has not come to; there is none without a mount */
+  handover?: Pick<Handover, 'telling' | 'isKernelStale' | 'kernelIsFresh'>
+  /** the process that keeps the mount, and ends last; this one when not given */
+  supervisor?: number
   /** begins to unmount and end */
   stop(): void
 }
@@ -66,6 +72,7 @@ export class DaemonService implements api.Service {
     const { engine, kernel } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
+      inBackground: (what, run) => this.#inBackground(what, run),
       core: engine.fs.core,
       registry: engine.registry,
       access: engine.access,
@@ -83,7 +90,22 @@ export class DaemonService implements api.Service {
 
   /** Ends what a daemon before this one did not come to the end of. */
   async recover(): Promise<void> {
-    await discardUnfinished(this.#context)
+    const { handover, logger } = this.#options
+    await this.#changing(() => discardUnfinished(this.#context))
+    if (handover?.isKernelStale !== true) return
+    refreshKernel(this.#context).then(
+      () => handover.kernelIsFresh(),
+      (error: unknown) => logger.error({ err: error }, 'the kernel may show what is no longer so: unmount, and mount again'),
+    )
+  }
+
+  /** A change that the kernel has to be told of: should this process end before it is, the next one tells it. */
+  #changing<T>(run: () => Promise<T>): Promise<T> {
+    return this.#options.handover?.telling(run) ?? run()
+  }
+
+  #inBackground(what: string, run: () => Promise<void>): void {
+    this.#changing(run).catch((error: unknown) => this.#options.logger.error({ err: error }, `${what} failed`))
   }
 
   /** The same calls with a user's rights. */
@@ -93,16 +115,17 @@ export class DaemonService implements api.Service {
 
   /** For changes that nobody waits for. */
   #tellRights(volumes: Iterable<number>, revoked: boolean): void {
-    rightsChanged(this.#context, volumes, revoked).catch((error: unknown) =>
+    this.#changing(() => rightsChanged(this.#context, volumes, revoked)).catch((error: unknown) =>
       this.#options.logger.error({ err: error }, 'the kernel was not told of changed rights; the daemon goes by them'),
     )
   }
 
   async status(): Promise<api.StatusInfo> {
-    const { engine, session, mountpoint, data, singleUser } = this.#options
+    const { engine, session, mountpoint, data, singleUser, supervisor = process.pid } = this.#options
     return {
       version: packageVersion(),
       pid: process.pid,
+      supervisor_pid: supervisor,
       mountpoint,
       data,
       started_at: this.#startedAt.toISOString(),
@@ -119,7 +142,7 @@ export class DaemonService implements api.Service {
   }
 
   workspaceCreate(path: string, options: NewWorkspace): Promise<api.WorkspaceInfo> {
-    return createWorkspace(this.#context, path, options)
+    return this.#changing(() => createWorkspace(this.#context, path, options))
   }
 
   async workspaceList(): Promise<api.WorkspaceInfo[]> {
@@ -131,11 +154,11 @@ export class DaemonService implements api.Service {
   }
 
   workspaceDelete(path: string): Promise<api.WorkspaceInfo> {
-    return deleteWorkspace(this.#context, path)
+    return this.#changing(() => deleteWorkspace(this.#context, path))
   }
 
   workspaceRename(path: string, newPath: string): Promise<api.WorkspaceInfo> {
-    return renameWorkspace(this.#context, path, newPath)
+    return this.#changing(() => renameWorkspace(this.#context, path, newPath))
   }
 
   async workspaceUpdate(path: string, options: { metadata: api.Metadata }): Promise<api.WorkspaceInfo> {
@@ -143,7 +166,7 @@ export class DaemonService implements api.Service {
   }
 
   snapshotCreate(path: string, options: { name?: string; metadata?: api.Metadata }): Promise<api.SnapshotInfo> {
-    return takeSnapshot(this.#context, path, options)
+    return this.#changing(() => takeSnapshot(this.#context, path, options))
   }
 
   async snapshotList(path: string): Promise<api.SnapshotInfo[]> {
@@ -155,7 +178,7 @@ export class DaemonService implements api.Service {
   }
 
   snapshotDelete(path: string, snapshot: string): Promise<api.SnapshotInfo> {
-    return deleteSnapshot(this.#context, path, snapshot)
+    return this.#changing(() => deleteSnapshot(this.#context, path, snapshot))
   }
 
   snapshotDiff(path: string, from: string, to: string | null, limit: number): Promise<api.DiffInfo> {
@@ -163,15 +186,15 @@ export class DaemonService implements api.Service {
   }
 
   restore(path: string, snapshot: string, options: { dryRun?: boolean; limit?: number }): Promise<api.RestoreInfo> {
-    return restore(this.#context, path, snapshot, options)
+    return this.#changing(() => restore(this.#context, path, snapshot, options))
   }
 
   fork(path: string, newPath: string, options: ForkOptions): Promise<api.ForkInfo> {
-    return fork(this.#context, path, newPath, options)
+    return this.#changing(() => fork(this.#context, path, newPath, options))
   }
 
   identityAdd(subject: string, uid: number): Promise<api.IdentityInfo> {
-    return addIdentity(this.#context, subject, uid)
+    return this.#changing(() => addIdentity(this.#context, subject, uid))
   }
 
   async identityList(): Promise<api.IdentityInfo[]> {
@@ -179,15 +202,15 @@ export class DaemonService implements api.Service {
   }
 
   identityRemove(subject: string, options: { uid?: number }): Promise<api.IdentityInfo> {
-    return removeIdentity(this.#context, subject, options)
+    return this.#changing(() => removeIdentity(this.#context, subject, options))
   }
 
   grant(subject: string, relation: string, path: string, options: { expires?: string }): Promise<api.GrantInfo> {
-    return grant(this.#context, subject, relation, path, options)
+    return this.#changing(() => grant(this.#context, subject, relation, path, options))
   }
 
   revoke(subject: string, relation: string, path: string): Promise<api.GrantInfo> {
-    return revoke(this.#context, subject, relation, path)
+    return this.#changing(() => revoke(this.#context, subject, relation, path))
   }
 
   async grants(path: string): Promise<api.GrantInfo[]> {
@@ -211,11 +234,11 @@ export class DaemonService implements api.Service {
   }
 
   groupAdd(group: string, member: string): Promise<api.GroupInfo> {
-    return addToGroup(this.#context, group, member)
+    return this.#changing(() => addToGroup(this.#context, group, member))
   }
 
   groupRemove(group: string, member: string): Promise<api.GroupInfo> {
-    return removeFromGroup(this.#context, group, member)
+    return this.#changing(() => removeFromGroup(this.#context, group, member))
   }
 
   async groupList(): Promise<api.GroupInfo[]> {
@@ -227,11 +250,11 @@ export class DaemonService implements api.Service {
   }
 
   modelApply(text: string): Promise<api.ModelInfo> {
-    return applyModel(this.#context, text)
+    return this.#changing(() => applyModel(this.#context, text))
   }
 
   tenantOnboard(id: string, options: NewTenant): Promise<api.TenantInfo> {
-    return onboardTenant(this.#context, id, options)
+    return this.#changing(() => onboardTenant(this.#context, id, options))
   }
 
   async checkpoint(): Promise<{ elapsed_ms: number }> {
@@ -248,6 +271,6 @@ export class DaemonService implements api.Service {
 
   async shutdown(): Promise<{ pid: number }> {
     setTimeout(() => this.#options.stop(), STOP_DELAY_MS)
-    return { pid: process.pid }
+    return { pid: this.#options.supervisor ?? process.pid }
   }
 }

@@ -1,7 +1,7 @@
 /** Operations on an inode's attributes, its extended attributes, and the numbers of the whole filesystem. */
 import { FS } from '../errors.ts'
 import type { SetStat, Time } from '../vfs/filesystem.ts'
-import type { Connection, Operation } from './operation.ts'
+import { type Connection, emptyAgain, type Operation } from './operation.ts'
 import { InitFlag, SETXATTR_ACL_KILL_SGID, SetAttr } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
@@ -96,8 +96,8 @@ export const attributeOperations = {
   STATX: { bodyBytes: 24, run: statx },
   SETATTR: { bodyBytes: 88, run: setattr },
   STATFS: { bodyBytes: 0, run: statfs },
-  SETXATTR: { bodyBytes: 10, run: setxattr },
+  SETXATTR: { bodyBytes: 10, run: setxattr, again: emptyAgain },
   GETXATTR: { bodyBytes: 10, run: getxattr },
   LISTXATTR: { bodyBytes: 8, run: listxattr },
-  REMOVEXATTR: { bodyBytes: 2, run: removexattr },
+  REMOVEXATTR: { bodyBytes: 2, run: removexattr, again: emptyAgain },
 } as const satisfies Record<string, Operation>

@@ -48,6 +48,12 @@ interface Addon {
   stopNotifier(notifier: NotifierHandle): void
   syncfs(path: string): Promise<void>
   peerCredentials(fd: number): PeerCredentials
+  socketPair(): [number, number]
+  sendDescriptor(socket: number, fd: number): void
+  receiveDescriptor(socket: number): number
+  memoryFile(bytes: number): number
+  mapShared(fd: number): ArrayBuffer
+  dieWithParent(parent: number): void
 }
 
 /** This file runs as dist/src/fuse/binding.js and as src/fuse/binding.ts: the root is where package.json is. */
@@ -114,6 +120,43 @@ export function syncfs(path: string): Promise<void> {
  */
 export function peerCredentials(fd: number): PeerCredentials {
   return addon.peerCredentials(fd)
+}
+
+/**
+ * Two connected unix sockets, closed on exec.
+ * @throws a system error: EMFILE
+ */
+export function socketPair(): [number, number] {
+  return addon.socketPair()
+}
+
+/** Sends a descriptor through one of `socketPair`. @throws a system error: EPIPE when nobody has the other */
+export function sendDescriptor(socket: number, fd: number): void {
+  addon.sendDescriptor(socket, fd)
+}
+
+/** Takes what `sendDescriptor` has sent; waits for it. @throws a system error: EPIPE when nothing will come */
+export function receiveDescriptor(socket: number): number {
+  return addon.receiveDescriptor(socket)
+}
+
+/**
+ * Memory that lives as long as somebody has its descriptor: zeroed, and sparse.
+ * @returns the descriptor, closed on exec; `mapShared` makes it readable, here and in a process that inherits it
+ * @throws a system error: ENOSYS, ENOMEM, EMFILE
+ */
+export function memoryFile(bytes: number): number {
+  return addon.memoryFile(bytes)
+}
+
+/** All of what `memoryFile` made; what one process writes, the next one reads. */
+export function mapShared(fd: number): ArrayBuffer {
+  return addon.mapShared(fd)
+}
+
+/** From now on this process is killed when its parent, which must have this pid, ends. */
+export function dieWithParent(parent: number): void {
+  addon.dieWithParent(parent)
 }
 
 /** A /dev/fuse descriptor: requests come in, replies go out. */

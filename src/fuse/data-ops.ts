@@ -41,6 +41,11 @@ function write(connection: Connection, request: Request, reply: Reply): number {
   return reply.size(connection.fs.write(caller, request.node, offset, request.buffer, start, length, killSuidGid))
 }
 
+/** All of it was stored; since then somebody may have written there again. */
+function writeAgain(_connection: Connection, request: Request, reply: Reply): number {
+  return reply.size(request.u32(16))
+}
+
 /** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */
 function fallocate({ fs }: Connection, request: Request): number {
   const offset = request.offset(8)
@@ -86,7 +91,7 @@ function syncfs({ fs }: Connection, request: Request): Promise<void> {
 
 export const dataOperations = {
   READ: { bodyBytes: 40, run: read },
-  WRITE: { bodyBytes: WRITE_IN_BYTES, run: write },
+  WRITE: { bodyBytes: WRITE_IN_BYTES, run: write, again: writeAgain },
   FALLOCATE: { bodyBytes: 32, run: fallocate },
   LSEEK: { bodyBytes: 24, run: lseek },
   COPY_FILE_RANGE: { bodyBytes: 56, run: copyFileRange },

@@ -9,15 +9,25 @@ import type { Filesystem } from '../vfs/filesystem.ts'
 import type { RequestClock } from './clock.ts'
 import { Failures } from './failures.ts'
 import type { Negotiated } from './init.ts'
-import type { Connection } from './operation.ts'
+import type { Connection, RequestMark } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
 import { OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
 import { type Dispatched, operationTable } from './requests.ts'
 
+/** FUSE_UNIQUE_RESEND (fs/fuse/fuse_i.h): set in `unique` when a request is sent again. In its upper half. */
+const RESENT = 0x8000_0000
+
 /** Errnos that only say that nobody waits for the answer any more: ENOENT, ENODEV (Linux, asm-generic/errno-base.h). */
 const NOBODY_WAITS: readonly number[] = [-2, -19]
+
+/** What becomes EIO, with a line in the log that names the operation. */
+class DeadlyRequest extends Error {
+  constructor() {
+    super('several processes died over this request: it is refused')
+  }
+}
 
 export interface DispatcherOptions {
   fs: Filesystem
@@ -31,7 +41,8 @@ export interface DispatcherOptions {
   terms: Negotiated | undefined
   listingDependsOnCaller: ((node: number) => boolean) | undefined
   interruptGraceMs: number
-  onAccept: () => void
+  mark: RequestMark | undefined
+  onAccept: (terms: Negotiated) => void
   onRefuse: (error: Error) => void
   /** an answer that had to wait was sent: its caller goes on, and will soon ask again */
   onLateAnswer: () => void
@@ -118,7 +129,9 @@ export class Dispatcher implements Connection {
     request.open(bytes, operation.bodyBytes)
     // Taken now: WRITE lets its callee overwrite the request's header.
     const { uniqueLow, uniqueHigh, node } = request
-    const answer = operation.run(this, request, this.#reply)
+    const answer = this.#isDone(uniqueLow, uniqueHigh)
+      ? (operation.again ?? operation.run)(this, request, this.#reply)
+      : operation.run(this, request, this.#reply)
     if (typeof answer !== 'number') {
       this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh }, answer)
     } else if (answer >= 0) {
@@ -126,6 +139,18 @@ export class Dispatcher implements Connection {
       writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
       this.#send(operation.name, this.#reply.buffer, length)
     }
+  }
+
+  /** Notes the request; true when it was served before, but for the answer. @throws EIO when it would kill this process too */
+  #isDone(uniqueLow: number, uniqueHigh: number): boolean {
+    const { mark } = this.#options
+    if (mark === undefined) return false
+    const high = (uniqueHigh & ~RESENT) >>> 0
+    const isResent = high !== uniqueHigh
+    if (isResent && mark.isDeadly(uniqueLow, high)) throw new DeadlyRequest()
+    const isDone = isResent && mark.isDone(uniqueLow, high)
+    mark.begin(uniqueLow, high)
+    return isDone
   }
 
   #fail(operation: Dispatched | undefined, error: unknown): void {
@@ -155,7 +180,7 @@ export class Dispatcher implements Connection {
 
   accept(terms: Negotiated): void {
     this.#terms = terms
-    this.#options.onAccept()
+    this.#options.onAccept(terms)
   }
 
   refuse(error: Error): void {

@@ -27,6 +27,19 @@ export interface Negotiated {
   readaheadBytesMax: number
 }
 
+/** FUSE_NOTIFY_INC_EPOCH came with Linux 6.16. */
+const EPOCH_MINOR = 44
+
+/** Whether another process can go on with a mount whose process died: the kernel sends again what was not answered. */
+export function canResend({ flags2 }: Negotiated): boolean {
+  return (flags2 & InitFlag2.HAS_RESEND) !== 0
+}
+
+/** Whether the kernel can be told to drop all names at once. */
+export function canDropNames({ minor }: Negotiated): boolean {
+  return minor >= EPOCH_MINOR
+}
+
 /** What the kernel says of itself. */
 export interface Offer {
   major: number

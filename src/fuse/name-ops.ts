@@ -1,10 +1,10 @@
 /** Operations on names: finding, making, moving and removing them. Parents are the request's node. */
 import { FS } from '../errors.ts'
 import type { Stat } from '../vfs/filesystem.ts'
-import { type Connection, type Operation, silent } from './operation.ts'
+import { type Connection, emptyAgain, type Operation, silent } from './operation.ts'
 import { ENTRY_OUT_BYTES, OpenFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
-import type { Request } from './request.ts'
+import { KERNEL, type Request } from './request.ts'
 
 /**
  * A name that is not in the kernel's cache. "." and ".." come only from open_by_handle_at(2), for an
@@ -84,6 +84,24 @@ function tmpfile({ fs }: Connection, request: Request, reply: Reply): number {
   return openedEntry(reply, fs.tmpfile(request.caller, request.node, request.u32(4), request.u32(8)))
 }
 
+/** What was made, asked of the kernel's behalf: whoever made it was allowed to. */
+function made({ fs }: Connection, node: number, name: string): Stat {
+  const stat = fs.lookup(KERNEL, node, name)
+  // It was made, and somebody else has removed it since.
+  if (stat === undefined) throw FS.ENOENT
+  return stat
+}
+
+/** The answer of an operation that made a name, which begins `nameAt` bytes into the body. */
+function entryAgain(nameAt: number) {
+  return (connection: Connection, request: Request, reply: Reply): number =>
+    reply.entry(0, made(connection, request.node, request.name(nameAt)))
+}
+
+function createAgain(connection: Connection, request: Request, reply: Reply): number {
+  return openedEntry(reply, made(connection, request.node, request.name(16)))
+}
+
 function openedEntry(reply: Reply, stat: Stat): number {
   return reply.entry(0, stat) + reply.opened(ENTRY_OUT_BYTES, OpenFlag.KEEP_CACHE)
 }
@@ -110,15 +128,15 @@ function batchForget(connection: Connection, request: Request): void {
 
 export const nameOperations = {
   LOOKUP: { bodyBytes: 2, run: lookup },
-  SYMLINK: { bodyBytes: 4, run: symlink },
-  MKNOD: { bodyBytes: 18, run: mknod },
-  MKDIR: { bodyBytes: 10, run: mkdir },
-  UNLINK: { bodyBytes: 2, run: unlink },
-  RMDIR: { bodyBytes: 2, run: rmdir },
-  RENAME: { bodyBytes: 12, run: rename },
-  RENAME2: { bodyBytes: 20, run: rename2 },
-  LINK: { bodyBytes: 10, run: link },
-  CREATE: { bodyBytes: 18, run: create },
+  SYMLINK: { bodyBytes: 4, run: symlink, again: entryAgain(0) },
+  MKNOD: { bodyBytes: 18, run: mknod, again: entryAgain(16) },
+  MKDIR: { bodyBytes: 10, run: mkdir, again: entryAgain(8) },
+  UNLINK: { bodyBytes: 2, run: unlink, again: emptyAgain },
+  RMDIR: { bodyBytes: 2, run: rmdir, again: emptyAgain },
+  RENAME: { bodyBytes: 12, run: rename, again: emptyAgain },
+  RENAME2: { bodyBytes: 20, run: rename2, again: emptyAgain },
+  LINK: { bodyBytes: 10, run: link, again: entryAgain(8) },
+  CREATE: { bodyBytes: 18, run: create, again: createAgain },
   TMPFILE: { bodyBytes: 16, run: tmpfile },
   READLINK: { bodyBytes: 0, run: readlink },
   FORGET: silent(8, forget),

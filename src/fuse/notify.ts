@@ -90,12 +90,9 @@ export class KernelNotifier implements KernelCaches {
     return this.#writeBack()
   }
 
-  /**
-   * Whether the kernel has this inode in memory, that is, whether somebody may have it open: what a process that
-   * took the mount over cannot know from counting references. (It drops the attributes.)
-   */
-  async knows(node: number): Promise<boolean> {
-    return (await this.#send(invalidateInode(node, -1))) === 0
+  /** Every name, positive or negative, in all directories. Since 6.16. */
+  async invalidateNames(): Promise<void> {
+    await this.#send(framed(Buffer.alloc(OUT_HEADER_BYTES), Notify.INC_EPOCH))
   }
 
   /** After a takeover: the kernel sends again what the process before us had read and not answered. Since 6.9. */

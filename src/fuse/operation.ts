@@ -39,6 +39,21 @@ export interface Operation {
   /** true when the kernel takes no answer, not even an error */
   readonly silent?: true
   run(connection: Connection, request: Request, reply: Reply): Answer
+  /**
+   * The answer to a request that a process before this one served and did not live to answer; only for operations that
+   * would fail, or do more, when they are run again.
+   */
+  again?(connection: Connection, request: Request, reply: Reply): number
+}
+
+/** Where it is written which request is being served, so that a next process knows; see `Operation.again`. */
+export interface RequestMark {
+  /** a request is about to be served */
+  begin(uniqueLow: number, uniqueHigh: number): void
+  /** whether a process before this one made the changes of a request, which is sent again */
+  isDone(uniqueLow: number, uniqueHigh: number): boolean
+  /** whether process after process died over a request, which is sent again */
+  isDeadly(uniqueLow: number, uniqueHigh: number): boolean
 }
 
 /** An operation that the kernel expects no answer to. */
@@ -51,6 +66,11 @@ export function silent(bodyBytes: number, run: (connection: Connection, request:
       return NO_REPLY
     },
   }
+}
+
+/** `Operation.again` where the answer says no more than that it succeeded. */
+export function emptyAgain(): number {
+  return 0
 }
 
 /** An operation that always gets the same errno, which the kernel takes as a lasting answer. */

@@ -139,7 +139,7 @@ export const SETXATTR_ACL_KILL_SGID = 1 << 0
 export const STATX_MASK = 0x7ff | 0x800
 
 /** enum fuse_notify_code: sent as `error` of a reply whose `unique` is 0. */
-export const Notify = { INVAL_INODE: 2, INVAL_ENTRY: 3, DELETE: 6, RESEND: 7 } as const
+export const Notify = { INVAL_INODE: 2, INVAL_ENTRY: 3, DELETE: 6, RESEND: 7, INC_EPOCH: 8 } as const
 
 /** Bytes of the structs that frame every message, checked against the header in the tests. */
 export const IN_HEADER_BYTES = 40

@@ -5,6 +5,7 @@ import type { Filesystem } from '../vfs/filesystem.ts'
 import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Negotiated } from './init.ts'
+import type { RequestMark } from './operation.ts'
 import { KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
 
 /** What the session needs of `Channel` in binding.ts. */
@@ -30,7 +31,11 @@ export interface SessionOptions {
   /** how long a signal may be ignored by an operation that waits for the disk */
   interruptGraceMs?: number
   /** the `negotiated` of the process that this one takes the mount over from: INIT is not sent again */
-  takeover?: Negotiated
+  takeover?: Negotiated | undefined
+  /** where requests are noted for the process that takes the mount over from this one */
+  mark?: RequestMark
+  /** INIT was answered */
+  onAccept?: (terms: Negotiated) => void
   /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
   listingDependsOnCaller?: ((node: number) => boolean) | undefined
   /** the mount is gone: by umount(2), by an abort, or because its descriptor is broken */
@@ -96,7 +101,11 @@ export class Session {
       terms: options.takeover,
       listingDependsOnCaller: options.listingDependsOnCaller,
       interruptGraceMs: options.interruptGraceMs ?? INTERRUPT_GRACE_MS,
-      onAccept: () => this.#settleReady?.resolve(),
+      mark: options.mark,
+      onAccept: (terms) => {
+        options.onAccept?.(terms)
+        this.#settleReady?.resolve()
+      },
       onRefuse: (error) => this.#settleReady?.reject(error),
       onLateAnswer: () => this.#continue(),
     })

@@ -17,6 +17,7 @@ import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspace
 import { workspaceKey } from '../workspaces/records.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
+import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
@@ -57,7 +58,7 @@ export async function restore(context: Context, path: string, wanted: string, op
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
-      for (const [number, volume] of old) core.volumes.get(number)?.ghosts.push(volume)
+      haunt(core, old)
       for (const number of volumesOf(context, target)) dropUnheld(context, number)
       return { undo: made, before: old, guards }
     },
@@ -68,6 +69,7 @@ export async function restore(context: Context, path: string, wanted: string, op
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
   await snapshotsChanged(context, undo.workspace, undo.id)
+  context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(context, before))
   const elapsed_ms = performance.now() - start
   const changes = report(context, target, record, before, options)
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }

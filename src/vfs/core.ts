@@ -87,10 +87,6 @@ export class Core {
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly #options: CoreOptions
-  /** of directories that the kernel may hold as removed; see `buried` */
-  readonly #generations = new Map<number, number>()
-  /** of workspaces that were removed, and may come back with a workspace that they lay in */
-  readonly #volumeGenerations = new Map<number, number>()
 
   constructor(options: CoreOptions) {
     this.volumes = options.volumes
@@ -160,17 +156,12 @@ export class Core {
    * of the kernel's again. Should a restore bring the directory back, the kernel has to make itself another.
    */
   buried(node: number): void {
-    if (this.known.has(volumeOf(node), inoOfNode(node))) this.#generations.set(node, (this.#generations.get(node) ?? 0) + 1)
+    this.known.bury(volumeOf(node), inoOfNode(node))
   }
 
   /** The same for all of a workspace: nobody knows in which state it comes back, and what the kernel holds is of another. */
   buriedVolume(volume: number): void {
-    this.#volumeGenerations.set(volume, (this.#volumeGenerations.get(volume) ?? 0) + 1)
-  }
-
-  /** The kernel holds nothing of a node any more. */
-  forgotten(node: number): void {
-    this.#generations.delete(node)
+    this.known.buryVolume(volume)
   }
 
   /** What the kernel is told of an inode. */
@@ -179,7 +170,7 @@ export class Core {
     const node = nodeOf(volume.number, ino)
     return {
       node,
-      generation: (this.#generations.get(node) ?? 0) + (this.#volumeGenerations.get(volume.number) ?? 0),
+      generation: this.known.generation(volume.number, ino),
       mode: shownMode(this.guard, place),
       nlink: attr.nlink,
       uid: attr.uid,

@@ -133,6 +133,8 @@ export interface KernelCaches {
   invalidateAttributes(node: number): Promise<void>
   /** drop a name, positive or negative */
   invalidateEntry(parent: number, name: string): Promise<void>
+  /** drop every name, positive or negative, in all directories */
+  invalidateNames(): Promise<void>
   /** a name is gone: drop it and tell inotify watchers of the deleted child */
   deleteEntry(parent: number, child: number, name: string): Promise<void>
   /** write back what mappings have dirtied, so that it is in the log before this resolves */

@@ -1,89 +1,221 @@
 /**
  * How often the kernel was handed each inode, so that we know which it may hold: a restore tells it
- * about those and no others, and an inode without a name goes when the last reference does.
- * One byte an inode, in pages that come and go with what the kernel caches.
+ * about those and no others, and an inode without a name goes when the last reference does. With it,
+ * the generation that the kernel was told. In pages of a few inodes that come and go with what the
+ * kernel caches, in memory that another process can go on with: only this knows what the kernel holds.
  */
-const PAGE_INODES = 4096
-const COUNT_MAX = 255
+import { NexusError } from '../errors.ts'
 
-interface Page {
-  counts: Uint8Array
+/** Memory in pieces of SLAB_BYTES, zeroed and aligned to 8 bytes; the same piece for the same index. */
+export interface Slabs {
+  /** @returns undefined when there are no more */
+  slab(index: number): Uint8Array | undefined
+}
+
+export const SLAB_BYTES = 1 << 20
+const PAGE_INODES = 64
+/** u32 each: volume + 1 (0: free), number of the page, generation of the volume, 0; then the counts, then a byte of generation each */
+const HEADER_WORDS = 4
+const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 5
+const PAGES_PER_SLAB = Math.floor(SLAB_BYTES / PAGE_BYTES)
+const GENERATION_MAX = 255
+
+/** A slab, as words and as bytes. */
+interface Memory {
+  words: Uint32Array
+  bytes: Uint8Array
+}
+
+interface Page extends Readonly<Memory> {
+  /** index in `words` of the header */
+  at: number
+  /** its number among all pages of all slabs */
+  slot: number
   /** how many counts are not zero */
   used: number
 }
 
+interface KnownVolume {
+  pages: Map<number, Page>
+  generation: number
+}
+
 export class KnownNodes {
-  readonly #volumes = new Map<number, Map<number, Page>>()
-  /** what does not fit into a byte, by volume * 2^32 + inode */
-  readonly #overflow = new Map<number, number>()
+  readonly #slabs: Slabs
+  readonly #memories: Memory[] = []
+  readonly #volumes = new Map<number, KnownVolume>()
+  /** pages that were given back; the next ones are those that no one has had, from `#fresh` on */
+  readonly #free: number[] = []
+  /** the first slot is none: its second word counts the slots that were ever used */
+  #fresh = 1
+
+  /** @param slabs goes on with what they hold */
+  constructor(slabs: Slabs = privateSlabs()) {
+    this.#slabs = slabs
+    this.#load()
+  }
 
   /** The kernel is handed an inode once more. */
   add(volume: number, ino: number): void {
-    const page = this.#pageFor(volume, ino)
-    const at = ino % PAGE_INODES
-    const count = page.counts[at] as number
+    const page = this.#pageOf(volume, ino) ?? this.#newPage(volume, ino)
+    const at = countAt(page, ino)
+    const count = page.words[at] as number
     if (count === 0) page.used++
-    if (count < COUNT_MAX) page.counts[at] = count + 1
-    else this.#spill(volume, ino, 1)
+    page.words[at] = count + 1
   }
 
   /** The kernel gives back `times` references. @returns true when it holds none any more */
   remove(volume: number, ino: number, times: number): boolean {
-    const pages = this.#volumes.get(volume)
-    const number = Math.floor(ino / PAGE_INODES)
-    const page = pages?.get(number)
-    if (pages === undefined || page === undefined) return true
-    const at = ino % PAGE_INODES
-    const left = (page.counts[at] as number) - this.#unspill(volume, ino, times)
-    if (left > 0) {
-      page.counts[at] = left
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return true
+    const at = countAt(page, ino)
+    const count = page.words[at] as number
+    if (count > times) {
+      page.words[at] = count - times
       return false
     }
-    if (page.counts[at] !== 0) page.used--
-    page.counts[at] = 0
-    if (page.used === 0) pages.delete(number)
+    page.words[at] = 0
+    page.bytes[generationAt(page, ino)] = 0
+    if (count !== 0 && --page.used === 0) this.#drop(volume, ino, page)
     return true
   }
 
   has(volume: number, ino: number): boolean {
-    const page = this.#volumes.get(volume)?.get(Math.floor(ino / PAGE_INODES))
-    return page !== undefined && page.counts[ino % PAGE_INODES] !== 0
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && page.words[countAt(page, ino)] !== 0
   }
 
   /** All inodes of a volume that the kernel may hold, in no order. */
   *of(volume: number): Generator<number> {
-    for (const [number, page] of this.#volumes.get(volume) ?? []) {
-      for (let at = 0; at < PAGE_INODES; at++) if (page.counts[at] !== 0) yield number * PAGE_INODES + at
+    for (const [number, page] of this.#volumes.get(volume)?.pages ?? []) {
+      for (let i = 0; i < PAGE_INODES; i++) {
+        if (page.words[page.at + HEADER_WORDS + i] !== 0) yield number * PAGE_INODES + i
+      }
     }
   }
 
-  #pageFor(volume: number, ino: number): Page {
-    let pages = this.#volumes.get(volume)
-    if (pages === undefined) {
-      pages = new Map()
-      this.#volumes.set(volume, pages)
+  /** Volumes that the kernel may hold inodes of. */
+  volumes(): number[] {
+    return [...this.#volumes.keys()]
+  }
+
+  /** What the kernel is told with an inode: it takes another for another inode. */
+  generation(volume: number, ino: number): number {
+    const known = this.#volumes.get(volume)
+    if (known === undefined) return 0
+    const page = known.pages.get(Math.floor(ino / PAGE_INODES))
+    return known.generation + (page === undefined ? 0 : (page.bytes[generationAt(page, ino)] as number))
+  }
+
+  /** Gives an inode that the kernel holds another generation. */
+  bury(volume: number, ino: number): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined || page.words[countAt(page, ino)] === 0) return
+    const at = generationAt(page, ino)
+    page.bytes[at] = ((page.bytes[at] as number) % GENERATION_MAX) + 1
+  }
+
+  /** The same for all inodes of a volume, also those that the kernel is handed later while it holds any. */
+  buryVolume(volume: number): void {
+    const known = this.#volumes.get(volume)
+    if (known === undefined) return
+    known.generation++
+    for (const { words, at } of known.pages.values()) words[at + 2] = known.generation
+  }
+
+  #pageOf(volume: number, ino: number): Page | undefined {
+    return this.#volumes.get(volume)?.pages.get(Math.floor(ino / PAGE_INODES))
+  }
+
+  #newPage(volume: number, ino: number): Page {
+    const page = this.#freePage()
+    let known = this.#volumes.get(volume)
+    if (known === undefined) {
+      known = { pages: new Map(), generation: 0 }
+      this.#volumes.set(volume, known)
     }
     const number = Math.floor(ino / PAGE_INODES)
-    let page = pages.get(number)
-    if (page === undefined) {
-      page = { counts: new Uint8Array(PAGE_INODES), used: 0 }
-      pages.set(number, page)
-    }
+    page.words[page.at + 1] = number
+    page.words[page.at + 2] = known.generation
+    // Last: a page without it is free, should this process end here.
+    page.words[page.at] = volume + 1
+    known.pages.set(number, page)
     return page
   }
 
-  #spill(volume: number, ino: number, times: number): void {
-    const key = volume * 2 ** 32 + ino
-    this.#overflow.set(key, (this.#overflow.get(key) ?? 0) + times)
+  #drop(volume: number, ino: number, page: Page): void {
+    page.words[page.at] = 0
+    this.#free.push(page.slot)
+    const known = this.#volumes.get(volume)
+    known?.pages.delete(Math.floor(ino / PAGE_INODES))
+    if (known?.pages.size === 0) this.#volumes.delete(volume)
   }
 
-  /** Takes what it can of `times` from the overflow; returns the rest. */
-  #unspill(volume: number, ino: number, times: number): number {
-    if (this.#overflow.size === 0) return times
-    const key = volume * 2 ** 32 + ino
-    const spilled = this.#overflow.get(key) ?? 0
-    if (spilled > times) this.#overflow.set(key, spilled - times)
-    else this.#overflow.delete(key)
-    return times - Math.min(spilled, times)
+  #freePage(): Page {
+    const slot = this.#free.pop() ?? this.#fresh
+    const page = this.#pageAt(slot)
+    if (page === undefined) throw new NexusError('NEXUS_INTERNAL', 'the kernel holds more inodes than can be counted')
+    if (slot === this.#fresh) this.#noteFresh(slot + 1)
+    return page
+  }
+
+  #noteFresh(slots: number): void {
+    this.#fresh = slots
+    const first = this.#memory(0)
+    if (first !== undefined) first.words[1] = slots
+  }
+
+  #pageAt(slot: number): Page | undefined {
+    const memory = this.#memory(Math.floor(slot / PAGES_PER_SLAB))
+    if (memory === undefined) return undefined
+    return { ...memory, at: ((slot % PAGES_PER_SLAB) * PAGE_BYTES) / 4, slot, used: 0 }
+  }
+
+  #memory(index: number): Memory | undefined {
+    const made = this.#memories[index]
+    if (made !== undefined) return made
+    const bytes = this.#slabs.slab(index)
+    if (bytes === undefined) return undefined
+    const memory = { bytes, words: new Uint32Array(bytes.buffer, bytes.byteOffset, SLAB_BYTES / 4) }
+    this.#memories[index] = memory
+    return memory
+  }
+
+  #load(): void {
+    this.#fresh = Math.max(1, this.#memory(0)?.words[1] ?? 0)
+    for (let slot = 1; slot < this.#fresh; slot++) {
+      const page = this.#pageAt(slot)
+      if (page !== undefined && page.words[page.at] !== 0) this.#adopt(page)
+      else this.#free.push(slot)
+    }
+  }
+
+  #adopt(page: Page): void {
+    const [volume = 0, number = 0, generation = 0] = page.words.subarray(page.at, page.at + 3)
+    const counts = page.words.subarray(page.at + HEADER_WORDS, page.at + HEADER_WORDS + PAGE_INODES)
+    page.used = counts.reduce((used, count) => used + (count === 0 ? 0 : 1), 0)
+    const known = this.#volumes.get(volume - 1) ?? { pages: new Map(), generation: 0 }
+    this.#volumes.set(volume - 1, known)
+    known.generation = Math.max(known.generation, generation)
+    known.pages.set(number, page)
+  }
+}
+
+function countAt(page: Page, ino: number): number {
+  return page.at + HEADER_WORDS + (ino % PAGE_INODES)
+}
+
+function generationAt(page: Page, ino: number): number {
+  return (page.at + HEADER_WORDS + PAGE_INODES) * 4 + (ino % PAGE_INODES)
+}
+
+/** Memory of this process alone. */
+function privateSlabs(): Slabs {
+  const made: Uint8Array[] = []
+  return {
+    slab(index) {
+      made[index] ??= new Uint8Array(SLAB_BYTES)
+      return made[index]
+    },
   }
 }

@@ -14,6 +14,8 @@ export interface Context {
   registry: WorkspaceRegistry
   access: Access
   kernel: KernelCaches
+  /** for what follows a call and nobody waits for; failures are logged */
+  inBackground(what: string, run: () => Promise<void>): void
   now(): Date
   newId(): string
 }

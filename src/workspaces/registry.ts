@@ -130,6 +130,11 @@ export class WorkspaceRegistry implements Registry {
     return this.#nextNumber
   }
 
+  /** Numbers of workspaces or views that are gone, and of which the kernel still holds inodes. */
+  neverGive(numbers: Iterable<number>): void {
+    for (const number of numbers) this.#taken.add(number)
+  }
+
   /** The change that stores a snapshot; call `snapshotStored` when it is committed. */
   storeSnapshot(record: SnapshotRecord): Change {
     return { kind: 'catalog', key: snapshotKey(record.id), value: JSON.stringify(record) }

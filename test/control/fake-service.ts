@@ -124,6 +124,7 @@ export const tenant: Required<TenantInfo> = {
 export const status: Required<StatusInfo> = {
   version: '0.1.0',
   pid: 4321,
+  supervisor_pid: 4320,
   mountpoint,
   data: '/var/lib/nexus',
   started_at: '2026-01-31T12:00:00.000Z',

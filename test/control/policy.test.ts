@@ -165,7 +165,7 @@ async function worldFor(t: Test): Promise<World> {
   let ids = 0
   const context: Context = {
     ...{ core: engine.fs.core, registry: engine.registry, access: engine.access, kernel },
-    ...{ now: () => new Date(), newId: () => `snap_${ids++}` },
+    ...{ now: () => new Date(), newId: () => `snap_${ids++}`, inBackground: () => undefined },
   }
   return { made, context, as: (role) => service.forUser(typeof role === 'number' ? role : uids[role]) }
 }
@@ -262,7 +262,16 @@ t.test('lists and status hold what concerns the caller', async (t) => {
   t.strictSame(await paths('viewer'), [TENANT, SPACE, `${SPACE}/nested`])
   t.strictSame(await paths('administrator'), ['/', TENANT, '/workspace/a', SPACE, `${SPACE}/nested`])
   const told = await serviceFor(fakeService(), context, uids.viewer).status()
-  const nothing = { pid: 0, workspaces: 0, snapshots: 0, requests: {}, memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 }
+  const nothing = {
+    pid: 0,
+    supervisor_pid: 0,
+    workspaces: 0,
+    snapshots: 0,
+    requests: {},
+    memory_bytes: 0,
+    log_bytes: 0,
+    dirty_bytes: 0,
+  }
   t.strictSame(told, { ...status, ...nothing })
   t.strictSame(await serviceFor(fakeService(), context, 0).status(), status)
   t.strictSame(await serviceFor(fakeService(), context, 0).workspaceList(), [workspace])

@@ -7,9 +7,11 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { publicSocketOf } from '../../src/control/location.ts'
+import { isRunning } from './nexusd.ts'
 
 const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
 const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
@@ -22,6 +24,8 @@ export interface MountOptions {
   /** words for `nexusd mount` besides the mountpoint and --data */
   flags?: string[]
   env?: Record<string, string>
+  /** what to run instead of nexusd */
+  program?: string
 }
 
 export class TestMount {
@@ -50,7 +54,7 @@ export class TestMount {
 
   /** Starts the daemon; resolves when the mount answers. */
   async start(): Promise<void> {
-    const words = [nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
+    const words = [this.#options.program ?? nexusd, 'mount', this.mountpoint, '--data', this.data, ...(this.#options.flags ?? [])]
     const daemon = spawn(process.execPath, words, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...this.#options.env },
@@ -89,6 +93,19 @@ export class TestMount {
     return JSON.parse(this.ctl('--json', ...words)) as T
   }
 
+  /** Runs another command of nexusd and returns its stdout. */
+  daemonSays(...words: string[]): string {
+    return execFileSync(process.execPath, [nexusd, ...words], { encoding: 'utf8', cwd: os.tmpdir() })
+  }
+
+  /** Resolves with the exit status when the daemon has ended by itself. */
+  async ended(): Promise<number | null> {
+    if (this.#daemon === undefined) return null
+    if (this.#daemon.exitCode !== null) return this.#daemon.exitCode
+    const [status] = (await once(this.#daemon, 'close')) as [number | null]
+    return status
+  }
+
   /** Ends the daemon and clears the mountpoint, whatever state they are in. */
   async dispose(): Promise<void> {
     if (this.#daemon !== undefined && this.#daemon.exitCode === null && this.#daemon.signalCode === null)
@@ -105,9 +122,30 @@ export class TestMount {
     const daemon = this.#daemon
     if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return daemon?.exitCode ?? null
     const exit = once(daemon, 'exit') as Promise<[number | null]>
+    const serving = childrenOf(daemon.pid as number)
     daemon.kill(signal)
     const [status] = await exit
+    // The kernel kills them with it, at once but not before: until then they hold the store.
+    await Promise.all(serving.map(gone))
     return status
+  }
+}
+
+/** Processes that a process has started and that run. */
+export function childrenOf(pid: number): number[] {
+  try {
+    const pids = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    return pids.split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
+}
+
+/** Waits until a process that was killed has ended. */
+export async function gone(pid: number): Promise<void> {
+  for (let waited = 0; isRunning(pid); waited += 5) {
+    if (waited > 10_000) throw new Error(`process ${pid} has not ended`)
+    await sleep(5)
   }
 }
 

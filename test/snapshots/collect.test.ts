@@ -17,6 +17,7 @@ const caller = { uid: 0, gid: 0, pid: 1 }
 const kernel: KernelCaches = {
   invalidateNode: async () => undefined,
   invalidateAttributes: async () => undefined,
+  invalidateNames: async () => undefined,
   invalidateEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,

@@ -28,6 +28,10 @@ export class RecordingKernel implements KernelCaches {
     this.told.push(`name ${parent}/${name}`)
   }
 
+  async invalidateNames(): Promise<void> {
+    this.told.push('names')
+  }
+
   async deleteEntry(parent: number, _child: number, name: string): Promise<void> {
     this.told.push(`delete ${parent}/${name}`)
   }

@@ -75,27 +75,6 @@ static int spawn_helper(const struct pipes *pipes, char *mountpoint, char *optio
   return error;
 }
 
-/* The descriptor that the helper sends, or -1 when it ends without sending one. */
-static int receive_fd(int socket) {
-  char byte;
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct iovec part = {&byte, 1};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-  ssize_t length;
-  do length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  while (length < 0 && errno == EINTR);
-  if (length <= 0) return -1;
-
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return -1;
-  int fd;
-  memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-  return fd;
-}
-
 /* What the helper said on stderr, without the newline at its end. */
 static void read_message(int fd, char *text, size_t size) {
   size_t used = 0;
@@ -118,7 +97,7 @@ static int run_helper(struct pipes *pipes, pid_t pid, char *text, size_t size) {
   /* Our copies of the helper's ends must go, or we would never see that it has ended. */
   close_end(&pipes->socket[1]);
   close_end(&pipes->stderr_pipe[1]);
-  int fd = receive_fd(pipes->socket[0]);
+  int fd = receive_descriptor(pipes->socket[0]);
   close_end(&pipes->socket[0]);
   read_message(pipes->stderr_pipe[0], text, size);
   reap(pid);

@@ -17,6 +17,12 @@ static const napi_property_descriptor exported[] = {
     {"stopNotifier", NULL, nexus_stop_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
     {"syncfs", NULL, nexus_syncfs, NULL, NULL, NULL, napi_enumerable, NULL},
     {"peerCredentials", NULL, nexus_peer_credentials, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"socketPair", NULL, nexus_socket_pair, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"sendDescriptor", NULL, nexus_send_descriptor, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"receiveDescriptor", NULL, nexus_receive_descriptor, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"memoryFile", NULL, nexus_memory_file, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"mapShared", NULL, nexus_map_shared, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"dieWithParent", NULL, nexus_die_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
 };
 
 NAPI_MODULE_INIT() {

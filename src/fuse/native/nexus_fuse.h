@@ -26,6 +26,9 @@ char *get_string(napi_env env, napi_value value);
 
 napi_value make_int(napi_env env, int number);
 
+/* descriptor.c: the descriptor that comes over a socket, or -1 when that is closed without one. Waits. */
+int receive_descriptor(int socket);
+
 /* The functions that JavaScript sees. */
 napi_value nexus_mount(napi_env env, napi_callback_info info);
 napi_value nexus_umount(napi_env env, napi_callback_info info);
@@ -42,5 +45,11 @@ napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_syncfs(napi_env env, napi_callback_info info);
 napi_value nexus_peer_credentials(napi_env env, napi_callback_info info);
+napi_value nexus_socket_pair(napi_env env, napi_callback_info info);
+napi_value nexus_send_descriptor(napi_env env, napi_callback_info info);
+napi_value nexus_receive_descriptor(napi_env env, napi_callback_info info);
+napi_value nexus_memory_file(napi_env env, napi_callback_info info);
+napi_value nexus_map_shared(napi_env env, napi_callback_info info);
+napi_value nexus_die_with_parent(napi_env env, napi_callback_info info);
 
 #endif

@@ -1,0 +1,103 @@
+/**
+ * The process that serves a mount for the supervisor which keeps it (supervisor.ts): it may die at any time, and the
+ * next one goes on.
+ */
+
+import { type ErrorCode, NexusError } from '../errors.ts'
+import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
+import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
+import { Handover } from './handover.ts'
+
+/** Descriptors that a serving process inherits. */
+export const SOCKET_FD = 3
+export const MEMORY_FD = 4
+
+/** From the serving process. */
+export type Told =
+  /** the store is open: send the descriptor of the mount */
+  | { told: 'opened' }
+  | { told: 'serving'; canBeReplaced: boolean }
+  | { told: 'failed'; code: ErrorCode; message: string }
+  /** and it exits now */
+  | { told: 'unmounted' | 'handed over' }
+
+/** To the serving process. */
+export type Asked = { ask: 'take the mount' | 'stop' | 'hand over' }
+
+export interface ServeOptions {
+  mountpoint: string
+  data: string
+  singleUser: boolean
+  rebuildIndex: boolean
+}
+
+/** What ends the supervisor, which decides: a terminal and systemd send these to all processes of a group. */
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+/** Serves until the end. @throws NexusError NEXUS_USAGE when no supervisor has started it */
+export async function serve(options: ServeOptions): Promise<void> {
+  if (process.send === undefined) {
+    throw new NexusError('NEXUS_USAGE', 'serve is for nexusd itself: use "nexusd mount"')
+  }
+  dieWithParent(process.ppid)
+  for (const signal of SIGNALS) process.on(signal, () => undefined)
+  const asked = new Asks()
+  try {
+    const daemon = await startDaemon({
+      ...options,
+      logger: makeLogger(),
+      handover: new Handover(MEMORY_FD),
+      supervisor: process.ppid,
+      mount: async () => {
+        tell({ told: 'opened' })
+        await asked.theMount
+        return receiveDescriptor(SOCKET_FD)
+      },
+    })
+    tell({ told: 'serving', canBeReplaced: daemon.canBeReplaced })
+    asked.ofDaemon(daemon)
+    tell({ told: await daemon.ended })
+  } catch (error) {
+    const { code, message } = error instanceof NexusError ? error : unexpected(error)
+    tell({ told: 'failed', code, message })
+  }
+  // What it had to say must be out.
+  process.disconnect()
+}
+
+/** What the supervisor asks for, be the daemon ready or not. */
+class Asks {
+  readonly theMount: Promise<void>
+  #onMount: () => void = () => undefined
+  #daemon: Daemon | undefined
+  #early: Asked | undefined
+
+  constructor() {
+    this.theMount = new Promise((resolve) => {
+      this.#onMount = resolve
+    })
+    process.on('message', (asked: Asked) => this.#take(asked))
+  }
+
+  ofDaemon(daemon: Daemon): void {
+    this.#daemon = daemon
+    if (this.#early !== undefined) this.#take(this.#early)
+  }
+
+  #take(asked: Asked): void {
+    if (asked.ask === 'take the mount') this.#onMount()
+    else if (this.#daemon === undefined) this.#early = asked
+    else if (asked.ask === 'stop') this.#daemon.stop()
+    else this.#daemon.handOver()
+  }
+}
+
+function tell(told: Told): void {
+  // A supervisor that is gone takes this process with it.
+  process.send?.(told, undefined, undefined, () => undefined)
+}
+
+function unexpected(error: unknown): NexusError {
+  const what = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  return new NexusError('NEXUS_INTERNAL', `unexpected failure: ${what}`)
+}
