@@ -15,7 +15,7 @@ import { Evaluator } from './evaluator.ts'
 import { Graph, inodeOf, type Tree } from './graph.ts'
 import { IDENTITY_KIND, Identities, storeIdentity } from './identities.ts'
 import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
-import { inheritsAll, narrows } from './shape.ts'
+import { hides, inheritsAll, narrows } from './shape.ts'
 import { parseTuple, removeTuple, type StoredTuple, storeTuple, TUPLE_KIND, TupleStore } from './tuples.ts'
 
 const ALL = READ | WRITE | ENTER
@@ -76,6 +76,8 @@ export class Access implements Guard {
   #narrows = false
   /** whether what has no tuples has the rights of its directory */
   #inherits = false
+  /** whether somebody may not see all that lies in what he may read; looked at when it is asked for */
+  #hides: boolean | undefined
   #remembered = new Map<number, Remembered>()
   #rememberedCount = 0
   readonly #mixed = new Map<number, Set<number>>()
@@ -162,6 +164,12 @@ export class Access implements Guard {
 
   get model(): Model {
     return this.#model
+  }
+
+  /** Whether somebody who may read a directory may be refused some of what lies in it. */
+  get hides(): boolean {
+    this.#hides ??= hides(this.#model)
+    return this.#hides
   }
 
   get isBuiltinModel(): boolean {
@@ -259,6 +267,7 @@ export class Access implements Guard {
 
   #evaluatorOf(model: Model): Evaluator {
     this.#narrows = narrows(model)
+    this.#hides = undefined
     this.#inherits = inheritsAll(model, ['read', 'write'])
     return new Evaluator(model, this.graph, {
       depthMax: DEPTH_MAX,

@@ -55,7 +55,7 @@ function buildProgram(host: Host): Command {
     .description('Workspaces, snapshots, restores, forks and access rights of a mounted nexus filesystem.')
     .version(packageVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document (docs/cli-abi.md)')
-    .option('--data <DIR>', "the daemon's data directory (default: NEXUS_DATA, or the user's own)")
+    .option('--data <DIR>', "the daemon's data directory (default: NEXUS_DATA, the user's own, or that of the mount)")
     .addHelpText('after', `${pathHelp}\n${examples('snapshot /workspace/acme --name before-upgrade')}`)
   const open = () => openSession(program.opts<GlobalOptions>(), host)
   addWorkspaceCommands(program, open)

@@ -5,11 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, CommanderError } from 'commander'
 import { connectControl } from '../control/client.ts'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
+import { filesystemType, type Mount } from '../control/mounts.ts'
 import type { StatusInfo } from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
-import { FILESYSTEM_TYPE, lookAt, type Mount, type Place, unmount } from '../daemon/mountpoint.ts'
+import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
@@ -163,7 +164,7 @@ function mountAt(absolute: string): Mount {
   } catch {
     // Said below.
   }
-  if (place?.mount?.type === FILESYSTEM_TYPE) return place.mount
+  if (place?.mount?.type === filesystemType) return place.mount
   throw new NexusError('NEXUS_NOT_FOUND', `no nexus is mounted on ${absolute}: see "grep nexus /proc/mounts"`)
 }
 

@@ -1,6 +1,7 @@
 /** What a command works with, made from the options that all commands have. */
 import { connectControl } from '../control/client.ts'
-import { dataDirectory, hostSurroundings, resolvePath, socketPathOf } from '../control/location.ts'
+import { findSocket } from '../control/find.ts'
+import { hostSurroundings, resolvePath } from '../control/location.ts'
 import type { Service } from '../control/service.ts'
 import { usage } from '../control/validate.ts'
 import { systemCode } from '../errors.ts'
@@ -39,13 +40,19 @@ export class AnswerIsNo extends Error {}
 export type OpenSession = () => Session
 
 export function openSession(options: GlobalOptions, host: Host): Session {
-  const dataDir = dataDirectory(options.data, hostSurroundings(host.env))
-  const service = connectControl({ socketPath: socketPathOf(dataDir) })
+  const surroundings = hostSurroundings(host.env)
+  let socket: Promise<string> | undefined
+  const find = (path?: string) => {
+    socket ??= findSocket({ data: options.data, surroundings, cwd: () => host.cwd(), path })
+    return socket
+  }
+  const service = connectControl({ socketPath: () => find() })
   const output = options.json ? jsonOutput(host.stdout) : textOutput(host.stdout)
   let mountpoint: Promise<string> | undefined
   const resolve = async (argument: string) => {
     // First, because a call that is begun must be awaited.
     const cwd = cwdFor(argument, host)
+    await find(argument)
     mountpoint ??= service.status().then((status) => status.mountpoint)
     return resolvePath(argument, { cwd, mountpoint: await mountpoint })
   }

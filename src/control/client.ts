@@ -10,7 +10,8 @@ import type { Service } from './service.ts'
 const callTimeoutMs = 10 * 60 * 1000
 
 export interface ClientOptions {
-  socketPath: string
+  /** or how to find it, which is asked at each call */
+  socketPath: string | (() => Promise<string>)
   /** the longest wait for one call; 10 minutes unless told */
   timeoutMs?: number
 }
@@ -28,7 +29,8 @@ export function connectControl({ socketPath, timeoutMs = callTimeoutMs }: Client
   const methods = callNames.map((name) => {
     const method = async (...args: unknown[]) => {
       const body = JSON.stringify(encodeCall(name, args))
-      return resultOf(await send(name, body, { socketPath, timeoutMs }), socketPath)
+      const found = typeof socketPath === 'string' ? socketPath : await socketPath()
+      return resultOf(await send(name, body, { socketPath: found, timeoutMs }), found)
     }
     return [name, method]
   })
@@ -36,7 +38,11 @@ export function connectControl({ socketPath, timeoutMs = callTimeoutMs }: Client
   return Object.fromEntries(methods) as Service
 }
 
-function send(name: CallName, body: string, { socketPath, timeoutMs }: Required<ClientOptions>): Promise<Reply> {
+function send(
+  name: CallName,
+  body: string,
+  { socketPath, timeoutMs }: { socketPath: string; timeoutMs: number },
+): Promise<Reply> {
   return new Promise<Reply>((resolve, reject) => {
     const address = openAddress(socketPath)
     const sent = request({

@@ -1,9 +1,13 @@
-/** Where things are: the data directory, the daemon's socket in it, and what a PATH argument means. */
+/** Where things are: the data directory, the daemon's sockets, and what a PATH argument means. */
+import { createHash } from 'node:crypto'
+import { realpathSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 import { shown, usage } from './validate.ts'
 
 const rootDataDir = '/var/lib/nexus'
+/** Where daemons for several users have their sockets for everybody. */
+export const publicDirectory = '/run/nexus'
 
 /** What the data directory depends on besides `--data`; `hostSurroundings()` has the real ones. */
 export interface Surroundings {
@@ -48,6 +52,21 @@ export function dataDirectory(data: string | undefined, { env, uid, home }: Surr
 /** The daemon's socket. It may be longer than the kernel takes: see address.ts. */
 export function socketPathOf(dataDir: string): string {
   return join(dataDir, 'control.sock')
+}
+
+/** The socket for every user of the daemon that keeps its data there, wherever that directory is and whoever may enter it. */
+export function publicSocketOf(dataDir: string): string {
+  const name = createHash('sha256').update(realPathOf(dataDir)).digest('hex').slice(0, 16)
+  return join(publicDirectory, `${name}.sock`)
+}
+
+/** As it is written where it may not be looked at. */
+function realPathOf(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return resolve(path)
+  }
 }
 
 /** The part of an absolute path below the mountpoint, `/` for the mountpoint itself. */

@@ -1,9 +1,10 @@
 /** Serves the calls of the control API over HTTP on a unix socket (`protocol.ts` has the shape). */
 import { lstat, unlink } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
 import { type Address, openAddress } from './address.ts'
+import { Callers } from './callers.ts'
 import { type CallName, invokeCall, isCallName } from './calls.ts'
 import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
 import type { Service } from './service.ts'
@@ -12,8 +13,13 @@ import { shown, usage } from './validate.ts'
 const bodyBytesMax = 1024 * 1024
 /** How long `close()` waits for the calls at work before it cuts them off. */
 const closeGraceMs = 5000
-/** Leaves 0600 of the 0777 that bind(2) starts from. */
-const socketUmask = 0o177
+/** Leaves 0600, or 0666, of the 0777 that bind(2) starts from. */
+const privateUmask = 0o177
+const publicUmask = 0o111
+/** How long strangers may take to ask, and how often that is looked at. */
+const publicTimes = { headersTimeout: 5000, requestTimeout: 30_000, connectionsCheckingInterval: 1000 }
+/** A client that takes in nothing of its answer for this long is cut off. */
+const answerIdleMs = 30_000
 
 /** The part of a pino logger that is used here. */
 export interface ControlLogger {
@@ -25,20 +31,56 @@ export interface ControlServer {
   close(): Promise<void>
 }
 
+export interface ControlOptions {
+  socketPath: string
+  logger: ControlLogger
+}
+
+/** What a socket that every user may connect to goes by. */
+export interface Doorkeeper {
+  /** the user at the other end of a connected socket, by its descriptor */
+  uidOf(fd: number): number
+  /** what the user may call, and with what */
+  serviceFor(uid: number): Service
+}
+
 /**
- * Listens on `socketPath` (mode 0600, its directory must exist). A socket file that nobody
- * answers on is replaced; the data directory's lock, held by the caller, keeps two daemons from
- * doing so at once. Rejects with NEXUS_BUSY when somebody answers.
+ * Listens on `socketPath` for the daemon's own user (mode 0600, its directory must exist). A socket
+ * file that nobody answers on is replaced; the data directory's lock, held by the caller, keeps two
+ * daemons from doing so at once. Rejects with NEXUS_BUSY when somebody answers.
  */
-export async function serveControl(
-  service: Service,
-  { socketPath, logger }: { socketPath: string; logger: ControlLogger },
-): Promise<ControlServer> {
+export function serveControl(service: Service, options: ControlOptions): Promise<ControlServer> {
+  return serve(createServer(), { ...options, umask: privateUmask, during: (_, call) => call(service) })
+}
+
+/** The same for everybody (mode 0666): each is known by his uid, and there is a limit to how many come at a time. */
+export function serveEverybody({ uidOf, serviceFor }: Doorkeeper, options: ControlOptions): Promise<ControlServer> {
+  const server = createServer(publicTimes)
+  const callers = new Callers(uidOf)
+  server.on('connection', (socket: Socket) => callers.enter(socket))
+  const during: Serving['during'] = (socket, call) => callers.during(socket, (uid) => call(serviceFor(uid)))
+  return serve(server, { ...options, umask: publicUmask, during })
+}
+
+interface Serving extends ControlOptions {
+  umask: number
+  /** runs a call with what the other end may use; throws when that is nothing */
+  during(socket: Socket, call: (service: Service) => Promise<unknown>): Promise<unknown>
+}
+
+async function serve(server: Server, { socketPath, logger, umask, during }: Serving): Promise<ControlServer> {
   const address = openAddress(socketPath)
-  const server = createServer((request, response) => void answer(service, logger, request, response))
+  const asked = new WeakSet<Socket>()
+  server.on('request', (request, response) => {
+    const { socket } = request
+    // A connection is one call: many at once in one would pass every limit by.
+    if (asked.has(socket)) socket.destroy()
+    else void answer((call) => during(socket, call), logger, request, response)
+    asked.add(socket)
+  })
   try {
     await clearStale(address.path, socketPath)
-    await listen(server, address.path)
+    await listen(server, address.path, umask)
   } catch (error) {
     address.close()
     throw error
@@ -82,14 +124,14 @@ function somebodyAnswers(path: string): Promise<boolean> {
   })
 }
 
-function listen(server: Server, path: string): Promise<void> {
+function listen(server: Server, path: string, socketUmask: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.once('listening', () => {
       server.off('error', reject)
       resolve()
     })
-    // bind(2) runs inside listen(), so the file never exists with a wider mode than 0600.
+    // bind(2) runs inside listen(), so the file never exists with a wider mode.
     const umask = process.umask(socketUmask)
     try {
       server.listen(path)
@@ -111,10 +153,15 @@ function close(server: Server, address: Address): Promise<void> {
   })
 }
 
-async function answer(service: Service, logger: ControlLogger, request: IncomingMessage, response: ServerResponse) {
+async function answer(
+  during: (call: (service: Service) => Promise<unknown>) => Promise<unknown>,
+  logger: ControlLogger,
+  request: IncomingMessage,
+  response: ServerResponse,
+) {
   try {
     const body = await readBody(request)
-    send(response, 200, await invokeCall(service, callOf(request), parse(body)))
+    send(response, 200, await during((service) => invokeCall(service, callOf(request), parse(body))))
   } catch (error) {
     // A client that hung up while sending is nobody's failure, and nobody hears the answer.
     if (!request.complete) return
@@ -179,4 +226,5 @@ function send(response: ServerResponse, status: number, result: unknown): void {
     connection: 'close',
   })
   response.end(text)
+  response.socket?.setTimeout(answerIdleMs, () => response.destroy())
 }

@@ -15,6 +15,7 @@ import type { Logger } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { Engine, type EngineOptions } from './engine.ts'
+import { serveUsers } from './everybody.ts'
 import type { Handover } from './handover.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { DaemonService } from './service.ts'
@@ -85,7 +86,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   })
   let channel: Channel | undefined
   let notifier: Notifier | undefined
-  let control: ControlServer | undefined
+  const controls: ControlServer[] = []
   try {
     channel = new Channel(await options.mount())
     notifier = new Notifier(channel)
@@ -127,8 +128,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       stop,
     })
     await service.recover()
-    control = await serveControl(service, { socketPath: socketPathOf(data), logger })
-    const running = { why, writeBack, logger, session, channel, notifier, control, engine, mountpoint }
+    controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
+    const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
+    if (users !== undefined) controls.push(users)
+    const running = { why, writeBack, logger, session, channel, notifier, controls, engine, mountpoint }
     return {
       ended: finish(running),
       canBeReplaced: session.negotiated !== undefined && canResend(session.negotiated),
@@ -136,7 +139,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       handOver: () => void handOver(engine, logger, () => end('replaced')),
     }
   } catch (error) {
-    await control?.close()
+    await closeAll(controls)
     notifier?.stop()
     channel?.close()
     await engine.close()
@@ -176,16 +179,16 @@ interface Running {
   session: Session
   channel: Channel
   notifier: Notifier
-  control: ControlServer
+  controls: readonly ControlServer[]
   engine: Engine
   mountpoint: string
 }
 
 async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
-  const { session, channel, notifier, control, engine } = running
+  const { session, channel, notifier, controls, engine } = running
   const why = await running.why
   if (why === 'asked') await detach(running)
-  await control.close()
+  await closeAll(controls)
   session.stop()
   notifier.stop()
   // The next process has no state from before a restore.
@@ -193,6 +196,10 @@ async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
   await engine.close()
   channel.close()
   return why === 'replaced' ? 'handed over' : 'unmounted'
+}
+
+async function closeAll(controls: readonly ControlServer[]): Promise<void> {
+  await Promise.all(controls.map((control) => control.close()))
 }
 
 /**

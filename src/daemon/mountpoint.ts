@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import { stat, statfs } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { allMounts, filesystemType, type Mount, nexusMounts, sourcePrefix } from '../control/mounts.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { mount, mountWithHelper } from '../fuse/binding.ts'
 
@@ -11,8 +12,6 @@ const run = promisify(execFile)
 
 /** linux/mount.h: reading a file does not change its access time, here as on most disks. */
 const MS_NOATIME = 1024
-export const FILESYSTEM_TYPE = 'fuse.nexus'
-const SOURCE_PREFIX = 'nexus:'
 /** as much as one READ may ask for */
 const READ_AHEAD_KIB = 1024
 const UNMOUNT_MS_MAX = 10_000
@@ -21,44 +20,10 @@ const PROBE_MS_MAX = 3000
 /** O_PATH in asm-generic/fcntl.h, which Node does not name. */
 const O_PATH = 0o10000000
 
-export interface Mount {
-  /** the kernel's number of the mount */
-  id: string
-  /** of the filesystem, as major:minor */
-  device: string
-  mountpoint: string
-  /** data directory of the daemon that serves it */
-  data: string
-  type: string
-}
-
 export interface MountOptions {
   data: string
   /** nobody but this user can reach it; always so without root */
   singleUser: boolean
-}
-
-/** Mounts of nexus on this machine, from /proc/self/mountinfo (proc_pid_mountinfo(5)). */
-export function nexusMounts(): Mount[] {
-  return allMounts().filter((entry) => entry.type === FILESYSTEM_TYPE)
-}
-
-function allMounts(): Mount[] {
-  const mounts: Mount[] = []
-  for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
-    const [front, back] = line.split(' - ')
-    const [id, , device, , mountpoint] = front?.split(' ') ?? []
-    const [type, source] = back?.split(' ') ?? []
-    if (id === undefined || device === undefined || mountpoint === undefined || type === undefined || source === undefined)
-      continue
-    mounts.push({ id, device, mountpoint: decodeOctal(mountpoint), data: decodeOctal(source).replace(SOURCE_PREFIX, ''), type })
-  }
-  return mounts
-}
-
-/** mountinfo writes space, tab, newline, backslash and number sign as octal. */
-function decodeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 
 /** Where a path leads, and what is mounted right there. */
@@ -97,7 +62,7 @@ export async function prepareMountpoint(mountpoint: string): Promise<string> {
     const state = await probe(place.path)
     if (place.mount === undefined && state === 'directory') return place.path
     if (state === 'file') throw new NexusError('NEXUS_USAGE', `${absolute} is not a directory: name one to mount on`)
-    if (state !== 'dead' || place.mount?.type !== FILESYSTEM_TYPE) throw busy(place)
+    if (state !== 'dead' || place.mount?.type !== filesystemType) throw busy(place)
     await unmount(place.path, true)
   }
 }
@@ -125,7 +90,7 @@ function busy({ path: mountpoint, mount: there }: Place): NexusError {
     const what = 'is inside of a mount whose server is gone: unmount that first'
     return new NexusError('NEXUS_BUSY', `${mountpoint} ${what}, or choose another mountpoint`)
   }
-  const ours = there.type === FILESYSTEM_TYPE
+  const ours = there.type === filesystemType
   const what = ours ? `nexus (data in ${there.data})` : there.type
   const how = `${ours ? 'nexusd unmount' : 'umount'} ${mountpoint}`
   return new NexusError(
@@ -165,7 +130,7 @@ async function probe(mountpoint: string): Promise<'directory' | 'file' | 'dead' 
  * @throws NexusError with what to do
  */
 export function mountFilesystem(mountpoint: string, options: MountOptions): number {
-  const source = SOURCE_PREFIX + options.data
+  const source = sourcePrefix + options.data
   try {
     if (process.getuid?.() === 0) {
       const reach = options.singleUser ? '' : ',allow_other'
@@ -173,7 +138,7 @@ export function mountFilesystem(mountpoint: string, options: MountOptions): numb
         mountpoint,
         `rootmode=40000,user_id=0,group_id=0,default_permissions${reach}`,
         MS_NOATIME,
-        FILESYSTEM_TYPE,
+        filesystemType,
         source,
       )
     }

@@ -38,6 +38,7 @@ import {
   showWorkspace,
   updateWorkspace,
 } from '../workspaces/workspaces.ts'
+import { serviceFor } from './asuser.ts'
 import { diskUsage } from './diskusage.ts'
 import type { Engine } from './engine.ts'
 import type { Handover } from './handover.ts'
@@ -106,6 +107,11 @@ export class DaemonService implements api.Service {
 
   #inBackground(what: string, run: () => Promise<void>): void {
     this.#changing(run).catch((error: unknown) => this.#options.logger.error({ err: error }, `${what} failed`))
+  }
+
+  /** The same calls with a user's rights. */
+  forUser(uid: number): api.Service {
+    return serviceFor(this, this.#context, uid)
   }
 
   /** For changes that nobody waits for. */

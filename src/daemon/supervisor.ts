@@ -5,11 +5,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { nexusMounts } from '../control/mounts.ts'
 import { NexusError } from '../errors.ts'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
 import type { Logger } from '../logger.ts'
 import { Handover } from './handover.ts'
-import { mountFilesystem, nexusMounts, unmount } from './mountpoint.ts'
+import { mountFilesystem, unmount } from './mountpoint.ts'
 import type { Asked, ServeOptions, Told } from './serve.ts'
 
 /** Who dies sooner after he began to serve did not really serve. */

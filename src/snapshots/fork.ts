@@ -34,9 +34,13 @@ export async function fork(context: Context, path: string, newPath: string, opti
     )
   }
   const snapshot = options.snapshot === undefined ? undefined : findSnapshot(context, target, options.snapshot)
-  freeParent(context, newPath)
+  const wanted = freeParent(context, newPath).parent
   const finish = (state: State, records: readonly WorkspaceRecord[]): void => {
     const { parent, name } = freeParent(context, newPath)
+    // Whoever asked was allowed to make it in that very directory.
+    if (parent.volume !== wanted.volume || parent.ino !== wanted.ino) {
+      throw new NexusError('NEXUS_BUSY', `the directory of ${newPath} was replaced at this very moment: try again`)
+    }
     const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
     const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
     const tuples = grantsOfFork(context, changes, parent, options)

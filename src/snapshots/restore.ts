@@ -21,11 +21,14 @@ import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
+import type { Sees } from './trees.ts'
 
 export interface RestoreOptions {
   dryRun?: boolean
   /** how many changes to report */
   limit?: number
+  /** leaves out of the report what lies in other directories */
+  sees?: Sees
 }
 
 const CHANGES_LIMIT = 1000
@@ -55,9 +58,8 @@ async function restorePinned(
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
   if (!isWhole(target, record)) originOf(context, target, record)
-  const limit = options.limit ?? CHANGES_LIMIT
   await context.kernel.writeBack()
-  if (options.dryRun === true) return dryRun(context, target, record, { restored, limit, start, pin })
+  if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
 
   const { core } = context
   const { undo, before, guards } = await core.volumes.merged(
@@ -90,7 +92,7 @@ async function restorePinned(
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
-  const changes = limited(compare(before, restored, target, record), limit)
+  const changes = report(target, record, { before, restored }, options)
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
 }
 
@@ -98,7 +100,7 @@ async function dryRun(
   context: Context,
   target: Target,
   record: SnapshotRecord,
-  { restored, limit, start, pin }: { restored: State; limit: number; start: number; pin: Pin },
+  { options, restored, start, pin }: { options: RestoreOptions; restored: State; start: number; pin: Pin },
 ): Promise<RestoreInfo> {
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
@@ -107,8 +109,18 @@ async function dryRun(
       return liveState(context, states)
     },
   )
-  const changes = limited(compare(live, restored, target, record), limit)
+  const changes = report(target, record, { before: live, restored }, options)
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+}
+
+/** What a restore changes in the state before it. */
+function report(
+  target: Target,
+  record: SnapshotRecord,
+  { before, restored }: { before: State; restored: State },
+  { limit = CHANGES_LIMIT, sees }: RestoreOptions,
+): Pick<RestoreInfo, 'changes' | 'truncated'> {
+  return limited(compare(before, restored, target, record, sees), limit)
 }
 
 /**

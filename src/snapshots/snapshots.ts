@@ -21,7 +21,7 @@ import { removeSnapshots } from '../workspaces/lineage.ts'
 import { namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
 import { visibleName } from '../workspaces/registry.ts'
-import { pathChanges } from './trees.ts'
+import { pathChanges, type Sees } from './trees.ts'
 
 export interface SnapshotOptions {
   name?: string
@@ -119,19 +119,22 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   return snapshotInfo(record)
 }
 
+/** @param sees leaves out what lies in other directories */
 export async function diffSnapshots(
   context: Context,
   path: string,
   from: string,
   to: string | null,
   limit: number,
+  sees?: Sees,
 ): Promise<DiffInfo> {
   const target = targetAt(context, path)
   const first = findSnapshot(context, target, from)
   const before = stateOfSnapshot(context, first)
   if (to !== null) {
     const second = findSnapshot(context, target, to)
-    return { from: first.id, to: second.id, ...limited(compare(before, stateOfSnapshot(context, second), target, first), limit) }
+    const changes = compare(before, stateOfSnapshot(context, second), target, first, sees)
+    return { from: first.id, to: second.id, ...limited(changes, limit) }
   }
   const pin = context.core.volumes.pin(before.values())
   try {
@@ -143,7 +146,7 @@ export async function diffSnapshots(
         return liveState(context, states)
       },
     )
-    return { from: first.id, to: 'live', ...limited(compare(before, after, target, first), limit) }
+    return { from: first.id, to: 'live', ...limited(compare(before, after, target, first, sees), limit) }
   } finally {
     pin.release()
   }
@@ -172,6 +175,7 @@ export function* compare(
   after: State,
   target: Target,
   snapshot: SnapshotRecord,
+  sees?: Sees,
 ): Generator<DiffInfo['changes'][number]> {
   const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
   const top = namesTo(before, snapshot, target.workspace.number, directory) ?? []
@@ -179,13 +183,22 @@ export function* compare(
     const other = after.get(number)
     if (other === undefined) continue
     if (number === target.workspace.number) {
-      yield* pathChanges(volume, other, directory)
+      yield* pathChanges(volume, other, directory, { sees })
       continue
     }
     const names = namesTo(before, snapshot, number, ROOT_INO)
     if (names === undefined || top.some((name, i) => names[i] !== name)) continue
-    yield* pathChanges(volume, other, ROOT_INO, names.slice(top.length))
+    if (sees !== undefined && !seesNested(before, snapshot, number, sees)) continue
+    yield* pathChanges(volume, other, ROOT_INO, { prefix: names.slice(top.length), sees })
   }
+}
+
+/** Whether the names of workspaces that lie inside, from the snapshotted one's root down to one of them, are to be seen. */
+function seesNested(state: State, snapshot: SnapshotRecord, number: number, sees: Sees): boolean {
+  const record = snapshot.nested.find((one) => one.record.number === number)?.record
+  const outer = record && state.get(record.parent_volume)
+  if (record === undefined || outer === undefined || !sees(outer, record.parent_ino)) return false
+  return outer.number === state.get(snapshot.workspace)?.number || seesNested(state, snapshot, record.parent_volume, sees)
 }
 
 /** Names from the snapshotted workspace's root down to a directory of it, or of a workspace in it. */

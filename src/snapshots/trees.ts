@@ -51,18 +51,28 @@ function diffBuckets(before: Bucket, after: Bucket, into: InodeDiff): void {
   into.added.push(...after.filter((entry) => !before.some((other) => same(entry, other))))
 }
 
+/** Whether names in a directory are for whoever asks for the differences. */
+export type Sees = (volume: Volume, directory: number) => boolean
+
+export interface Scope {
+  /** names in front of every path */
+  prefix?: readonly string[]
+  /** every directory when not given */
+  sees?: Sees | undefined
+}
+
 /**
  * The differences as people want them: paths that came, went, or changed, below one directory.
- * @param prefix names in front of every path
  * @param directory only what lies in it; a path is relative to it
  */
 export function* pathChanges(
   before: Volume,
   after: Volume,
   directory: number,
-  prefix: readonly string[] = [],
+  { prefix = [], sees = () => true }: Scope = {},
 ): Generator<Change> {
-  const where = (volume: Volume, ino: number): string[] | undefined => below(volume, ino, directory)
+  const where = (volume: Volume, ino: number): string[] | undefined =>
+    sees(volume, ino) ? below(volume, ino, directory) : undefined
   for (const diff of inodeDiffs(before, after)) {
     for (const entry of diff.removed) {
       const twin = diff.added.find((other) => other.name === entry.name)
@@ -82,8 +92,10 @@ export function* pathChanges(
     if (old === undefined || fresh === undefined || fresh.nlink === 0 || old.nlink === 0) continue
     const what = whatDiffers(diff, old, fresh)
     if (what.length === 0) continue
-    const names = isDirectory(fresh) ? where(after, diff.ino) : whereFile(after, diff.ino, fresh, directory)
-    if (names === undefined) continue
+    const names = isDirectory(fresh)
+      ? sees(after, fresh.parent || ROOT_INO) && below(after, diff.ino, directory)
+      : whereFile(after, diff.ino, fresh, where)
+    if (!names) continue
     yield { path: shown([...prefix, ...names]), change: 'modified', kind: kindOfType(fresh.mode & S_IFMT), what }
   }
 }
@@ -112,11 +124,16 @@ function below(volume: Volume, ino: number, directory: number): string[] | undef
 }
 
 /** The same for a file, by the name that it had last; a file with several names may be reported by another. */
-function whereFile(volume: Volume, ino: number, attr: Attr, directory: number): string[] | undefined {
+function whereFile(
+  volume: Volume,
+  ino: number,
+  attr: Attr,
+  where: (volume: Volume, directory: number) => string[] | undefined,
+): string[] | undefined {
   const found =
     volume.entry(attr.parent, attr.name)?.ino === ino ? { parent: attr.parent, name: attr.name } : findName(volume, ino)
   if (found === undefined) return undefined
-  const parent = below(volume, found.parent, directory)
+  const parent = where(volume, found.parent)
   return parent === undefined ? undefined : [...parent, found.name]
 }
 

@@ -10,6 +10,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { publicSocketOf } from '../../src/control/location.ts'
 import { isRunning } from './nexusd.ts'
 
 const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
@@ -114,6 +115,7 @@ export class TestMount {
     } catch {
       // Not mounted any more, as it should be.
     }
+    fs.rmSync(publicSocketOf(this.data), { force: true })
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {

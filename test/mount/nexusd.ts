@@ -9,6 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { publicSocketOf } from '../../src/control/location.ts'
 
 /** Where package.json is: this runs as dist/test/mount/nexusd.js. */
 export const PACKAGE = fileURLToPath(new URL('../../..', import.meta.url))
@@ -155,6 +156,8 @@ export class Scratch {
     }
     const [program, flag] = isRoot ? ['umount', '-l'] : ['fusermount3', '-uz']
     for (const mountpoint of mountsBelow(this.directory).toReversed()) execFileSync(program, [flag, mountpoint])
+    // What a daemon that was killed could not remove.
+    for (const name of fs.readdirSync(this.directory)) fs.rmSync(publicSocketOf(this.at(name)), { force: true })
     fs.rmSync(this.directory, { recursive: true, force: true })
   }
 }

@@ -110,7 +110,7 @@ function addCreate(workspace: Command, open: OpenSession): void {
 function addList(workspace: Command, open: OpenSession): void {
   workspace
     .command('list')
-    .description('list all workspaces')
+    .description('list the workspaces that you may read')
     .addHelpText('after', examples('workspace list --json'))
     .action(async () => {
       const { service, output } = open()

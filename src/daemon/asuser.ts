@@ -1,0 +1,65 @@
+/** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
+import { type CallName, callNames } from '../control/calls.ts'
+import type { ExplainInfo, Service, StatusInfo } from '../control/service.ts'
+import type { RestoreOptions } from '../snapshots/restore.ts'
+import { diffSnapshots } from '../snapshots/snapshots.ts'
+import type { Context } from '../workspaces/context.ts'
+import { Caller } from './caller.ts'
+import { policy } from './policy.ts'
+
+type AnyCall = (...args: unknown[]) => Promise<unknown>
+type AnyRule = (ask: { caller: Caller; context: Context }, ...args: unknown[]) => void
+
+/** @param service with the rights of root, which uid 0 has */
+export function serviceFor(service: Service, context: Context, uid: number): Service {
+  if (uid === 0) return service
+  const caller = new Caller(context, uid)
+  const allowed = checked(service, context, caller)
+  return {
+    ...allowed,
+    status: async () => publicPart(await allowed.status()),
+    workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
+    workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
+    fork: (path, newPath, options) => allowed.fork(path, newPath, { ...options, owner: options.owner ?? caller.subject }),
+    snapshotDiff: async (path, from, to, limit) => {
+      policy.snapshotDiff({ caller, context }, path, from, to, limit)
+      return await diffSnapshots(context, path, from, to, limit, caller.sees())
+    },
+    restore: (path, snapshot, options) => {
+      const reported: RestoreOptions = { ...options, sees: caller.sees() }
+      // Where relations hide parts, that tells no names at all.
+      return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
+    },
+    explain: async (subject, permission, path) => {
+      const answer = await allowed.explain(subject, permission, path)
+      return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)
+    },
+  }
+}
+
+/** The same calls; the policy is asked in the turn in which the call begins. */
+function checked(service: Service, context: Context, caller: Caller): Service {
+  const call = (name: CallName): AnyCall => {
+    const [rule, method] = [policy[name] as AnyRule, service[name] as AnyCall]
+    return async (...args) => {
+      rule({ caller, context }, ...args)
+      return await method.apply(service, args)
+    }
+  }
+  // The names are those of all calls.
+  return Object.fromEntries(callNames.map((name) => [name, call(name)])) as unknown as Service
+}
+
+/** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
+function publicPart({ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol }: StatusInfo): StatusInfo {
+  return {
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol },
+    ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {} },
+    ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
+  }
+}
+
+/** Who else has something on it is not for whoever may not read it. */
+function withoutReasons(answer: ExplainInfo): ExplainInfo {
+  return { ...answer, steps: [`${answer.subject} may not read ${answer.path}, and is not told who may: ask one of its owners`] }
+}

@@ -1,0 +1,158 @@
+/** The socket for everybody: who calls, and how many at a time. */
+import { statSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { connectControl } from '../../src/control/client.ts'
+import { serveEverybody } from '../../src/control/server.ts'
+import type { Service } from '../../src/control/service.ts'
+import { peerCredentials } from '../../src/fuse/binding.ts'
+import { fakeService, memoryLogger, scratchDir, status } from './fake-service.ts'
+
+interface Door {
+  socketPath: string
+  /** uids that were served, in order */
+  served: number[]
+  /** the uid of whoever connects next, and of those after him */
+  uid: unknown
+}
+
+async function doorFor(t: Test, overrides: Partial<Service> = {}): Promise<Door> {
+  const door: Door = { socketPath: join(scratchDir(t), 'users.sock'), served: [], uid: 1001 }
+  const serviceFor = (uid: number): Service => {
+    door.served.push(uid)
+    return fakeService(overrides)
+  }
+  const uidOf = (): number => {
+    if (door.uid instanceof Error) throw door.uid
+    return door.uid as number
+  }
+  const server = await serveEverybody({ uidOf, serviceFor }, { socketPath: door.socketPath, logger: memoryLogger() })
+  t.teardown(() => server.close())
+  return door
+}
+
+/** A connection that asks nothing until it is told to. */
+async function idle(t: Test, { socketPath }: Door): Promise<Socket> {
+  const socket = connect(socketPath)
+  t.teardown(() => socket.destroy())
+  socket.on('error', () => undefined)
+  await new Promise((resolve) => socket.once('connect', resolve))
+  // The server takes it in on a turn of its own.
+  await sleep(5)
+  return socket
+}
+
+const REQUEST = 'POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}'
+
+/** What a connection is sent until it ends. */
+async function rest(socket: Socket): Promise<string> {
+  let text = ''
+  socket.on('data', (part: Buffer) => {
+    text += part.toString()
+  })
+  await new Promise((resolve) => socket.once('close', resolve))
+  return text
+}
+
+t.test('the socket is for everybody, and each is who the kernel says', async (t) => {
+  const socketPath = join(scratchDir(t), 'users.sock')
+  const served: number[] = []
+  const serviceFor = (uid: number): Service => {
+    served.push(uid)
+    return fakeService()
+  }
+  const uidOf = (fd: number): number => peerCredentials(fd).uid
+  const server = await serveEverybody({ uidOf, serviceFor }, { socketPath, logger: memoryLogger() })
+  t.teardown(() => server.close())
+  t.equal(statSync(socketPath).mode & 0o7777, 0o666)
+  t.strictSame(await connectControl({ socketPath }).status(), status)
+  t.strictSame(served, [process.geteuid?.()])
+})
+
+t.test('a user has eight connections, and nobody else loses by that', async (t) => {
+  const door = await doorFor(t)
+  const client = connectControl({ socketPath: door.socketPath })
+  const held: Socket[] = []
+  for (let i = 0; i < 8; i++) held.push(await idle(t, door))
+  await t.rejects(client.status(), { code: 'NEXUS_BUSY', message: 'nexusd is busy: this user has 8 calls at work; try again' })
+  door.uid = 1002
+  t.strictSame(await client.status(), status)
+  door.uid = 1001
+  held[0]?.destroy()
+  await sleep(20)
+  t.strictSame(await client.status(), status, 'a place that is free again')
+  held[1]?.write(REQUEST)
+  t.match(await rest(held[1] as Socket), /^HTTP\/1.1 200/, 'those inside are served')
+  t.strictSame(door.served, [1002, 1001, 1001])
+})
+
+t.test('all users together have 64, and who is one too many is told or cut off', async (t) => {
+  const door = await doorFor(t)
+  for (let i = 0; i < 64; i++) {
+    door.uid = 2000 + Math.floor(i / 8)
+    await idle(t, door)
+  }
+  door.uid = 3000
+  const client = connectControl({ socketPath: door.socketPath })
+  await t.rejects(client.status(), { code: 'NEXUS_BUSY', message: /all users together have 64 calls at work; try again/ })
+  const refused: Socket[] = []
+  for (let i = 0; i < 64; i++) refused.push(await idle(t, door))
+  await t.rejects(client.status(), { code: 'NEXUS_NOT_RUNNING' }, 'not even told any more')
+  await Promise.all(refused.map((socket) => socket.destroyed || new Promise((resolve) => socket.once('close', resolve))))
+  t.pass('who is refused and says nothing is not kept')
+  await t.rejects(client.status(), { code: 'NEXUS_BUSY' })
+})
+
+t.test('a call keeps its place when its caller does not wait', async (t) => {
+  let release = (): void => undefined
+  const gate = new Promise<{ elapsed_ms: number }>((resolve) => {
+    release = () => resolve({ elapsed_ms: 1 })
+  })
+  const door = await doorFor(t, { checkpoint: () => gate })
+  for (let i = 0; i < 8; i++) {
+    const socket = await idle(t, door)
+    socket.write(REQUEST.replace('status', 'checkpoint'))
+    await sleep(10)
+    socket.destroy()
+  }
+  await sleep(50)
+  const client = connectControl({ socketPath: door.socketPath })
+  await t.rejects(client.status(), { code: 'NEXUS_BUSY' })
+  release()
+  await sleep(20)
+  t.strictSame(await client.status(), status)
+})
+
+t.test('a connection is one call', async (t) => {
+  const door = await doorFor(t, { checkpoint: () => new Promise(() => undefined) })
+  const socket = await idle(t, door)
+  const checkpoint = REQUEST.replace('status', 'checkpoint')
+  socket.write(`${checkpoint}${checkpoint}${checkpoint}`)
+  t.equal(await rest(socket), '')
+  t.equal(door.served.length, 1)
+  const old = await idle(t, door)
+  old.write(checkpoint.replace('HTTP/1.1', 'HTTP/1.0').replace('Host: x', 'Connection: keep-alive').repeat(3))
+  await rest(old)
+  t.equal(door.served.length, 2)
+})
+
+t.test('nobody is served whom the kernel does not name', async (t) => {
+  const door = await doorFor(t)
+  const client = connectControl({ socketPath: door.socketPath })
+  for (const uid of [-1, 0xffff_ffff, 1.5, Number.NaN, undefined, '0', new Error('EBADF')]) {
+    door.uid = uid
+    await t.rejects(client.status(), { code: 'NEXUS_NOT_RUNNING' }, String(uid))
+  }
+  t.strictSame(door.served, [])
+})
+
+t.test('who connects and does not ask is cut off', async (t) => {
+  const door = await doorFor(t)
+  const [silent, slow] = [await idle(t, door), await idle(t, door)]
+  slow.write('POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Le')
+  const start = Date.now()
+  t.match(await Promise.all([rest(silent), rest(slow)]), [/408|^$/, /408|^$/])
+  t.ok(Date.now() - start < 10_000)
+})
