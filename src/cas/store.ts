@@ -228,8 +228,8 @@ export class ContentStore {
         await this.#index.write(batch)
         batch = []
       }
-      await this.#index.write(batch)
-      await this.#index.write(more)
+      if (batch.length > 0) await this.#index.write(batch)
+      if (more.length > 0) await this.#index.write(more)
       await this.writeForgotten()
     } catch (error) {
       for (const [key, value] of this.#pending) this.#flushing.set(key, value)

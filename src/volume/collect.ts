@@ -70,8 +70,8 @@ export interface CollectTools {
 
 /** A segment goes when at most this share of it is alive; one run copies at most so much. */
 const LIMITS = { share: 0.6, copyBytes: 1024 * 1024 * 1024 }
-/** Written to the index in one turn: so long does a snapshot wait. */
-const FORGET_BATCH = 2000
+/** Written to the index in one turn, as one batch of it: so long does a snapshot wait. */
+const FORGET_BATCH = 1000
 const MOVE_BATCH = 1000
 
 export class Collector {
