@@ -6,8 +6,9 @@ import fs from 'node:fs'
 import os from 'node:os'
 import { Access } from '../acl/access.ts'
 import { type Index, openIndex } from '../cas/index.ts'
-import { NexusError } from '../errors.ts'
+import { isNoSpace, NexusError } from '../errors.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
+import { type Blocks, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
@@ -21,6 +22,7 @@ import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+import { type StoreState, Upkeep } from './upkeep.ts'
 
 type VolumeLimits = Pick<
   VolumesOptions,
@@ -39,21 +41,15 @@ export interface EngineOptions {
   singleUser?: boolean
   /** throw the index away and make it anew from the log */
   rebuildIndex?: boolean
-  /** for tests: another disk under the log, an index that stays open, other limits */
+  /** for tests: another disk under the log, an index that stays open, a disk of another size, other limits */
   disk?: Disk
   index?: Index
+  space?: () => Blocks
   limits?: Partial<VolumeLimits>
 }
 
-/** How often the log is flushed and a checkpoint considered. */
-const TICK_MS = 200
-const FLUSH_MS = 1000
-/** Changes that have lain this long only in the log are checkpointed. */
-const CHECKPOINT_AGE_MS = 30_000
-const CHECKPOINT_RETRY_MS = 10_000
-/** How often the size of the log is looked at, and how much it grows (or by half) until garbage is collected. */
-const LOOK_MS = 15_000
-const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
+/** On a nearly full disk little is alive in few segments: those go that give anything at all. */
+const PRESSED_SHARE = 0.95
 
 export class Engine {
   readonly volumes: Volumes
@@ -64,13 +60,8 @@ export class Engine {
   readonly data: DataDirectory
   readonly #logger: Logger
   readonly #index: Index
-  #timer: NodeJS.Timeout | undefined
-  #lastFlush = 0
-  #dirtySince = 0
-  #checkpointNotBefore = 0
-  #lastLook = 0
-  /** size of the log after the last collection */
-  #collectedBytes: number
+  readonly #space: Space
+  readonly #upkeep: Upkeep
   #closing: Promise<void> | undefined
 
   static async open(options: EngineOptions): Promise<Engine> {
@@ -78,6 +69,7 @@ export class Engine {
     let index: Index | undefined
     let aside: Aside | undefined
     try {
+      const space = new Space(data.path, options.space ?? blocksOf(data.path))
       if (options.rebuildIndex === true) aside = await setIndexAside(data)
       index = options.index ?? (await openIndex(data.index, data.store))
       const volumes = await Volumes.open({
@@ -87,9 +79,11 @@ export class Engine {
         logDirectory: data.log,
         logger: options.logger,
         sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
+        space,
+        segmentBytesMax: space.segmentBytesMax,
         ...options.limits,
       })
-      const engine = new Engine(options, data, index, volumes)
+      const engine = new Engine(options, data, index, volumes, space)
       aside?.discard()
       return engine
     } catch (error) {
@@ -99,18 +93,18 @@ export class Engine {
     }
   }
 
-  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes) {
+  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes, space: Space) {
     this.data = data
     this.volumes = volumes
     this.#logger = options.logger
     this.#index = index
+    this.#space = space
     this.known = new KnownNodes()
     // The kernel holds the root from the mount on, without ever having looked it up.
     this.known.add(0, ROOT_INO)
     const now = options.now ?? wallClock
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
-    const space = spaceOf(data.path)
     this.access = new Access({
       catalog: volumes.catalog,
       tree: new VolumesTree(volumes, this.registry),
@@ -118,22 +112,40 @@ export class Engine {
       logger: options.logger,
       singleUser: options.singleUser === true,
     })
-    this.fs = new NexusFs({ volumes, registry: this.registry, guard: this.access, known: this.known, now, owner, space })
+    this.fs = new NexusFs({
+      volumes,
+      registry: this.registry,
+      guard: this.access,
+      known: this.known,
+      now,
+      owner,
+      space: () => space.blocks(),
+    })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
-    this.#sweepOrphans()
-    this.#collectedBytes = volumes.logBytes
+    this.#dropOrphans()
+    this.#upkeep = new Upkeep({ volumes, space, logger: options.logger, collect: () => this.collect() })
   }
 
-  /** Begins to flush and checkpoint by itself. */
+  /** Begins to flush, checkpoint and collect by itself. */
   start(): void {
-    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
+    this.#upkeep.start()
   }
 
-  /** Gives back the space of what nothing reaches any more. */
+  /** Whether the store takes what is written, and if not, why. */
+  get state(): StoreState {
+    return this.#upkeep.state
+  }
+
+  /**
+   * Gives back the space of what nothing reaches any more. On a nearly full disk first of all what
+   * costs little room, down to segments of which nothing has to be copied.
+   */
   async collect(): Promise<Collected> {
-    this.fs.core.layGhosts()
-    const result = await this.volumes.collect(() => [...this.registry.roots()])
-    this.#collectedBytes = this.volumes.logBytes
+    this.#layGhosts()
+    this.#dropOrphans()
+    const limits = this.#space.isTight ? { share: PRESSED_SHARE, copyBytes: this.#space.copyBytesMax } : undefined
+    const result = await this.volumes.collect(() => [...this.registry.roots()], limits)
+    this.#upkeep.collected()
     return result
   }
 
@@ -144,7 +156,7 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#timer)
+    this.#upkeep.stop()
     this.access.stop()
     try {
       await this.volumes.close()
@@ -178,53 +190,28 @@ export class Engine {
     ])
   }
 
-  /** What was open and without a name when the last daemon ended is nobody's now. */
-  #sweepOrphans(): void {
-    for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number)
-  }
-
-  #collectInBackground(): void {
-    // Counts from now, so that a failure is not repeated at every look.
-    this.#collectedBytes = this.volumes.logBytes
-    this.collect().catch((error: unknown) =>
-      this.#logger.error({ err: error }, 'garbage collection failed; nothing is lost, and it is tried again'),
-    )
-  }
-
-  /** A full disk fails it again and again: each time costs, and says nothing new. */
-  #checkpointInBackground(now: number): void {
-    this.volumes.checkpoint().catch((error: unknown) => {
-      this.#checkpointNotBefore = now + CHECKPOINT_RETRY_MS
-      this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost')
+  /** Ends what is without a name and nobody's: what was open when the last daemon ended, or the disk was full. */
+  #dropOrphans(): void {
+    this.#unlessFull(() => {
+      for (const number of this.volumes.numbers()) {
+        this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
+      }
     })
   }
 
-  #tick(): void {
-    const now = performance.now()
-    const { log } = this.volumes
-    if (log.failure !== undefined) return
-    if (log.durable !== log.sequence && now - this.#lastFlush >= FLUSH_MS) {
-      this.#lastFlush = now
-      this.volumes
-        .sync()
-        .catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
-    }
-    if (this.volumes.dirtyBytes === 0) this.#dirtySince = now
-    const isDue = this.volumes.checkpointDue && now >= this.#checkpointNotBefore
-    if (isDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
-      this.#dirtySince = now
-      this.#checkpointInBackground(now)
-    }
-    if (now - this.#lastLook > LOOK_MS) {
-      this.#lastLook = now
-      if (isCollectionDue(this.#collectedBytes, this.volumes.logBytes)) this.#collectInBackground()
+  /** Those that could not be laid keep what they are made of. */
+  #layGhosts(): void {
+    this.#unlessFull(() => this.fs.core.layGhosts())
+  }
+
+  /** For what can wait until there is room. */
+  #unlessFull(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
     }
   }
-}
-
-/** Whether a log that was `before` bytes after the last collection has grown enough for another. */
-function isCollectionDue(before: number, now: number): boolean {
-  return now - before > Math.max(COLLECT_GROWTH_BYTES_MIN, before / 2)
 }
 
 function directoryAttr(
@@ -241,10 +228,12 @@ function wallClock(): Time {
   return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
 }
 
-function spaceOf(directory: string): () => { blockBytes: number; blocks: number; blocksFree: number; blocksAvailable: number } {
+function blocksOf(directory: string): () => Blocks {
+  const isRoot = process.getuid?.() === 0
   return () => {
     const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
-    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: bavail }
+    // A part of some disks is kept for root.
+    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: isRoot ? bfree : bavail }
   }
 }
 

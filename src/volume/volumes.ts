@@ -10,11 +10,12 @@ import type { Index, IndexEntry } from '../cas/index.ts'
 import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
-import { assert, NexusError } from '../errors.ts'
+import { assert, isNoSpace, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
-import { RecordType } from '../journal/record.ts'
+import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, readOneSegment, segmentSizes, settle } from '../journal/replay.ts'
+import type { Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
 import { applyChange } from './apply.ts'
@@ -23,6 +24,7 @@ import { type Change, readChange, writeChange } from './change.ts'
 import { type Collected, census, firstRawSegment, mark, type Root, sweep, victims } from './collect.ts'
 import { type MergeTools, mergeFrozen } from './merge.ts'
 import type { RawSource } from './piece.ts'
+import { purposeOf } from './purpose.ts'
 import { type Checkpoint, encodeState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { type Super, Volume } from './volume.ts'
 
@@ -35,6 +37,8 @@ export interface VolumesOptions {
   logDirectory: string
   sealWorkers: number
   logger: Logger
+  /** lets commits have room on the disk, or not; without it all are let through */
+  space?: Space
   segmentBytesMax?: number
   nodeCacheBytesMax?: number
   chunkCacheBytesMax?: number
@@ -58,14 +62,19 @@ export interface MergedState {
   super: Super
 }
 
+/** A segment goes when at most this share of it is alive; one run copies at most so many bytes. */
+export interface CollectLimits {
+  share: number
+  copyBytes: number
+}
+
 const MIB = 1024 * 1024
 const NO_BYTES = Buffer.alloc(0)
 /** A merge returns to the event loop after this long; longer when changes come faster than merges. */
 const SLICE_MS = 2
 const SLICE_MS_OVERLOADED = 25
 
-/** A segment goes when at most this share of it is alive; one run copies at most so much. */
-const COLLECT_LIMITS = { share: 0.6, copyBytes: 1024 * MIB }
+const COLLECT_LIMITS: CollectLimits = { share: 0.6, copyBytes: 1024 * MIB }
 
 const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
 const CATALOG_PREFIX = 'k/'
@@ -160,8 +169,8 @@ export class Volumes {
   /** Bytes that the log has grown by since the last checkpoint. */
   get dirtyBytes(): number {
     const { segment, offset } = this.#log.end
-    const segmentBytes = this.#options.segmentBytesMax ?? 64 * MIB
-    return Math.max(0, (segment - Math.max(1, this.#checkpointed.segment)) * segmentBytes + offset - this.#checkpointed.offset)
+    const segments = segment - Math.max(1, this.#checkpointed.segment)
+    return Math.max(0, segments * this.#segmentBytes + offset - this.#checkpointed.offset)
   }
 
   /** Bytes of the log on disk. */
@@ -174,17 +183,28 @@ export class Volumes {
   /**
    * Makes changes: first in the log, then in memory. When this returns they survive the death of
    * the daemon; `sync` makes them survive loss of power.
-   * @throws when the log cannot take them; then nothing has changed
+   * @throws NexusError NEXUS_NO_SPACE, NEXUS_READ_ONLY, or what else keeps the log from taking them; then nothing has changed
    */
   commit(changes: readonly Change[], data?: CommitData): void {
     this.#meta.reset()
     for (const change of changes) writeChange(this.#meta, change)
     const meta = this.#meta.view()
-    const span =
-      data === undefined
-        ? this.#log.append(RecordType.changes, NO_BYTES, meta)
-        : this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
+    const { space } = this.#options
+    const bytes = RECORD_HEADER_BYTES + (data?.length ?? 0) + meta.length
+    if (this.#log.failure === undefined) space?.admit(purposeOf(changes), bytes)
+    const span = this.#append(meta, data)
+    space?.written(bytes)
     for (const change of changes) this.#apply(change, span)
+  }
+
+  #append(meta: Uint8Array, data: CommitData | undefined): Span {
+    try {
+      if (data === undefined) return this.#log.append(RecordType.changes, NO_BYTES, meta)
+      return this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
+    } catch (error) {
+      if (isNoSpace(error)) this.#options.space?.refused()
+      throw error
+    }
   }
 
   /** Ends an inode that has no name any more. */
@@ -239,9 +259,16 @@ export class Volumes {
   /**
    * Gives back space: forgets what no root reaches, and removes segments in which little is alive.
    * @param kept the states besides the volumes' own that must stay, as of the moment it is called
+   * @param limits other ones when the disk is nearly full; then the last segment can go as well
    */
-  collect(kept: () => readonly Root[]): Promise<Collected> {
-    return this.#inTurn(() => this.#collectNow(kept))
+  collect(kept: () => readonly Root[], limits?: CollectLimits): Promise<Collected> {
+    return this.#inTurn(async () => {
+      if (limits === undefined) return this.#collectNow(kept, COLLECT_LIMITS)
+      this.#log.beginSegment(this.#segmentBytes / 16)
+      // What the segment holds must lie before the start of recovery, also when nothing was written since.
+      await this.#checkpointNow(true)
+      return this.#collectNow(kept, limits)
+    })
   }
 
   /** Takes a last checkpoint and closes the log; the index stays open. */
@@ -258,8 +285,12 @@ export class Volumes {
   }
 
   #makeLog(position: Position, sequence: number): Log {
-    const segmentBytesMax = this.#options.segmentBytesMax ?? 64 * MIB
-    return new Log(this.#options.disk, { store: this.#options.store, segmentBytesMax }, position, sequence)
+    const { disk, store } = this.#options
+    return new Log(disk, { store, segmentBytesMax: this.#segmentBytes }, position, sequence)
+  }
+
+  get #segmentBytes(): number {
+    return this.#options.segmentBytesMax ?? 64 * MIB
   }
 
   #makeContent(): ContentStore {
@@ -442,7 +473,7 @@ export class Volumes {
     }
   }
 
-  async #collectNow(kept: () => readonly Root[]): Promise<Collected> {
+  async #collectNow(kept: () => readonly Root[], limits: CollectLimits): Promise<Collected> {
     await this.#checkpointNow()
     const { disk, store } = this.#options
     const before = segmentSizes(disk)
@@ -452,7 +483,7 @@ export class Volumes {
     const pause = (): Promise<void> | undefined => this.#pause()
     const live = await mark(this.#tree, roots, volumes, pause)
     const found = await census(this.#content, live, pause)
-    const chosen = new Set(victims(before, found, boundary, COLLECT_LIMITS))
+    const chosen = new Set(victims(before, found, boundary, limits))
     const result: Collected = { forgotten: found.dead, segments: chosen.size, copiedBytes: 0, freedBytes: 0 }
     if (found.dead === 0 && chosen.size === 0) return result
     result.copiedBytes = await sweep(this.#content, live, chosen, pause)

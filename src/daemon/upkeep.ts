@@ -1,0 +1,208 @@
+/**
+ * What the daemon does by itself beside serving: it flushes the log every second, takes checkpoints,
+ * collects garbage, and watches the disk. A disk that is full or broken makes each of these fail
+ * again and again: they are tried less and less often, and the log has one line for each turn of events.
+ */
+import type { Space } from '../journal/space.ts'
+import type { Logger } from '../logger.ts'
+import type { Collected } from '../volume/collect.ts'
+import type { Volumes } from '../volume/volumes.ts'
+
+export interface UpkeepOptions {
+  volumes: Volumes
+  space: Space
+  logger: Logger
+  collect(): Promise<Collected>
+}
+
+/** How the store is. */
+export interface StoreState {
+  /** full: nothing can be added; read-only: nothing can be changed */
+  state: 'ok' | 'full' | 'read-only'
+  /** why, and what to do; also of what fails while the store is served all the same */
+  reason: string | null
+}
+
+/** How often the log is flushed and a checkpoint considered. */
+const TICK_MS = 200
+const FLUSH_MS = 1000
+/** Changes that have lain this long only in the log are checkpointed. */
+const CHECKPOINT_AGE_MS = 30_000
+/** What fails is tried again after this long, then after twice as long, up to the other. */
+const RETRY_MS_MIN = 1000
+const RETRY_MS_MAX = 60_000
+/** How often the size of the log is looked at, and how much it grows (or by half) until garbage is collected. */
+const LOOK_MS = 15_000
+const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
+/** On a disk that is nearly full: what part of the reserve may wait for a checkpoint, or be overwritten until a collection. */
+const TIGHT_CHECKPOINT_SHARE = 1 / 8
+const TIGHT_GROWTH_SHARE = 1 / 4
+/** There, a collection that got back less than this part of it is not worth another at once … */
+const TIGHT_GAIN_SHARE = 1 / 16
+/** … but only after so many times as long as it took. */
+const PAUSE_RUNS = 5
+
+/** When something that failed may be tried again. */
+class Retry {
+  #notBefore = 0
+  #ms = RETRY_MS_MIN
+
+  isDue(now: number): boolean {
+    return now >= this.#notBefore
+  }
+
+  failed(now: number): void {
+    this.#notBefore = now + this.#ms
+    this.#ms = Math.min(RETRY_MS_MAX, this.#ms * 2)
+  }
+
+  /** It went well: not again before so many milliseconds have passed. */
+  succeeded(now: number, pauseMs = 0): void {
+    this.#notBefore = now + pauseMs
+    this.#ms = RETRY_MS_MIN
+  }
+}
+
+export class Upkeep {
+  readonly #options: UpkeepOptions
+  readonly #checkpoints = new Retry()
+  readonly #collections = new Retry()
+  #timer: NodeJS.Timeout | undefined
+  #lastFlush = 0
+  #dirtySince = 0
+  #lastLook = 0
+  #told: StoreState['state'] = 'ok'
+  /** why the last checkpoint or collection failed */
+  #failures = new Map<string, string>()
+  #collecting = false
+  /** size of the log after the last collection */
+  #collectedBytes: number
+  /** what the last collection on a nearly full disk knew; undefined when it was not */
+  #pressed: { removals: number; isFull: boolean } | undefined
+
+  constructor(options: UpkeepOptions) {
+    this.#options = options
+    this.#collectedBytes = options.volumes.logBytes
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.#tick(performance.now()), TICK_MS).unref()
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  /** A collection has ended, whoever asked for it. */
+  collected(): void {
+    this.#collectedBytes = this.#options.volumes.logBytes
+  }
+
+  get state(): StoreState {
+    const { volumes, space } = this.#options
+    if (volumes.log.failure !== undefined) return { state: 'read-only', reason: volumes.log.failure.message }
+    if (space.isFull) return { state: 'full', reason: space.refusal.message }
+    return { state: 'ok', reason: [...this.#failures.values()][0] ?? null }
+  }
+
+  #tick(now: number): void {
+    this.#tell(now)
+    const { volumes, space } = this.#options
+    if (volumes.log.failure !== undefined) return
+    this.#flush(now)
+    if (volumes.dirtyBytes === 0) this.#dirtySince = now
+    const isTight = space.isTight
+    const isLong = isTight && volumes.dirtyBytes > space.reserve * TIGHT_CHECKPOINT_SHARE
+    const isDue = volumes.checkpointDue || isLong || now - this.#dirtySince > CHECKPOINT_AGE_MS
+    if (isDue && this.#checkpoints.isDue(now)) {
+      this.#dirtySince = now
+      this.#run('a checkpoint', this.#checkpoints, async () => {
+        await volumes.checkpoint()
+        return 0
+      })
+    }
+    if (isTight) this.#collectUnderPressure(now)
+    else {
+      this.#pressed = undefined
+      this.#collectWhenGrown(now)
+    }
+  }
+
+  /** One line for each change of state. */
+  #tell(now: number): void {
+    const { logger } = this.#options
+    const { state, reason } = this.state
+    if (state === this.#told) return
+    this.#told = state
+    if (state === 'read-only') logger.error({ err: this.#options.volumes.log.failure }, reason ?? '')
+    else if (state === 'full') logger.warn({}, reason ?? '')
+    else logger.warn({}, 'there is room on the disk again: files can be written')
+    if (state === 'ok') this.#checkpoints.succeeded(now)
+  }
+
+  #flush(now: number): void {
+    const { volumes } = this.#options
+    if (volumes.log.durable === volumes.log.sequence || now - this.#lastFlush < FLUSH_MS) return
+    this.#lastFlush = now
+    // A failure makes the store read-only, which is told as that.
+    volumes.sync().catch(() => undefined)
+  }
+
+  #collectWhenGrown(now: number): void {
+    if (now - this.#lastLook < LOOK_MS) return
+    this.#lastLook = now
+    const { logBytes } = this.#options.volumes
+    const growth = Math.max(COLLECT_GROWTH_BYTES_MIN, this.#collectedBytes / 2)
+    if (logBytes - this.#collectedBytes <= growth) return
+    // Counts from now, so that a failure is not repeated at every look.
+    this.#collectedBytes = logBytes
+    this.#collect(now)
+  }
+
+  /** Only when there may be something to get: a disk can stay nearly full for years. */
+  #collectUnderPressure(now: number): void {
+    if (this.#collecting || !this.#collections.isDue(now)) return
+    const { space, volumes } = this.#options
+    const { removals, isFull } = space
+    const seen = this.#pressed
+    const grown = volumes.logBytes - this.#collectedBytes > space.reserve * TIGHT_GROWTH_SHARE
+    if (seen !== undefined && seen.removals === removals && seen.isFull === isFull && !grown) return
+    this.#pressed = { removals, isFull }
+    this.#collectedBytes = volumes.logBytes
+    this.#collect(now)
+  }
+
+  #collect(now: number): void {
+    if (this.#collecting) return
+    this.#collecting = true
+    this.#run('a garbage collection', this.#collections, async () => {
+      try {
+        const { freedBytes, copiedBytes } = await this.#options.collect()
+        // What it had no room to copy may have room now. A little is what a collection itself writes: it would never end.
+        const isWorthwhile = freedBytes - copiedBytes > this.#options.space.reserve * TIGHT_GAIN_SHARE
+        if (isWorthwhile) this.#pressed = undefined
+        return isWorthwhile ? 0 : Math.max(RETRY_MS_MIN, PAUSE_RUNS * (performance.now() - now))
+      } finally {
+        this.#collecting = false
+      }
+    })
+  }
+
+  /** @param work resolves with how many milliseconds to wait before the next */
+  #run(what: string, retry: Retry, work: () => Promise<number>): void {
+    work().then(
+      (pauseMs) => {
+        retry.succeeded(performance.now(), pauseMs)
+        if (this.#failures.delete(what)) this.#options.logger.warn({}, `${what} has gone through again`)
+      },
+      (error: unknown) => {
+        retry.failed(performance.now())
+        const { logger, volumes } = this.#options
+        if (volumes.log.failure !== undefined || this.#failures.has(what)) return
+        const reason = error instanceof Error ? error.message : String(error)
+        this.#failures.set(what, `${what} failed (${reason}); nothing is lost, and it is tried again`)
+        logger.error({ err: error }, `${what} failed; nothing is lost, and it is tried again`)
+      },
+    )
+  }
+}
