@@ -192,22 +192,13 @@ export class Engine {
 
   /** Ends what is without a name and nobody's: what was open when the last daemon ended, or the disk was full. */
   #dropOrphans(): void {
-    this.#unlessFull(() => {
-      for (const number of this.volumes.numbers()) {
-        this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
-      }
-    })
+    for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
   }
 
-  /** Those that could not be laid keep what they are made of. */
+  /** For want of room those that are left keep what they are made of. */
   #layGhosts(): void {
-    this.#unlessFull(() => this.fs.core.layGhosts())
-  }
-
-  /** For what can wait until there is room. */
-  #unlessFull(work: () => void): void {
     try {
-      work()
+      this.fs.core.layGhosts()
     } catch (error) {
       if (!isNoSpace(error)) throw error
     }

@@ -215,9 +215,16 @@ export class Volumes {
     ])
   }
 
-  /** Ends a volume's inodes without a name, but for those that somebody holds. */
+  /**
+   * Ends a volume's inodes without a name, but for those that somebody holds. On a disk that cannot take it they
+   * stay for the next collection or mount: it is no reason to fail for what has just been done.
+   */
   dropOrphans(number: number, isHeld: (ino: number) => boolean = () => false): void {
-    for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+    try {
+      for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+    } catch (error) {
+      if (!isNoSpace(error) && this.#log.failure === undefined) throw error
+    }
   }
 
   /** Resolves when everything committed before is on stable storage. */
