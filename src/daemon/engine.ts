@@ -19,7 +19,7 @@ import type { Collected } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
-import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { type CollectLimits, Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 import { type StoreState, Upkeep } from './upkeep.ts'
@@ -99,6 +99,7 @@ export class Engine {
     this.#logger = options.logger
     this.#index = index
     this.#space = space
+    space.estimate = () => volumes.checkpointBytes
     this.known = new KnownNodes()
     // The kernel holds the root from the mount on, without ever having looked it up.
     this.known.add(0, ROOT_INO)
@@ -123,7 +124,7 @@ export class Engine {
     })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#dropOrphans()
-    this.#upkeep = new Upkeep({ volumes, space, logger: options.logger, collect: () => this.collect() })
+    this.#upkeep = new Upkeep({ volumes, space, logger: options.logger, collect: (mayCopy) => this.collect(mayCopy) })
   }
 
   /** Begins to flush, checkpoint and collect by itself. */
@@ -137,13 +138,16 @@ export class Engine {
   }
 
   /**
-   * Gives back the space of what nothing reaches any more. On a nearly full disk first of all what
-   * costs little room, down to segments of which nothing has to be copied.
+   * Gives back the space of what nothing reaches any more; on a nearly full disk as much of it as can be
+   * had with the room that there is.
+   * @param mayCopy false: there, only segments in which nothing is alive
    */
-  async collect(): Promise<Collected> {
+  async collect(mayCopy = true): Promise<Collected> {
     this.#layGhosts()
     this.#dropOrphans()
-    const limits = this.#space.isTight ? { share: PRESSED_SHARE, copyBytes: this.#space.copyBytesMax } : undefined
+    const space = this.#space
+    const pressed = (): CollectLimits => ({ share: PRESSED_SHARE, copyBytes: mayCopy ? space.copyBytesMax : 0 })
+    const limits = space.isTight ? pressed : undefined
     const result = await this.volumes.collect(() => [...this.registry.roots()], limits)
     this.#upkeep.collected()
     return result

@@ -12,7 +12,8 @@ export interface UpkeepOptions {
   volumes: Volumes
   space: Space
   logger: Logger
-  collect(): Promise<Collected>
+  /** @param mayCopy false: on a nearly full disk, only what nothing has to be copied for */
+  collect(mayCopy: boolean): Promise<Collected>
 }
 
 /** How the store is. */
@@ -34,9 +35,12 @@ const RETRY_MS_MAX = 60_000
 /** How often the size of the log is looked at, and how much it grows (or by half) until garbage is collected. */
 const LOOK_MS = 15_000
 const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
-/** On a disk that is nearly full: what part of the reserve may wait for a checkpoint, or be overwritten until a collection. */
+/** On a disk that is nearly full: what part of the reserve may wait for a checkpoint, or be overwritten until a collection … */
 const TIGHT_CHECKPOINT_SHARE = 1 / 8
 const TIGHT_GROWTH_SHARE = 1 / 4
+/** … or be used up by removals while they go on. When none has come for a while, what is left may be copied. */
+const TIGHT_REMOVAL_SHARE = 1 / 8
+const QUIET_MS = 500
 /** There, a collection that got back less than this part of it is not worth another at once … */
 const TIGHT_GAIN_SHARE = 1 / 16
 /** … but only after so many times as long as it took. */
@@ -78,7 +82,9 @@ export class Upkeep {
   /** size of the log after the last collection */
   #collectedBytes: number
   /** what the last collection on a nearly full disk knew; undefined when it was not */
-  #pressed: { removals: number; isFull: boolean } | undefined
+  #pressed: { removals: number; isFull: boolean; free: number } | undefined
+  #removals = 0
+  #lastRemoval = 0
 
   constructor(options: UpkeepOptions) {
     this.#options = options
@@ -112,7 +118,7 @@ export class Upkeep {
     this.#flush(now)
     if (volumes.dirtyBytes === 0) this.#dirtySince = now
     const isTight = space.isTight
-    const isLong = isTight && volumes.dirtyBytes > space.reserve * TIGHT_CHECKPOINT_SHARE
+    const isLong = isTight && volumes.checkpointBytes > space.reserve * TIGHT_CHECKPOINT_SHARE
     const isDue = volumes.checkpointDue || isLong || now - this.#dirtySince > CHECKPOINT_AGE_MS
     if (isDue && this.#checkpoints.isDue(now)) {
       this.#dirtySince = now
@@ -134,7 +140,7 @@ export class Upkeep {
     const { state, reason } = this.state
     if (state === this.#told) return
     this.#told = state
-    if (state === 'read-only') logger.error({ err: this.#options.volumes.log.failure }, reason ?? '')
+    if (state === 'read-only') logger.error({}, reason ?? '')
     else if (state === 'full') logger.warn({}, reason ?? '')
     else logger.warn({}, 'there is room on the disk again: files can be written')
     if (state === 'ok') this.#checkpoints.succeeded(now)
@@ -156,34 +162,41 @@ export class Upkeep {
     if (logBytes - this.#collectedBytes <= growth) return
     // Counts from now, so that a failure is not repeated at every look.
     this.#collectedBytes = logBytes
-    this.#collect(now)
+    this.#collect(now, true)
   }
 
   /** Only when there may be something to get: a disk can stay nearly full for years. */
+  /** Only when there may be something to get: a disk can stay nearly full for years. */
   #collectUnderPressure(now: number): void {
-    if (this.#collecting || !this.#collections.isDue(now)) return
     const { space, volumes } = this.#options
-    const { removals, isFull } = space
+    const { removals, isFull, free } = space
+    if (removals !== this.#removals) this.#lastRemoval = now
+    this.#removals = removals
+    if (this.#collecting || !this.#collections.isDue(now)) return
     const seen = this.#pressed
     const grown = volumes.logBytes - this.#collectedBytes > space.reserve * TIGHT_GROWTH_SHARE
     if (seen !== undefined && seen.removals === removals && seen.isFull === isFull && !grown) return
-    this.#pressed = { removals, isFull }
+    const isQuiet = now - this.#lastRemoval >= QUIET_MS
+    if (!isQuiet && seen !== undefined && seen.free - free < space.reserve * TIGHT_REMOVAL_SHARE) return
+    // What is removed while it is copied would have been copied for nothing: that waits.
+    this.#pressed = { removals: isQuiet ? removals : -1, isFull, free }
     this.#collectedBytes = volumes.logBytes
-    this.#collect(now)
+    this.#collect(now, isQuiet)
   }
 
-  #collect(now: number): void {
+  #collect(now: number, mayCopy: boolean): void {
     if (this.#collecting) return
     this.#collecting = true
     this.#run('a garbage collection', this.#collections, async () => {
       try {
-        const { freedBytes, copiedBytes } = await this.#options.collect()
+        const { freedBytes, copiedBytes } = await this.#options.collect(mayCopy)
         // What it had no room to copy may have room now. A little is what a collection itself writes: it would never end.
         const isWorthwhile = freedBytes - copiedBytes > this.#options.space.reserve * TIGHT_GAIN_SHARE
         if (isWorthwhile) this.#pressed = undefined
         return isWorthwhile ? 0 : Math.max(RETRY_MS_MIN, PAUSE_RUNS * (performance.now() - now))
       } finally {
         this.#collecting = false
+        if (this.#pressed !== undefined) this.#pressed.free = this.#options.space.free
       }
     })
   }

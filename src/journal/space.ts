@@ -50,6 +50,10 @@ export class Space {
   /** bytes taken since then */
   #taken = 0
   #isShort = false
+  /** bytes that a checkpoint will write for what was taken before */
+  #owed = 0
+  /** how many bytes the next checkpoint may need, as of now */
+  estimate: () => number = () => 0
   /** the disk itself has refused the last write, whatever it says is free */
   #isRefused = false
   #removals = 0
@@ -86,7 +90,13 @@ export class Space {
 
   /** True when it is full, or will soon be. */
   get isTight(): boolean {
-    return this.isFull || this.#free < TIGHT * this.reserve
+    return this.isFull || this.#room < TIGHT * this.reserve
+  }
+
+  /** Bytes that are free, the reserve among them. */
+  get free(): number {
+    this.#lookAgain(LOOK_MS)
+    return this.#free
   }
 
   /** Goes up with everything that ends something, whose space may be got back. */
@@ -96,14 +106,16 @@ export class Space {
 
   /** How many bytes a collection may copy before it gives any back. */
   get copyBytesMax(): number {
-    this.#lookAgain(LOOK_MS)
-    return Math.max(0, this.#free - Math.max(this.reserve / 3, CHECKPOINT_BYTES))
+    this.#lookAgain(0)
+    if (this.#isShort) return Math.max(0, this.#room - Math.max(this.reserve / 3, CHECKPOINT_BYTES))
+    // Others go on filling the disk meanwhile: the reserve is for what they remove then.
+    return Math.max(0, (this.#room - this.reserve) / 2)
   }
 
   /** The disk as those see it who write here: what is available is what can be filled. */
   blocks(): Blocks {
     this.#lookAgain(LOOK_MS)
-    const usable = this.#isShort ? 0 : Math.max(0, this.#free - this.reserve)
+    const usable = this.#isShort ? 0 : Math.max(0, this.#room - this.reserve)
     return { ...this.#blocks, blocksAvailable: Math.floor(usable / this.#blocks.blockBytes) }
   }
 
@@ -118,7 +130,7 @@ export class Space {
     else if (purpose === 'attributes') {
       if (this.#free - bytes < this.reserve / 2) throw this.#refusal
     } else {
-      if (this.#free - bytes < this.reserve) this.#isShort = true
+      if (this.#room - bytes < this.reserve) this.#isShort = true
       if (this.#isShort) throw this.#refusal
     }
   }
@@ -138,6 +150,11 @@ export class Space {
     return this.#blocks.blocksAvailable * this.#blocks.blockBytes - this.#taken
   }
 
+  /** What is free and not spoken for. */
+  get #room(): number {
+    return this.#free - this.#owed
+  }
+
   #lookAgain(ageMs: number): void {
     const now = this.#now()
     if (now - this.#lookedAt < ageMs) return
@@ -145,6 +162,7 @@ export class Space {
     try {
       this.#blocks = this.#look()
       this.#taken = 0
+      this.#owed = this.estimate()
     } catch {
       // A disk that cannot say has as much room as it had: the write itself will tell.
     }
@@ -152,7 +170,7 @@ export class Space {
   }
 
   #judge(): void {
-    if (this.#free < this.reserve) this.#isShort = true
-    else if (this.#free >= this.reserve * RELIEF) this.#isShort = false
+    if (this.#room < this.reserve) this.#isShort = true
+    else if (this.#room >= this.reserve * RELIEF) this.#isShort = false
   }
 }
