@@ -37,14 +37,14 @@ const LOOK_MS = 15_000
 const COLLECT_GROWTH_BYTES_MIN = 512 * 1024 * 1024
 /** On a disk that is nearly full: what part of the reserve may wait for a checkpoint, or be overwritten until a collection … */
 const TIGHT_CHECKPOINT_SHARE = 1 / 8
-const TIGHT_GROWTH_SHARE = 1 / 4
+const TIGHT_GROWTH_SHARE = 1 / 8
 /** … or be used up by removals while they go on. When none has come for a while, what is left may be copied. */
 const TIGHT_REMOVAL_SHARE = 1 / 8
 const QUIET_MS = 500
 /** There, a collection that got back less than this part of it is not worth another at once … */
 const TIGHT_GAIN_SHARE = 1 / 16
-/** … but only after so many times as long as it took. */
-const PAUSE_RUNS = 5
+/** … but only after as long as it took, up to this. */
+const PAUSE_MS_MAX = 10_000
 
 /** When something that failed may be tried again. */
 class Retry {
@@ -193,7 +193,7 @@ export class Upkeep {
         // What it had no room to copy may have room now. A little is what a collection itself writes: it would never end.
         const isWorthwhile = freedBytes - copiedBytes > this.#options.space.reserve * TIGHT_GAIN_SHARE
         if (isWorthwhile) this.#pressed = undefined
-        return isWorthwhile ? 0 : Math.max(RETRY_MS_MIN, PAUSE_RUNS * (performance.now() - now))
+        return isWorthwhile ? 0 : Math.min(PAUSE_MS_MAX, Math.max(RETRY_MS_MIN, performance.now() - now))
       } finally {
         this.#collecting = false
         if (this.#pressed !== undefined) this.#pressed.free = this.#options.space.free

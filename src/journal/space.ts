@@ -7,6 +7,7 @@ import { NexusError } from '../errors.ts'
 /** What something is written for, and with that how far into the reserve it may go. */
 export type Purpose =
   | 'data' // adds something: not at all
+  | 'overwrite' // puts other bytes in the place of some, which can be collected: a quarter of it
   | 'attributes' // changes what is there, in a few bytes: half of it
   | 'removal' // ends something: all of it
 
@@ -24,6 +25,8 @@ const MIB = 1024 * 1024
 const RESERVE_BYTES_MIN = 16 * MIB
 const RESERVE_BYTES_MAX = 96 * MIB
 const RESERVE_SHARE = 0.05
+/** What part of the reserve these leave. */
+const KEPT = { overwrite: 3 / 4, attributes: 1 / 2 }
 /** Small disks have small segments: the reserve has to hold one. */
 const SEGMENT_BYTES_MIN = 2 * MIB
 const SEGMENT_BYTES_MAX = 64 * MIB
@@ -127,8 +130,8 @@ export class Space {
     if (this.#taken + bytes > this.reserve / LOOKS_PER_RESERVE) this.#lookAgain(0)
     else this.#lookAgain(LOOK_MS)
     if (purpose === 'removal') this.#removals++
-    else if (purpose === 'attributes') {
-      if (this.#free - bytes < this.reserve / 2) throw this.#refusal
+    else if (purpose !== 'data') {
+      if (this.#free - bytes < this.reserve * KEPT[purpose]) throw this.#refusal
     } else {
       if (this.#room - bytes < this.reserve) this.#isShort = true
       if (this.#isShort) throw this.#refusal

@@ -15,7 +15,7 @@ import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, readOneSegment, segmentSizes, settle } from '../journal/replay.ts'
-import type { Space } from '../journal/space.ts'
+import type { Purpose, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
 import { applyChange } from './apply.ts'
@@ -186,15 +186,16 @@ export class Volumes {
   /**
    * Makes changes: first in the log, then in memory. When this returns they survive the death of
    * the daemon; `sync` makes them survive loss of power.
+   * @param purpose when the changes alone do not say it
    * @throws NexusError NEXUS_NO_SPACE, NEXUS_READ_ONLY, or what else keeps the log from taking them; then nothing has changed
    */
-  commit(changes: readonly Change[], data?: CommitData): void {
+  commit(changes: readonly Change[], data?: CommitData, purpose: Purpose = purposeOf(changes)): void {
     this.#meta.reset()
     for (const change of changes) writeChange(this.#meta, change)
     const meta = this.#meta.view()
     const { space } = this.#options
     const bytes = RECORD_HEADER_BYTES + (data?.length ?? 0) + meta.length
-    if (this.#log.failure === undefined) space?.admit(purposeOf(changes), bytes)
+    if (this.#log.failure === undefined) space?.admit(purpose, bytes)
     const span = this.#append(meta, data)
     space?.written(bytes)
     for (const change of changes) this.#apply(change, span)

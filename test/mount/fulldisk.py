@@ -26,4 +26,11 @@ with open(existing, "r+b") as file:
     print("mapped", mapping[:8] == b"dirtied!")
     mapping.close()
     print("fallocate", attempt(lambda: os.posix_fallocate(file.fileno(), 0, 1 << 30)))
+# Pages of a hole need room: write-back fails, and is told once.
+with open(sys.argv[3], "r+b") as file:
+    mapping = mmap.mmap(file.fileno(), 0)
+    for at in range(0, len(mapping), 4096):
+        mapping[at] = 1
+    print("hole", attempt(mapping.flush))
+    mapping.close()
 print("create", attempt(lambda: os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY))))

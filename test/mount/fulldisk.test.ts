@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { fill, MIB, mountOn, noSmallDisk, run, sha, smallDiskFor, verify, waitForState } from './smalldisk.ts'
+import { fill, MIB, mountOn, noSmallDisk, refill, run, sha, smallDiskFor, verify, waitForState } from './smalldisk.ts'
 
 const skip = noSmallDisk ?? false
 const PROGRAM = path.resolve(import.meta.dirname, '../../../test/mount/fulldisk.py')
@@ -15,6 +15,10 @@ const FULL = /is full: (delete files or snapshots|free some space)/
 interface Status {
   state: string
   reason: string | null
+}
+
+function one(words: string): RegExp {
+  return new RegExp(`^${words}$`)
 }
 
 /** What nexusctl says when it fails. */
@@ -34,6 +38,8 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
   fs.mkdirSync(top)
   const at = (name: string): string => path.join(top, name)
   fs.writeFileSync(at('mapped'), Buffer.alloc(2 * MIB, 'x'))
+  fs.writeFileSync(at('hole'), '')
+  fs.truncateSync(at('hole'), 2 * MIB)
   fs.mkdirSync(at('repository'))
   const git = (...words: string[]) => run(at('repository'), 'git', ...GIT, ...words)
   t.equal(git('init', '-q').status, 0)
@@ -57,8 +63,8 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
   t.ok(disk.free() > 8 * MIB, `${disk.free()} bytes are kept for removals`)
 
   t.test('what adds is refused with ENOSPC, the rest works', async (t) => {
-    const said = run(top, 'python3', PROGRAM, 'mapped', 'fresh').stdout.trim().split('\n')
-    t.match(said, [/msync (ENOSPC|EIO)/, /fsync (ENOSPC|EIO|fine)/, 'mapped True', 'fallocate ENOSPC', 'create ENOSPC'])
+    const said = run(top, 'python3', PROGRAM, 'mapped', 'fresh', 'hole').stdout.trim().split('\n')
+    t.match(said, ['msync fine', 'fsync fine', 'mapped True', 'fallocate ENOSPC', 'hole (ENOSPC|EIO)', 'create ENOSPC'].map(one))
     t.match(run(top, 'cp', '-r', '/etc', 'etc').stderr, /No space left on device/)
     t.equal(run(top, 'chmod', '600', 'new0').status, 0)
     t.equal(run(top, 'mv', 'new0', 'moved').status, 0)
@@ -93,8 +99,8 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
   fs.writeFileSync(at('repository/file'), 'second')
   t.equal(git('commit', '-qam', 'second').status, 0)
   t.equal(git('fsck').status, 0)
-  const more = fill(top, 'more')
-  t.ok(more.size > held / 2, `${more.size} MiB of ${held} are written again`)
+  const more = await refill(top, 'more', held / 2)
+  t.ok(more.size >= held / 2, `${more.size} MiB of ${held} are written again`)
   verify(top, files)
   verify(top, more)
 
@@ -104,7 +110,7 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
   verify(top, more)
   for (const name of [...files.keys(), ...more.keys()]) fs.rmSync(at(name))
   await waitForState(mount, 'ok')
-  t.ok(fill(top, 'last').size > 25, 'it is empty and filled once more')
+  t.ok((await refill(top, 'last', 25)).size >= 25, 'it is empty and filled once more')
   t.notMatch(mount.log, /Unhandled|operation failed/)
   const lines = mount.log.trim().split('\n').filter(Boolean)
   t.ok(lines.length < 30, `${lines.length} lines in the log`)
@@ -124,8 +130,8 @@ t.test('10,000 files are removed from a full disk', { skip }, async (t) => {
   t.notOk(fs.existsSync(path.join(top, 'many')))
   t.comment(`space is back after ${await waitForState(mount, 'ok')} ms`)
   verify(top, files)
-  const more = fill(top, 'more')
-  t.ok(more.size > 8, `${more.size} MiB of about 20 are written again`)
+  const more = await refill(top, 'more', 10)
+  t.ok(more.size >= 10, `${more.size} MiB of about 20 are written again`)
   await mount.kill()
   await mount.start()
   verify(top, files)
@@ -188,16 +194,20 @@ for (const journal of ['wal', 'delete']) {
     t.match(refused, /full|disk I\/O error/)
     t.ok(committed > 0)
     const look = (): void => {
-      t.equal(sql('pragma integrity_check').stdout.trim(), 'ok')
+      t.match(sql('pragma integrity_check'), { stdout: /^ok$/m, stderr: '' })
       t.ok(Number(sql('select count(*) from t').stdout) >= committed)
     }
-    look()
+    // A database with a WAL needs room to be opened at all, wherever it lies.
+    if (journal === 'delete') look()
     await mount.kill()
     await mount.start()
-    look()
+    if (journal === 'delete') look()
     for (const name of pages.keys()) fs.rmSync(path.join(top, name), { force: true })
-    await waitForState(mount, 'ok')
-    t.equal(sql(`insert into t values(9999, randomblob(200000))`).status, 0)
+    const end = Date.now() + 60_000
+    const insert = (): boolean => sql(`insert into t values(9999, randomblob(200000))`).status === 0
+    let isBack = insert()
+    for (; !isBack && Date.now() < end; isBack = insert()) await sleep(500)
+    t.ok(isBack, 'rows can be added again')
     look()
   })
 }

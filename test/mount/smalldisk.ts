@@ -100,6 +100,17 @@ export function fill(directory: string, prefix: string): Map<string, string> {
   throw new Error('the disk does not become full')
 }
 
+/** Fills it again and again, while space comes back, until there are so many files more. */
+export async function refill(directory: string, prefix: string, count: number, msMax = 60_000): Promise<Map<string, string>> {
+  const files = new Map<string, string>()
+  const end = Date.now() + msMax
+  for (let i = 0; files.size < count && Date.now() < end; i++) {
+    for (const [name, wanted] of fill(directory, `${prefix}-${i}-`)) files.set(name, wanted)
+    await sleep(500)
+  }
+  return files
+}
+
 export function sha(file: string): string {
   return crypto.createHash('sha256').update(fs.readFileSync(file)).digest('hex')
 }
