@@ -224,6 +224,26 @@ for (const mode of modes) {
   })
 }
 
+t.test('a read that the disk fails is EIO for whoever reads, and for nobody later', async (t) => {
+  const data = dataFor(t)
+  const disk = new MemoryDisk()
+  const engine = await openEngine({ data, disk, index: new MemoryIndex() }, limits)
+  const made = new TestEngine(engine)
+  made.mkdir('/workspace/w')
+  for (const isMerged of [false, true]) {
+    made.write('/workspace/w/f', 'content')
+    if (isMerged) await engine.volumes.checkpoint()
+    disk.readFault = () => {
+      throw systemError('EIO')
+    }
+    t.throws(() => made.read('/workspace/w/f'), { code: 'NEXUS_CORRUPT', message: /at byte \d+/ })
+    disk.readFault = undefined
+    t.equal(made.read('/workspace/w/f'), 'content')
+    t.same(engine.state, { state: 'ok', reason: null })
+    made.write('/workspace/w/g', 'as ever')
+  }
+})
+
 t.test('nothing was rejected that nobody heard of', async (t) => {
   t.comment(`${injected} failures injected`)
   t.same(rejections, [])
