@@ -92,7 +92,7 @@ export class Upkeep {
   }
 
   start(): void {
-    this.#timer ??= setInterval(() => this.#tick(performance.now()), TICK_MS).unref()
+    this.#timer ??= setInterval(() => this.#tickGuarded(), TICK_MS).unref()
   }
 
   stop(): void {
@@ -109,6 +109,16 @@ export class Upkeep {
     if (volumes.log.failure !== undefined) return { state: 'read-only', reason: volumes.log.failure.message }
     if (space.isFull) return { state: 'full', reason: space.refusal.message }
     return { state: 'ok', reason: [...this.#failures.values()][0] ?? null }
+  }
+
+  /** A disk that cannot even be looked at is no reason to end. */
+  #tickGuarded(): void {
+    try {
+      this.#tick(performance.now())
+      this.#succeeded('a look at the log')
+    } catch (error) {
+      this.#failed('a look at the log', error)
+    }
   }
 
   #tick(now: number): void {
@@ -206,16 +216,24 @@ export class Upkeep {
     work().then(
       (pauseMs) => {
         retry.succeeded(performance.now(), pauseMs)
-        if (this.#failures.delete(what)) this.#options.logger.warn({}, `${what} has gone through again`)
+        this.#succeeded(what)
       },
       (error: unknown) => {
         retry.failed(performance.now())
-        const { logger, volumes } = this.#options
-        if (volumes.log.failure !== undefined || this.#failures.has(what)) return
-        const reason = error instanceof Error ? error.message : String(error)
-        this.#failures.set(what, `${what} failed (${reason}); nothing is lost, and it is tried again`)
-        logger.error({ err: error }, `${what} failed; nothing is lost, and it is tried again`)
+        this.#failed(what, error)
       },
     )
+  }
+
+  #succeeded(what: string): void {
+    if (this.#failures.delete(what)) this.#options.logger.warn({}, `${what} has gone through again`)
+  }
+
+  #failed(what: string, error: unknown): void {
+    const { logger, volumes } = this.#options
+    if (volumes.log.failure !== undefined || this.#failures.has(what)) return
+    const reason = error instanceof Error ? error.message : String(error)
+    this.#failures.set(what, `${what} failed (${reason}); nothing is lost, and it is tried again`)
+    logger.error({ err: error }, `${what} failed; nothing is lost, and it is tried again`)
   }
 }
