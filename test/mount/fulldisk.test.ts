@@ -191,7 +191,8 @@ for (const journal of ['wal', 'delete']) {
       if (status === 0) committed = i
       else refused = stderr
     }
-    t.match(refused, /full|disk I\/O error/)
+    // The last one: it opens a WAL anew each time, which is a file to be created.
+    t.match(refused, /full|disk I\/O error|unable to open database file/)
     t.ok(committed > 0)
     const look = (): void => {
       t.match(sql('pragma integrity_check'), { stdout: /^ok$/m, stderr: '' })
