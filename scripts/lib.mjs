@@ -90,6 +90,13 @@ export function fuseProblem() {
   }
 }
 
+/** What keeps a test from a small disk of its own, a file mounted through a loop device; undefined if nothing does. */
+export function loopProblem() {
+  if (process.getuid() !== 0) return 'small disks can be mounted by root only'
+  if (spawnSync('losetup', ['--find'], { stdio: 'ignore' }).status === 0) return undefined
+  return 'there is no free loop device: run modprobe loop; a container needs --privileged'
+}
+
 /** Every mountpoint in a directory, in the order of mounting. The kernel writes blanks and backslashes in octal. */
 export function mountsBelow(directory) {
   return readFileSync('/proc/self/mounts', 'utf8')

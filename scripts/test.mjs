@@ -13,6 +13,7 @@ import {
   die,
   filesBelow,
   fuseProblem,
+  loopProblem,
   missingPackages,
   mountsBelow,
   processesNaming,
@@ -30,6 +31,8 @@ const PROGRAMS = {
   setpriv: 'util-linux',
   rsync: 'rsync',
   sqlite3: 'sqlite3',
+  'mkfs.ext4': 'e2fsprogs',
+  losetup: 'mount',
   git: 'git',
   make: 'make',
   fusermount3: 'fuse3',
@@ -53,6 +56,15 @@ function needFuse() {
   console.log(`*** MOUNT TESTS ARE ${CI ? 'IMPOSSIBLE' : 'SKIPPED'}: ${problem} ***`)
   if (CI) process.exit(1)
   process.env.NEXUS_NO_FUSE = '1'
+}
+
+/** The same for disks that can be filled. */
+function needLoop() {
+  const problem = loopProblem()
+  if (!problem) return
+  console.log(`*** TESTS ON SMALL DISKS ARE ${CI ? 'IMPOSSIBLE' : 'SKIPPED'}: ${problem} ***`)
+  if (CI) process.exit(1)
+  process.env.NEXUS_NO_LOOP = '1'
 }
 
 /** By the sources, because dist may still hold the tests of a file that is gone. */
@@ -107,6 +119,7 @@ function lint() {
 build()
 needFuse()
 needPrograms()
+needLoop()
 const clean = lint()
 const files = findTests(process.argv.slice(2))
 const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))

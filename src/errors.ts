@@ -132,9 +132,14 @@ const exitStatusOf: Record<ErrorCode, 1 | 2> = {
 export function toFsError(error: unknown): { fsError: FsError; expected: boolean } {
   if (error instanceof FsError) return { fsError: error, expected: true }
   if (error instanceof NexusError) return { fsError: errnoOf[error.code], expected: error.code !== 'NEXUS_INTERNAL' }
-  const code = systemCode(error)
-  if (code === 'ENOSPC' || code === 'EDQUOT') return { fsError: FS.ENOSPC, expected: true }
+  if (isNoSpace(error)) return { fsError: FS.ENOSPC, expected: true }
   return { fsError: FS.EIO, expected: false }
+}
+
+/** True for a system error that says that a disk, or somebody's share of it, is full. */
+export function isNoSpace(error: unknown): boolean {
+  const code = systemCode(error)
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'NEXUS_NO_SPACE'
 }
 
 /** The exit status of a command that ended with this failure. */

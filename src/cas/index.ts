@@ -34,7 +34,8 @@ type Database = Level<Buffer, Buffer>
 
 const options = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 const CACHE_BYTES = 16 * 1024 * 1024
-const WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+/** LevelDB's log grows to this before it becomes a table, and on a nearly full disk there must be room for both. */
+const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 const CHECKSUM_BYTES = 8
 /** LevelDB needs a few small files besides what it is given … */
 const SPARE_BYTES = 1024 * 1024
@@ -227,6 +228,11 @@ function damaged(directory: string, reason: string, cause?: unknown): NexusError
 const diskFailures: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [/No space left|quota exceeded/, 'NEXUS_NO_SPACE', 'is on a full disk: free some space'],
   [/Read-only file system/, 'NEXUS_READ_ONLY', 'is on a read-only disk: remount it writable'],
+  [
+    /Input\/output error/,
+    'NEXUS_CORRUPT',
+    'cannot be read or written by the disk (EIO): look at the disk (dmesg); nothing is lost, and --rebuild-index makes it anew from the log',
+  ],
   [/Permission denied|not permitted/, 'NEXUS_DENIED', 'cannot be used by this user: change the owner of the files in it'],
   [/Too many open files/, 'NEXUS_INTERNAL', 'needs more open files than allowed: raise "ulimit -n"'],
 ]

@@ -1,5 +1,7 @@
 /** Bytes of the log that no chunk covers yet, checked against the checksum of the record that holds them. */
+import { systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
+import { PASSING } from '../journal/disk.ts'
 import { RECORD_HEADER_BYTES, readRecordHeader } from '../journal/record.ts'
 
 /** Reads bytes of the log, or throws. */
@@ -30,9 +32,12 @@ export class VerifiedRecords {
   /** The whole data of the record that holds a part, or undefined when it is not what was written. */
   data(part: Part): Buffer | undefined {
     if (part.segment !== this.#segment || part.base !== this.#base) {
+      const data = this.#load(part)
+      // What could not be read now may be readable later.
+      if (data === undefined) return undefined
       this.#segment = part.segment
       this.#base = part.base
-      this.#data = this.#load(part)
+      this.#data = data
     }
     return this.#data
   }
@@ -46,8 +51,9 @@ export class VerifiedRecords {
       const data = Buffer.allocUnsafe(header.dataBytes)
       this.#read(part.segment, part.base, data.length, data, 0)
       return xxh64(data, this.#store) === header.dataXxh ? data : undefined
-    } catch {
-      // A segment that is missing, too short or unreadable damages this part and no other.
+    } catch (error) {
+      // A segment that is missing, too short or unreadable damages this part and no other; want of memory damages nothing.
+      if (PASSING.has(systemCode(error) ?? '')) throw error
       return undefined
     }
   }

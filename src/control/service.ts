@@ -101,6 +101,10 @@ export interface StatusInfo {
   log_bytes: number
   /** bytes in the log since the last checkpoint */
   dirty_bytes: number
+  /** full: nothing can be added; read-only: nothing can be changed until the next mount */
+  state: 'ok' | 'full' | 'read-only'
+  /** why, and what to do; also of a checkpoint or collection that fails while all is served */
+  reason: string | null
 }
 
 export interface CollectInfo {

@@ -51,10 +51,11 @@ function checked(service: Service, context: Context, caller: Caller): Service {
 }
 
 /** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
-function publicPart({ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol }: StatusInfo): StatusInfo {
+function publicPart(status: StatusInfo): StatusInfo {
+  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state } = status
   return {
-    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol },
-    ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {} },
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state },
+    ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {}, reason: null },
     ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
   }
 }

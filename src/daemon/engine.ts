@@ -7,8 +7,9 @@ import os from 'node:os'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Access } from '../acl/access.ts'
 import { type Index, openIndex } from '../cas/index.ts'
-import { NexusError } from '../errors.ts'
+import { isNoSpace, NexusError } from '../errors.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
+import { type Blocks, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
@@ -19,11 +20,12 @@ import type { Collected, CollectOptions } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
+import type { Pause } from '../volume/merge.ts'
 import type { Usage } from '../volume/usage.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
-import { isGarbageWorthIt } from './garbage.ts'
+import { type StoreState, Upkeep } from './upkeep.ts'
 
 type VolumeLimits = Pick<
   VolumesOptions,
@@ -44,24 +46,16 @@ export interface EngineOptions {
   rebuildIndex?: boolean
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
-  /** for tests: another disk under the log, an index that stays open, other limits */
+  /** for tests: another disk under the log, an index that stays open, a disk of another size, other limits */
   disk?: Disk
   index?: Index
+  space?: () => Blocks
   limits?: Partial<VolumeLimits>
 }
 
-/** How often the log is flushed and a checkpoint considered. */
-const TICK_MS = 200
-const FLUSH_MS = 1000
-/** Changes that have lain this long only in the log are checkpointed. */
-const CHECKPOINT_AGE_MS = 30_000
-const CHECKPOINT_RETRY_MS = 10_000
-/** How often it is looked whether to collect garbage. */
-const LOOK_MS = 15_000
-/** A collection rests so many times as long as it took: what it finds may all be in snapshots. */
-const COLLECT_REST = 10
+/** On a nearly full disk little is alive in few segments: those go that give anything at all. */
+const PRESSED_SHARE = 0.95
 const SLICE_MS = 2
-
 const USAGE_AGE_MS = 60_000
 
 export interface Measured extends Usage {
@@ -80,16 +74,9 @@ export class Engine {
   readonly recovered: number
   readonly #logger: Logger
   readonly #index: Index
-  #timer: NodeJS.Timeout | undefined
-  #lastFlush = 0
-  #dirtySince = 0
-  #checkpointNotBefore = 0
-  #lastLook = 0
-  /** by `performance.now` */
-  #collectNotBefore = 0
-  #isCollecting = false
   #usage: { at: number; result: Promise<Measured> } | undefined
-  #lastCollection = 0
+  readonly #space: Space
+  readonly #upkeep: Upkeep
   #closing: Promise<void> | undefined
 
   static async open(options: EngineOptions): Promise<Engine> {
@@ -97,6 +84,7 @@ export class Engine {
     let index: Index | undefined
     let aside: Aside | undefined
     try {
+      const space = new Space(data.path, options.space ?? blocksOf(data.path))
       if (options.rebuildIndex === true) aside = await setIndexAside(data)
       index = options.index ?? (await openIndex(data.index, data.store))
       const volumes = await Volumes.open({
@@ -106,9 +94,11 @@ export class Engine {
         logDirectory: data.log,
         logger: options.logger,
         sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
+        space,
+        segmentBytesMax: space.segmentBytesMax,
         ...options.limits,
       })
-      const engine = new Engine(options, data, index, volumes)
+      const engine = new Engine(options, data, index, volumes, space)
       aside?.discard()
       return engine
     } catch (error) {
@@ -118,12 +108,14 @@ export class Engine {
     }
   }
 
-  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes) {
+  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes, space: Space) {
     this.data = data
     this.volumes = volumes
     this.#logger = options.logger
     this.#index = index
     this.recovered = volumes.log.sequence
+    this.#space = space
+    space.estimate = () => volumes.checkpointBytes
     this.known = options.known ?? new KnownNodes()
     // The kernel holds the root from the mount on, without ever having looked it up.
     if (!this.known.has(0, ROOT_INO)) this.known.add(0, ROOT_INO)
@@ -131,7 +123,6 @@ export class Engine {
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
     this.registry.neverGive(this.known.volumes())
-    const space = spaceOf(data.path)
     this.access = new Access({
       catalog: volumes.catalog,
       tree: new VolumesTree(volumes, this.registry),
@@ -139,22 +130,42 @@ export class Engine {
       logger: options.logger,
       singleUser: options.singleUser === true,
     })
-    this.fs = new NexusFs({ volumes, registry: this.registry, guard: this.access, known: this.known, now, owner, space })
+    this.fs = new NexusFs({
+      volumes,
+      registry: this.registry,
+      guard: this.access,
+      known: this.known,
+      now,
+      owner,
+      space: () => space.blocks(),
+    })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
-    this.#sweepOrphans()
+    this.#dropOrphans()
+    this.#upkeep = new Upkeep({ volumes, space, logger: options.logger, collect: (copy) => this.collect({ copy }) })
   }
 
-  /** Begins to flush and checkpoint by itself. */
+  /** Begins to flush, checkpoint and collect by itself. */
   start(): void {
-    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
+    this.#upkeep.start()
   }
 
-  /** Gives back the space of what nothing reaches any more, beside everybody who works. */
+  /** Whether the store takes what is written, and if not, why. */
+  get state(): StoreState {
+    return this.#upkeep.state
+  }
+
+  /**
+   * Gives back the space of what nothing reaches any more, beside everybody who works; on a nearly full disk as much of
+   * it as can be had with the room that there is.
+   */
   async collect(options: CollectOptions = {}): Promise<Collected> {
-    const pause = options.pause ?? slices()
-    for (const _ of this.fs.core.layGhosts()) await pause()
-    const result = await this.volumes.collect(() => this.registry.roots(), options)
+    await this.#layGhosts(options.pause ?? slices())
+    this.#dropOrphans()
+    const space = this.#space
+    const pressed = space.isTight ? () => ({ share: PRESSED_SHARE, copyBytes: space.copyBytesMax }) : undefined
+    const result = await this.volumes.collect(() => this.registry.roots(), { ...options, pressed })
     this.#usage = undefined
+    this.#upkeep.collected()
     return result
   }
 
@@ -181,7 +192,7 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#timer)
+    this.#upkeep.stop()
     this.access.stop()
     try {
       await this.volumes.close()
@@ -215,64 +226,23 @@ export class Engine {
     ])
   }
 
-  /** What was open and without a name when the last daemon ended is nobody's now, unless the kernel still holds it. */
-  #sweepOrphans(): void {
+  /** Ends what is without a name and nobody's: what was open when the last daemon ended, or the disk was full. */
+  #dropOrphans(): void {
     for (const number of this.volumes.numbers()) this.volumes.dropOrphans(number, (ino) => this.known.has(number, ino))
   }
 
-  async #collectInBackground(now: number): Promise<void> {
-    this.#isCollecting = true
-    this.#lastCollection = now
+  /** For want of room those that are left keep what they are made of. */
+  async #layGhosts(pause: Pause): Promise<void> {
     try {
-      await this.collect()
+      for (const _ of this.fs.core.layGhosts()) await pause()
     } catch (error) {
-      if (this.#closing !== undefined) return
-      this.#logger.error({ err: error }, 'garbage collection failed; nothing is lost, and it is tried again')
-    } finally {
-      this.#isCollecting = false
-      const end = performance.now()
-      this.#collectNotBefore = end + Math.max(LOOK_MS, COLLECT_REST * (end - now))
-    }
-  }
-
-  #isCollectionDue(now: number): boolean {
-    if (this.#isCollecting || now < this.#collectNotBefore) return false
-    return isGarbageWorthIt(this.volumes, now - this.#lastCollection)
-  }
-
-  /** A full disk fails it again and again: each time costs, and says nothing new. */
-  #checkpointInBackground(now: number): void {
-    this.volumes.checkpoint().catch((error: unknown) => {
-      this.#checkpointNotBefore = now + CHECKPOINT_RETRY_MS
-      this.#logger.error({ err: error }, 'a checkpoint failed; it is tried again, and nothing is lost')
-    })
-  }
-
-  #tick(): void {
-    const now = performance.now()
-    const { log } = this.volumes
-    if (log.failure !== undefined) return
-    if (log.durable !== log.sequence && now - this.#lastFlush >= FLUSH_MS) {
-      this.#lastFlush = now
-      this.volumes
-        .sync()
-        .catch((error: unknown) => this.#logger.error({ err: error }, 'the disk failed to store the log: read-only from now on'))
-    }
-    if (this.volumes.dirtyBytes === 0) this.#dirtySince = now
-    const isDue = this.volumes.checkpointDue && now >= this.#checkpointNotBefore
-    if (isDue || now - this.#dirtySince > CHECKPOINT_AGE_MS) {
-      this.#dirtySince = now
-      this.#checkpointInBackground(now)
-    }
-    if (now - this.#lastLook > LOOK_MS) {
-      this.#lastLook = now
-      if (this.#isCollectionDue(now)) void this.#collectInBackground(now)
+      if (!isNoSpace(error)) throw error
     }
   }
 }
 
 /** Returns to the event loop when a slice is over. */
-function slices(): () => Promise<void> | undefined {
+function slices(): Pause {
   let start = performance.now()
   return () => {
     if (performance.now() - start < SLICE_MS) return undefined
@@ -296,10 +266,12 @@ function wallClock(): Time {
   return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
 }
 
-function spaceOf(directory: string): () => { blockBytes: number; blocks: number; blocksFree: number; blocksAvailable: number } {
+function blocksOf(directory: string): () => Blocks {
+  const isRoot = process.getuid?.() === 0
   return () => {
     const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
-    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: bavail }
+    // A part of some disks is kept for root.
+    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: isRoot ? bfree : bavail }
   }
 }
 

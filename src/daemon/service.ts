@@ -139,6 +139,7 @@ export class DaemonService implements api.Service {
       memory_bytes: process.memoryUsage.rss(),
       log_bytes: engine.volumes.logBytes,
       dirty_bytes: engine.volumes.dirtyBytes,
+      ...engine.state,
     }
   }
 

@@ -199,7 +199,8 @@ export class Dispatcher implements Connection {
     try {
       this.fs.forget(node, times)
     } catch (error) {
-      this.#options.logger.error({ op: 'FORGET', node, err: error }, 'fuse: operation failed')
+      // A disk that is full, or has failed, leaves what it was the end of for later.
+      this.#failures.report(() => ({ op: 'FORGET', node }), error)
     }
   }
 }

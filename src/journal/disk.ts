@@ -26,6 +26,9 @@ export interface Disk {
   syncNames(): Promise<void>
 }
 
+/** Failures that pass, and say nothing about the disk: no room, no descriptors, no memory. */
+export const PASSING: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EINTR', 'EAGAIN'])
+
 const fdatasync = promisify(fs.fdatasync)
 const fsync = promisify(fs.fsync)
 
@@ -40,7 +43,9 @@ export function directoryDisk(directory: string): Disk {
     size: (fd) => fs.fstatSync(fd).size,
     write(fd, buffer, start, length, position) {
       for (let done = 0; done < length; ) {
-        done += fs.writeSync(fd, buffer, start + done, length - done, position + done)
+        const count = fs.writeSync(fd, buffer, start + done, length - done, position + done)
+        if (count === 0) throw Object.assign(new Error('EIO: nothing was written'), { code: 'EIO' })
+        done += count
       }
     },
     read(fd, buffer, start, length, position) {

@@ -8,7 +8,7 @@
  */
 import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from './checksum.ts'
-import type { Disk } from './disk.ts'
+import { type Disk, PASSING } from './disk.ts'
 import { OpenFiles } from './openfiles.ts'
 import {
   encodeSegmentHeader,
@@ -102,8 +102,8 @@ export class Log {
 
   /**
    * Appends one record and returns where its data lies.
-   * @throws NexusError when an earlier sync failed; a system error (ENOSPC, EIO) when this write
-   *   did: then nothing was appended
+   * @throws NexusError NEXUS_READ_ONLY when the disk has failed before; a system error when it fails
+   *   now, or has no room (ENOSPC, EDQUOT): then nothing was appended
    */
   append(type: number, data: Uint8Array, meta: Uint8Array): Span {
     const bytes = RECORD_HEADER_BYTES + data.length + meta.length
@@ -146,16 +146,37 @@ export class Log {
     return { segment, offset: offset + RECORD_HEADER_BYTES, length }
   }
 
+  /** Begins a new segment, if the current one holds more than `bytes`: then it can be collected. */
+  beginSegment(bytes: number): void {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#position.offset <= bytes) return
+    if (this.#tailIsTorn) this.#cutTail()
+    this.#makeRoom(this.#options.segmentBytesMax)
+  }
+
   /**
    * Fills `into` from `at` on with `length` bytes of the log.
-   * @throws NexusError NEXUS_CORRUPT when the segment is missing or too short
+   * @throws NexusError NEXUS_CORRUPT when the segment is missing or too short, or the disk cannot read it
    */
   read(segment: number, offset: number, length: number, into: Uint8Array, at: number): void {
-    const count = this.#disk.read(this.#files.get(segment), into, at, length, offset)
+    const count = this.#readNow(segment, offset, length, into, at)
     if (count !== length) {
       throw new NexusError(
         'NEXUS_CORRUPT',
         `segment ${segmentName(segment)} ends ${length - count} bytes early at ${offset + count}; restore that file from a backup`,
+      )
+    }
+  }
+
+  #readNow(segment: number, offset: number, length: number, into: Uint8Array, at: number): number {
+    try {
+      return this.#disk.read(this.#files.get(segment), into, at, length, offset)
+    } catch (cause) {
+      if (systemCode(cause) !== 'EIO') throw cause
+      throw new NexusError(
+        'NEXUS_CORRUPT',
+        `the disk cannot read segment ${segmentName(segment)} at byte ${offset} (EIO): replace the disk, and restore that file from a backup`,
+        { cause },
       )
     }
   }
@@ -166,7 +187,7 @@ export class Log {
    */
   sync(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    if (this.#durable === this.#sequence && this.#running === undefined) return Promise.resolve()
+    if (this.#isDurable && this.#running === undefined) return Promise.resolve()
     if (this.#running === undefined) {
       this.#running = this.#syncNow()
       return this.#running
@@ -196,6 +217,11 @@ export class Log {
     }
   }
 
+  /** Also a segment that was begun and has no record yet: a checkpoint may say that recovery starts there. */
+  get #isDurable(): boolean {
+    return this.#durable === this.#sequence && this.#unsynced.size === 0 && !this.#namesUnsynced
+  }
+
   async #syncNow(): Promise<void> {
     const sequence = this.#sequence
     const segments = [...this.#unsynced]
@@ -208,17 +234,30 @@ export class Log {
       this.#durable = sequence
     } catch (cause) {
       // After a failed fsync the kernel may have dropped the pages: a retry that succeeds proves nothing.
-      this.#failure = new NexusError(
-        'NEXUS_READ_ONLY',
-        'the disk failed to store the log: the filesystem is read-only until it is mounted again',
-        {
-          cause,
-        },
-      )
-      throw this.#failure
+      throw this.#giveUp(cause)
     } finally {
       this.#running = undefined
     }
+  }
+
+  /** A disk that is full is whole; one that failed to write is not to be written to again. */
+  #writeNow(fd: number, buffer: Uint8Array, start: number, length: number, position: number): void {
+    try {
+      this.#disk.write(fd, buffer, start, length, position)
+    } catch (error) {
+      if (!PASSING.has(systemCode(error) ?? '')) this.#giveUp(error)
+      throw error
+    }
+  }
+
+  #giveUp(cause: unknown): NexusError {
+    const reason = systemCode(cause) ?? String(cause)
+    this.#failure ??= new NexusError(
+      'NEXUS_READ_ONLY',
+      `the disk failed to store the log (${reason}): the filesystem is read-only; look at the disk (dmesg), then unmount and mount again`,
+      { cause },
+    )
+    return this.#failure
   }
 
   #makeRoom(bytes: number): void {
@@ -235,7 +274,7 @@ export class Log {
       durable: this.#durable,
     })
     try {
-      this.#disk.write(fd, header, 0, header.length, 0)
+      this.#writeNow(fd, header, 0, header.length, 0)
     } catch (error) {
       this.#dropSegment(next)
       throw error
@@ -272,7 +311,7 @@ export class Log {
    */
   #write(fd: number, buffer: Buffer, start: number, length: number, position: number): void {
     try {
-      this.#disk.write(fd, buffer, start, length, position)
+      this.#writeNow(fd, buffer, start, length, position)
     } catch (error) {
       this.#tailIsTorn = true
       try {

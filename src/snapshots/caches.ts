@@ -10,6 +10,7 @@ import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from '../workspaces/context.ts'
+import { heard } from '../workspaces/heard.ts'
 import { type InodeDiff, inodeDiffs } from './trees.ts'
 
 const SLICE_MS = 5
@@ -88,7 +89,7 @@ export async function invalidateBetween(
   let pending: Promise<void>[] = []
   let sliceStart = performance.now()
   for (const diff of inodeDiffs(before, after)) {
-    if (context.core.known.has(number, diff.ino)) pending.push(...invalidateInode(context, number, diff, guard))
+    if (context.core.known.has(number, diff.ino)) pending.push(...heard(invalidateInode(context, number, diff, guard)))
     if (pending.length > IN_FLIGHT_MAX) {
       await Promise.all(pending)
       pending = []

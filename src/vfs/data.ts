@@ -58,7 +58,8 @@ export function write(
   const changes: Change[] = [{ kind: 'write', volume: volume.number, ino, offset, length, from: 0 }]
   const attr = changed(core, place, changes, offset, length, true, killSuidGid)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
-  core.volumes.commit(changes, { buffer, start, length })
+  const grows = attr.size > place.attr.size || attr.allocated > place.attr.allocated
+  core.volumes.commit(changes, { buffer, start, length }, grows ? 'data' : 'overwrite')
   return length
 }
 

@@ -20,8 +20,17 @@ import { encodeState, type SavedState } from './state.ts'
 export interface CollectOptions {
   /** false: only segments in which nothing is alive, which costs no space but that of a checkpoint */
   copy?: boolean
+  /** on a nearly full disk, what may be copied as of the moment when that begins; then the last segment can go as well */
+  pressed?: (() => CollectLimits) | undefined
   /** for tests: decides what runs between two slices */
-  pause?: Pause
+  pause?: Pause | undefined
+}
+
+export interface CollectLimits {
+  /** a segment goes when at most this share of it is alive */
+  share: number
+  /** one run copies at most so much */
+  copyBytes: number
 }
 
 /** What a garbage collection did. */
@@ -68,8 +77,7 @@ export interface CollectTools {
   removed(segments: readonly number[]): void
 }
 
-/** A segment goes when at most this share of it is alive; one run copies at most so much. */
-const LIMITS = { share: 0.6, copyBytes: 1024 * 1024 * 1024 }
+const LIMITS: CollectLimits = { share: 0.6, copyBytes: 1024 * 1024 * 1024 }
 /** Written to the index in one turn, as one batch of it: so long does a snapshot wait. */
 const FORGET_BATCH = 1000
 const MOVE_BATCH = 1000
@@ -90,14 +98,16 @@ export class Collector {
   }
 
   /** @throws NexusError NEXUS_CORRUPT when a tree cannot be read: then nobody knows what it reaches, and all stays */
-  async run(copy: boolean): Promise<Collected> {
+  async run({ copy, pressed }: CollectOptions): Promise<Collected> {
     try {
       await this.#sweep(await this.#mark())
     } finally {
       this.#tools.watch(undefined)
     }
     await this.#remove(new Set([...this.#sizes.keys()].filter((segment) => !this.#liveBytes.has(segment))))
-    if (copy) await this.#remove(await this.#empty(victims(this.#sizes, this.#liveBytes, LIMITS)))
+    if (copy === false) return this.#result
+    const limits = pressed?.() ?? LIMITS
+    await this.#remove(await this.#empty(victims(this.#sizes, this.#liveBytes, limits)))
     return this.#result
   }
 
@@ -252,7 +262,7 @@ export class Collector {
 export function victims(
   sizes: ReadonlyMap<number, number>,
   liveBytes: ReadonlyMap<number, number>,
-  limits: { share: number; copyBytes: number },
+  limits: CollectLimits,
 ): Set<number> {
   const candidates = [...sizes]
     .map(([segment, bytes]) => ({ segment, live: liveBytes.get(segment) ?? 0, bytes }))

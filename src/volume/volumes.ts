@@ -10,11 +10,12 @@ import type { Index, IndexEntry } from '../cas/index.ts'
 import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
-import { assert, NexusError } from '../errors.ts'
+import { assert, isNoSpace, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
-import { RecordType } from '../journal/record.ts'
+import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, segmentSizes, settle } from '../journal/replay.ts'
+import type { Purpose, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import { Tree } from '../tree/tree.ts'
 import { applyChange } from './apply.ts'
@@ -24,6 +25,7 @@ import { type Collected, type CollectOptions, Collector, type CollectProgress, t
 import { type Live, Pin, type Root } from './live.ts'
 import { type MergeTools, mergeFrozen, type Pause } from './merge.ts'
 import type { RawSource } from './piece.ts'
+import { purposeOf } from './purpose.ts'
 import { type Checkpoint, type CollectedState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
 import { measureUsage, type Usage } from './usage.ts'
 import { type Super, Volume } from './volume.ts'
@@ -37,6 +39,8 @@ export interface VolumesOptions {
   logDirectory: string
   sealWorkers: number
   logger: Logger
+  /** lets commits have room on the disk, or not; without it all are let through */
+  space?: Space
   segmentBytesMax?: number
   nodeCacheBytesMax?: number
   chunkCacheBytesMax?: number
@@ -65,6 +69,9 @@ const NO_BYTES = Buffer.alloc(0)
 /** A merge returns to the event loop after this long; longer when changes come faster than merges. */
 const SLICE_MS = 2
 const SLICE_MS_OVERLOADED = 25
+
+/** What a change in a layer costs when it is merged: its share of nodes, places and the index (measured: 10,000 new files). */
+const BYTES_PER_CHANGE = 128
 
 const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
 const COLLECTED_KEY = Buffer.from('m/collected')
@@ -174,8 +181,8 @@ export class Volumes {
   /** Bytes that the log has grown by since the last checkpoint. */
   get dirtyBytes(): number {
     const { segment, offset } = this.#log.end
-    const segmentBytes = this.#options.segmentBytesMax ?? 64 * MIB
-    return Math.max(0, (segment - Math.max(1, this.#checkpointed.segment)) * segmentBytes + offset - this.#checkpointed.offset)
+    const segments = segment - Math.max(1, this.#checkpointed.segment)
+    return Math.max(0, segments * this.#segmentBytes + offset - this.#checkpointed.offset)
   }
 
   /** Bytes of the log on disk. */
@@ -188,17 +195,29 @@ export class Volumes {
   /**
    * Makes changes: first in the log, then in memory. When this returns they survive the death of
    * the daemon; `sync` makes them survive loss of power.
-   * @throws when the log cannot take them; then nothing has changed
+   * @param purpose when the changes alone do not say it
+   * @throws NexusError NEXUS_NO_SPACE, NEXUS_READ_ONLY, or what else keeps the log from taking them; then nothing has changed
    */
-  commit(changes: readonly Change[], data?: CommitData): void {
+  commit(changes: readonly Change[], data?: CommitData, purpose: Purpose = purposeOf(changes)): void {
     this.#meta.reset()
     for (const change of changes) writeChange(this.#meta, change)
     const meta = this.#meta.view()
-    const span =
-      data === undefined
-        ? this.#log.append(RecordType.changes, NO_BYTES, meta)
-        : this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
+    const { space } = this.#options
+    const bytes = RECORD_HEADER_BYTES + (data?.length ?? 0) + meta.length
+    if (this.#log.failure === undefined) space?.admit(purpose, bytes)
+    const span = this.#append(meta, data)
+    space?.written(bytes)
     this.#applyAll(changes, span)
+  }
+
+  #append(meta: Uint8Array, data: CommitData | undefined): Span {
+    try {
+      if (data === undefined) return this.#log.append(RecordType.changes, NO_BYTES, meta)
+      return this.#log.appendInPlace(RecordType.changes, data.buffer, data.start, data.length, meta)
+    } catch (error) {
+      if (isNoSpace(error)) this.#options.space?.refused()
+      throw error
+    }
   }
 
   /** Ends an inode that has no name any more. */
@@ -209,14 +228,26 @@ export class Volumes {
     ])
   }
 
-  /** Ends a volume's inodes without a name, but for those that somebody holds. */
+  /**
+   * Ends a volume's inodes without a name, but for those that somebody holds. On a disk that cannot take it they
+   * stay for the next collection or mount: it is no reason to fail for what has just been done.
+   */
   dropOrphans(number: number, isHeld: (ino: number) => boolean = () => false): void {
-    for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+    try {
+      for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+    } catch (error) {
+      if (!isNoSpace(error) && this.#log.failure === undefined) throw error
+    }
   }
 
   /** Resolves when everything committed before is on stable storage. */
   sync(): Promise<void> {
     return this.#log.sync()
+  }
+
+  /** About how many bytes a checkpoint would write now. */
+  get checkpointBytes(): number {
+    return this.#weight() * BYTES_PER_CHANGE
   }
 
   /** True when a checkpoint should be taken soon. */
@@ -258,7 +289,8 @@ export class Volumes {
     const run = async (): Promise<Collected> => {
       const released = this.#released
       try {
-        const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options.copy !== false)
+        if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment())
+        const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options)
         this.#released -= released
         this.#collectedBytes = this.logBytes
         return result
@@ -269,6 +301,12 @@ export class Volumes {
     const result = this.#collecting.then(run, run)
     this.#collecting = result.catch(() => undefined)
     return result
+  }
+
+  /** What the last segment holds shall lie before the start of recovery, also when nothing was written since. */
+  async #leaveSegment(): Promise<void> {
+    this.#log.beginSegment(this.#segmentBytes / 16)
+    await this.#checkpointNow(true)
   }
 
   /** What volumes and the given states need, as of about now; others go on meanwhile. */
@@ -338,8 +376,12 @@ export class Volumes {
   }
 
   #makeLog(position: Position, sequence: number): Log {
-    const segmentBytesMax = this.#options.segmentBytesMax ?? 64 * MIB
-    return new Log(this.#options.disk, { store: this.#options.store, segmentBytesMax }, position, sequence)
+    const { disk, store } = this.#options
+    return new Log(disk, { store, segmentBytesMax: this.#segmentBytes }, position, sequence)
+  }
+
+  get #segmentBytes(): number {
+    return this.#options.segmentBytesMax ?? 64 * MIB
   }
 
   #makeContent(): ContentStore {

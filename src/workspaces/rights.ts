@@ -8,6 +8,7 @@ import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from './context.ts'
+import { heard } from './heard.ts'
 
 const SLICE_MS = 5
 const IN_FLIGHT_MAX = 4096
@@ -35,8 +36,8 @@ async function dropKnown(context: Context, number: number, revoked: boolean): Pr
   let sliceStart = performance.now()
   for (const ino of [...core.known.of(number)]) {
     const node = nodeOf(number, ino)
-    pending.push(revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node))
-    pending.push(...dropNames(context, volume, ino))
+    pending.push(...heard([revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node)]))
+    pending.push(...heard(dropNames(context, volume, ino)))
     if (pending.length > IN_FLIGHT_MAX) {
       await Promise.all(pending)
       pending = []

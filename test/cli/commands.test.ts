@@ -210,6 +210,7 @@ const rows: CommandRow[] = [
     run: runStatus,
     want: [
       'nexusd      0.1.0, pid 4321',
+      'state       ok',
       'mountpoint  /mnt/nexus',
       'data        /var/lib/nexus',
       'started     2026-01-31 12:00:00 (1 h 2 min ago)',

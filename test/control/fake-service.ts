@@ -152,6 +152,8 @@ export const status: Required<StatusInfo> = {
   memory_bytes: 90 * 1024 * 1024,
   log_bytes: 2048,
   dirty_bytes: 0,
+  state: 'ok',
+  reason: null,
 }
 
 export interface FakeService extends Service {

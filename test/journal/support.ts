@@ -55,6 +55,8 @@ export class MemoryDisk implements Disk {
   #nextFd = 3
   /** may throw instead of the call; `bytes` of a failing write may be written before (see `ShortWrite`) */
   fault: ((call: DiskCall, name: string) => void) | undefined
+  /** may throw instead of a read */
+  readFault: ((name: string) => void) | undefined
   /** a sync resolves behind this */
   gate: (() => Promise<void>) | undefined
   readonly calls: string[] = []
@@ -105,7 +107,9 @@ export class MemoryDisk implements Disk {
   }
 
   read(fd: number, buffer: Uint8Array, start: number, length: number, position: number): number {
-    const { bytes } = this.#file(fd).file
+    const { name, file } = this.#file(fd)
+    this.readFault?.(name)
+    const { bytes } = file
     return position >= bytes.length ? 0 : bytes.copy(buffer, start, position, position + length)
   }
 

@@ -21,6 +21,8 @@ const START_MS_MAX = 60_000
 export const noMount = process.env['NEXUS_NO_FUSE'] === '1' ? 'NO FUSE HERE: mount tests are skipped' : undefined
 
 export interface MountOptions {
+  /** where everything is kept; next to the mountpoint when not given */
+  data?: string
   /** words for `nexusd mount` besides the mountpoint and --data */
   flags?: string[]
   env?: Record<string, string>
@@ -39,7 +41,7 @@ export class TestMount {
   constructor(directory: string, options: MountOptions) {
     this.#options = options
     this.mountpoint = path.join(directory, 'mnt')
-    this.data = path.join(directory, 'data')
+    this.data = options.data ?? path.join(directory, 'data')
     fs.mkdirSync(this.mountpoint)
   }
 

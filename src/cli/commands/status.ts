@@ -20,6 +20,7 @@ export async function runCheckpoint(service: Service, output: Output): Promise<v
 export function describeStatus(info: StatusInfo): string {
   return align([
     ['nexusd', `${info.version}, pid ${info.pid}${info.single_user ? ', single user' : ''}`],
+    ['state', info.reason === null ? info.state : `${info.state}: ${info.reason}`],
     ['mountpoint', info.mountpoint],
     ['data', info.data],
     ['started', `${localTime(info.started_at)} (${uptime(info.uptime_s)} ago)`],
