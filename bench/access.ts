@@ -21,7 +21,14 @@ const logger = pino({ level: 'silent' })
 const value = JSON.stringify({ created_at: '2026-01-01T00:00:00.000Z', expires_at: null })
 const none = async (): Promise<void> => undefined
 const kernel: KernelCaches = {
-  ...{ invalidateNode: none, invalidateAttributes: none, invalidateEntry: none, deleteEntry: none, writeBack: none },
+  ...{
+    invalidateNode: none,
+    invalidateAttributes: none,
+    invalidateEntry: none,
+    expireEntry: none,
+    deleteEntry: none,
+    writeBack: none,
+  },
 }
 
 /** Inodes from 1,000,000 on are chains of eight directories; all others lie in the root of their workspace. */

@@ -31,6 +31,7 @@ const kernel: KernelCaches = {
   invalidateNode: async () => undefined,
   invalidateAttributes: async () => undefined,
   invalidateEntry: async () => undefined,
+  expireEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,
 }

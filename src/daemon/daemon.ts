@@ -90,6 +90,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
     setReadAhead(mountpoint)
+    if (!singleUser && session.expiresNames) await engine.fs.core.gates.serve(kernel, logger)
     engine.start()
     const service = new DaemonService({ engine, logger, kernel, session, mountpoint, data, singleUser, stop })
     await service.recover()

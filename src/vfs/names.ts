@@ -27,7 +27,9 @@ export function lookup(core: Core, caller: Caller, parent: number, name: string)
     return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
   }
   const entry = directory.volume.entry(directory.ino, name)
-  return entry === undefined ? undefined : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)))
+  return entry === undefined
+    ? undefined
+    : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)), caller.pid)
 }
 
 /** @throws EACCES when relations give the caller nothing at all on it */

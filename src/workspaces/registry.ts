@@ -5,7 +5,8 @@
 import { fromHex } from '../cas/address.ts'
 import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
-import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
+import { nodeOf, VOLUMES_MAX, volumeOf } from '../vfs/core.ts'
+import type { GateName } from '../vfs/lasting.ts'
 import type { Change } from '../volume/change.ts'
 import type { Root } from '../volume/collect.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -231,6 +232,21 @@ export class WorkspaceRegistry implements Registry {
     const outer = nested.record.parent_volume
     const outerView = outer === owner.workspace ? owner.view : owner.nested.find((one) => one.record.number === outer)?.view
     return nodeOf(outerView ?? owner.view, nested.record.parent_ino)
+  }
+
+  /** The workspaces that lie in no other and contain these: who may see their names depends on what may be seen inside. */
+  outermostOf(numbers: Iterable<number>): Set<number> {
+    const outermost = (number: number): number => {
+      const parent = this.parentOf(number)
+      return parent === undefined || volumeOf(parent) === 0 ? number : outermost(volumeOf(parent))
+    }
+    return new Set([...numbers].map(outermost))
+  }
+
+  gateNameOf(volume: number): GateName | undefined {
+    const record = this.workspace(volume)
+    if (record === undefined || volume === 0 || record.parent_volume !== 0) return undefined
+    return { directory: record.parent_ino, name: record.name }
   }
 
   /** The workspace that a snapshot's view shows; any other number is itself. */

@@ -18,6 +18,7 @@ const kernel: KernelCaches = {
   invalidateNode: async () => undefined,
   invalidateAttributes: async () => undefined,
   invalidateEntry: async () => undefined,
+  expireEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,
 }
