@@ -62,7 +62,7 @@ export async function restore(context: Context, path: string, wanted: string, op
   )
   try {
     // What leads to a grant deep inside may be gone.
-    await core.gates.expire(context.registry.outermostOf(before.keys()))
+    await core.gates.expire(before.keys())
     await tellKernel(context, target, record, before, guards)
   } finally {
     for (const [number, guard] of guards) unguardPages(core, number, guard)

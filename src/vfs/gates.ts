@@ -15,7 +15,7 @@ import { FsError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { AclEntry } from './acl.ts'
-import { type Core, nodeOf, type Place } from './core.ts'
+import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
 import type { KernelCaches, Stat } from './filesystem.ts'
 import { gateAcl, gateMode, isAlike, withoutShown } from './gateshape.ts'
 import { LastingNames } from './lasting.ts'
@@ -89,14 +89,17 @@ export class Gates {
     this.#serving?.names.heard(thread)
   }
 
-  /** Resolves when the kernel asks again for the names of these workspaces; they are judged anew from now on. */
+  /**
+   * Rights in these workspaces are others than before: who may see the name of the one that contains them depends on
+   * what may be seen inside. Resolves when the kernel asks for it again; it is judged anew from now on.
+   */
   async expire(volumes: Iterable<number>): Promise<void> {
-    await this.#serving?.names.expire(volumes)
+    await this.#serving?.names.expire(new Set([...volumes].map((volume) => this.#outermost(volume))))
   }
 
-  /** A workspace has another directory, where others come by. Nobody can wait: the kernel holds both directories. */
-  moved(volume: number): void {
-    this.expire([volume]).catch((error: unknown) => this.#failed(error))
+  /** The same where nobody can wait, because the kernel holds the directories of a rename or rmdir. */
+  expireSoon(volumes: Iterable<number>): void {
+    this.expire(volumes).catch((error: unknown) => this.#failed(error))
   }
 
   /**
@@ -151,6 +154,11 @@ export class Gates {
     const gate = this.#shown(place)
     if (gate === undefined || gate.state === 'closing') return entries
     return withoutShown(entries, place.attr.mode & 7, gate.admitted)
+  }
+
+  #outermost(volume: number): number {
+    const parent = this.#core.registry.parentOf(volume)
+    return parent === undefined || volumeOf(parent) === 0 ? volume : this.#outermost(volumeOf(parent))
   }
 
   get #names(): LastingNames {

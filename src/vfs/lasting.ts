@@ -7,6 +7,7 @@
  * So each such answer is remembered until its thread is heard again. It will be soon, since the answer makes it ask for
  * the attributes. When a name is to end before that, the kernel is told twice.
  */
+import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { nodeOf } from './core.ts'
 
@@ -21,8 +22,8 @@ export interface GateName {
   name: string
 }
 
-/** A thread that was answered in less than this has surely been scheduled again. */
-const SETTLE_MS = 250
+/** Longest wait for a thread that runs, or wants to: on a busy machine it may be a while before it has the answer. */
+const SETTLE_MS = 2000
 const POLL_MS = 2
 const ANSWERS_MAX = 64
 
@@ -37,14 +38,16 @@ interface Answered {
 export class LastingNames {
   readonly #kernel: NameExpiry
   readonly #nameOf: (volume: number) => GateName | undefined
+  readonly #isRunnable: (thread: number) => boolean
   /** by workspace, the directory where its name is kept */
   readonly #kept = new Map<number, number>()
   readonly #ending = new Set<Promise<void>>()
   #answers: Answered[] = []
 
-  constructor(kernel: NameExpiry, nameOf: (volume: number) => GateName | undefined) {
+  constructor(kernel: NameExpiry, nameOf: (volume: number) => GateName | undefined, runnable = isRunnable) {
     this.#kernel = kernel
     this.#nameOf = nameOf
+    this.#isRunnable = runnable
   }
 
   has(volume: number, directory: number): boolean {
@@ -72,12 +75,11 @@ export class LastingNames {
 
   /** Resolves when the kernel keeps the names of these workspaces no longer. From now on `has` is false. */
   expire(volumes: Iterable<number>): Promise<void> {
-    const held = [...volumes].filter((volume) => {
-      const wasKept = this.#kept.delete(volume)
-      return wasKept || this.#answers.some((answer) => answer.volume === volume && isOpen(answer))
-    })
-    if (held.length === 0) return Promise.resolve()
-    const ending = this.#tell(held).finally(() => this.#ending.delete(ending))
+    // Also those that are not kept as far as we know: it costs little, and nobody sees a name for long that should be gone.
+    const told = [...volumes]
+    for (const volume of told) this.#kept.delete(volume)
+    if (told.length === 0) return Promise.resolve()
+    const ending = this.#tell(told).finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
     return ending
   }
@@ -91,7 +93,12 @@ export class LastingNames {
     const answers = this.#answers.filter(({ volume }) => volumes.includes(volume))
     await this.#tellOnce(volumes)
     if (!answers.some(isOpen)) return
-    while (answers.some(isOpen)) await delay(POLL_MS)
+    for (;;) {
+      // The answer woke it: if it sleeps now, it has been running since.
+      for (const answer of answers) if (isOpen(answer) && !this.#isRunnable(answer.thread)) answer.isTaken = true
+      if (!answers.some(isOpen)) break
+      await delay(POLL_MS)
+    }
     await this.#tellOnce([...new Set(answers.map(({ volume }) => volume))])
   }
 
@@ -111,4 +118,15 @@ function isOpen({ isTaken, at }: Answered): boolean {
 
 function isSame(a: GateName | undefined, b: GateName | undefined): boolean {
   return a?.directory === b?.directory && a?.name === b?.name
+}
+
+/** False when a thread sleeps or is gone. Threads of other pid namespaces have no number here: nobody knows. */
+function isRunnable(thread: number): boolean {
+  if (thread === 0) return true
+  try {
+    const stat = readFileSync(`/proc/${thread}/stat`, 'latin1')
+    return stat.charAt(stat.lastIndexOf(')') + 2) === 'R'
+  } catch {
+    return false
+  }
 }

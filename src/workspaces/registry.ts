@@ -5,7 +5,7 @@
 import { fromHex } from '../cas/address.ts'
 import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
-import { nodeOf, VOLUMES_MAX, volumeOf } from '../vfs/core.ts'
+import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
 import type { GateName } from '../vfs/lasting.ts'
 import type { Change } from '../volume/change.ts'
 import type { Root } from '../volume/collect.ts'
@@ -232,15 +232,6 @@ export class WorkspaceRegistry implements Registry {
     const outer = nested.record.parent_volume
     const outerView = outer === owner.workspace ? owner.view : owner.nested.find((one) => one.record.number === outer)?.view
     return nodeOf(outerView ?? owner.view, nested.record.parent_ino)
-  }
-
-  /** The workspaces that lie in no other and contain these: who may see their names depends on what may be seen inside. */
-  outermostOf(numbers: Iterable<number>): Set<number> {
-    const outermost = (number: number): number => {
-      const parent = this.parentOf(number)
-      return parent === undefined || volumeOf(parent) === 0 ? number : outermost(volumeOf(parent))
-    }
-    return new Set([...numbers].map(outermost))
   }
 
   gateNameOf(volume: number): GateName | undefined {

@@ -1,6 +1,7 @@
 /** Names of workspaces where everybody may enter: the kernel keeps those that all who come by may see, and shows no other. */
 import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Service } from '../../src/control/service.ts'
 import { type AccessMount, accessMountFor, Person, shAs, skip, uids } from './access.ts'
@@ -105,6 +106,16 @@ t.test('rights that come and go, by every way to a name', { skip }, async (t) =>
   t.equal(await warm(service, [alice, bob], [shared]), 0, 'the gate on the way is kept')
   await service.revoke('user:bob', 'viewer', '/workspace/shared/a/b')
   t.same(await bob.attempt(looks), Array(5).fill('EACCES'), 'without the way')
+  for (const end of ['delete', 'rmdir']) {
+    await service.workspaceCreate('/workspace/shared/inner', { owner: 'user:alice' })
+    await service.grant('user:bob', 'viewer', '/workspace/shared/inner', {})
+    t.equal(await warm(service, [alice, bob], [shared]), 0, 'the gate of the workspace around')
+    if (end === 'delete') await service.workspaceDelete('/workspace/shared/inner')
+    else fs.rmdirSync(`${shared}/inner`)
+    // Nobody waits for what an rmdir changes.
+    if (end === 'rmdir') await delay(100)
+    t.same(await bob.attempt(looks), Array(5).fill('EACCES'), `${end}: the inner one is gone`)
+  }
   const elsewhere = mount.at('workspace/moved')
   await service.workspaceRename('/workspace/open', '/workspace/moved')
   t.equal(await bob.try(`os.stat(${JSON.stringify(elsewhere)})`), 'ok', 'a new name')
