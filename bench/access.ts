@@ -26,6 +26,7 @@ const kernel: KernelCaches = {
     invalidateAttributes: none,
     invalidateEntry: none,
     invalidateNames: none,
+    expireEntry: none,
     deleteEntry: none,
     writeBack: none,
   },

@@ -27,6 +27,7 @@ const kernel = {
   invalidateAttributes: nothing,
   invalidateEntry: nothing,
   invalidateNames: nothing,
+  expireEntry: nothing,
   deleteEntry: nothing,
   writeBack: nothing,
 }

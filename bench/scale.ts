@@ -32,6 +32,7 @@ const kernel: KernelCaches = {
   invalidateAttributes: async () => undefined,
   invalidateNames: async () => undefined,
   invalidateEntry: async () => undefined,
+  expireEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,
 }

@@ -1,7 +1,7 @@
 /** Operations on an inode's attributes, its extended attributes, and the numbers of the whole filesystem. */
 import { FS } from '../errors.ts'
-import type { SetStat, Time } from '../vfs/filesystem.ts'
-import { type Connection, emptyAgain, type Operation } from './operation.ts'
+import type { SetStat, Stat, Time } from '../vfs/filesystem.ts'
+import { type Answer, type Connection, type Encode, emptyAgain, type Operation } from './operation.ts'
 import { InitFlag, SETXATTR_ACL_KILL_SGID, SetAttr } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
@@ -10,13 +10,25 @@ import type { Request } from './request.ts'
 const PERMISSION_BITS = 0o7777
 
 /** stat(2) of an inode whose cached attributes were dropped: by a write, or by a notify of ours. */
-function getattr({ fs }: Connection, request: Request, reply: Reply): number {
-  return reply.attr(fs.getattr(request.caller, request.node))
+function getattr(connection: Connection, request: Request, reply: Reply): Answer {
+  return afterArrival(connection, request, reply, (stat, to) => to.attr(stat))
 }
 
 /** statx(2) that asks for the time of birth, which the kernel does not cache. Since 6.6 (7.39). */
-function statx({ fs }: Connection, request: Request, reply: Reply): number {
-  return reply.statx(fs.getattr(request.caller, request.node))
+function statx(connection: Connection, request: Request, reply: Reply): Answer {
+  return afterArrival(connection, request, reply, (stat, to) => to.statx(stat))
+}
+
+/** The kernel also asks for the attributes of a directory in the name of whom it would refuse the way through it. */
+function afterArrival(
+  { fs }: Connection,
+  { caller, node }: Request,
+  reply: Reply,
+  encode: (stat: Stat, to: Reply) => number,
+): Answer {
+  const arrival = fs.arrival?.(caller, node)
+  if (arrival === undefined) return encode(fs.getattr(caller, node), reply)
+  return arrival.then<Encode>(() => (to) => encode(fs.getattr(caller, node), to))
 }
 
 /** chmod, chown, truncate, utimensat, and open(O_TRUNC). The kernel caches the attributes that come back. */
@@ -66,9 +78,17 @@ function setxattr({ fs, negotiated }: Connection, request: Request): number {
  * ACL that is longer (more than 511 entries) makes every access fail with E2BIG, and any errno but
  * ENODATA fails it too (fs/fuse/acl.c). Other attributes are not cached.
  */
-function getxattr({ fs }: Connection, request: Request, reply: Reply): number {
-  const value = fs.getxattr(request.caller, request.node, request.name(8))
+function getxattr({ fs }: Connection, request: Request, reply: Reply): Answer {
+  const { caller, node } = request
+  const name = request.name(8)
   const size = request.u32(0)
+  // Only the administrator's own look waits, for what he has just changed. The kernel's may be under a lock.
+  const arrival = caller.uid === 0 ? fs.arrival?.(caller, node) : undefined
+  if (arrival === undefined) return xattrValue(fs.getxattr(caller, node, name), size, reply)
+  return arrival.then<Encode>(() => (to) => xattrValue(fs.getxattr(caller, node, name), size, to))
+}
+
+function xattrValue(value: Uint8Array, size: number, reply: Reply): number {
   if (size === 0) return reply.size(value.length)
   if (value.length > size) throw FS.ERANGE
   return reply.raw(value)

@@ -9,7 +9,7 @@ import type { Filesystem } from '../vfs/filesystem.ts'
 import type { RequestClock } from './clock.ts'
 import { Failures } from './failures.ts'
 import type { Negotiated } from './init.ts'
-import type { Connection, RequestMark } from './operation.ts'
+import type { Connection, Encode, RequestMark } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
 import { OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
@@ -76,6 +76,7 @@ export class Dispatcher implements Connection {
       failures: this.#failures,
       interruptGraceMs: options.interruptGraceMs,
       answer: (waiting, error) => this.#answerLate(waiting, error),
+      answerWith: (waiting, encode) => this.#answerLateWith(waiting, encode),
     })
   }
 
@@ -164,6 +165,13 @@ export class Dispatcher implements Connection {
 
   #answerLate(waiting: Waiting, error: number): void {
     this.#sendHeader(waiting.name, error, waiting.uniqueLow, waiting.uniqueHigh)
+    this.#options.onLateAnswer()
+  }
+
+  #answerLateWith({ name, uniqueLow, uniqueHigh }: Waiting, encode: Encode): void {
+    const length = OUT_HEADER_BYTES + encode(this.#reply)
+    writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
+    this.#send(name, this.#reply.buffer, length)
     this.#options.onLateAnswer()
   }
 

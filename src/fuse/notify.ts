@@ -6,7 +6,7 @@
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
-import { Notify, OUT_HEADER_BYTES } from './protocol.ts'
+import { EXPIRE_ONLY, Notify, OUT_HEADER_BYTES } from './protocol.ts'
 import { writeOutHeader } from './reply.ts'
 import { writeU64 } from './wire.ts'
 
@@ -70,11 +70,12 @@ export class KernelNotifier implements KernelCaches {
    * had that name cached, so a change of what a directory holds needs `invalidateNode(parent)` too.
    */
   async invalidateEntry(parent: number, name: string): Promise<void> {
-    const message = Buffer.alloc(OUT_HEADER_BYTES + 16 + name.length + 1)
-    writeU64(message, OUT_HEADER_BYTES, parent)
-    message.writeUInt32LE(name.length, OUT_HEADER_BYTES + 8)
-    message.write(name, OUT_HEADER_BYTES + 16, 'latin1')
-    await this.#send(framed(message, Notify.INVAL_ENTRY))
+    await this.#send(invalidateName(parent, name, 0))
+  }
+
+  /** Unlike `invalidateEntry` it leaves mounts, working directories and everything cached below the name alone. */
+  async expireEntry(parent: number, name: string): Promise<void> {
+    await this.#send(invalidateName(parent, name, EXPIRE_ONLY))
   }
 
   async deleteEntry(parent: number, child: number, name: string): Promise<void> {
@@ -139,6 +140,16 @@ function invalidateInode(node: number, offset: 0 | -1): Buffer {
   writeU64(message, OUT_HEADER_BYTES, node)
   writeU64(message, OUT_HEADER_BYTES + 8, offset)
   return framed(message, Notify.INVAL_INODE)
+}
+
+/** fuse_notify_inval_entry_out */
+function invalidateName(parent: number, name: string, flags: number): Buffer {
+  const message = Buffer.alloc(OUT_HEADER_BYTES + 16 + name.length + 1)
+  writeU64(message, OUT_HEADER_BYTES, parent)
+  message.writeUInt32LE(name.length, OUT_HEADER_BYTES + 8)
+  message.writeUInt32LE(flags, OUT_HEADER_BYTES + 12)
+  message.write(name, OUT_HEADER_BYTES + 16, 'latin1')
+  return framed(message, Notify.INVAL_ENTRY)
 }
 
 function framed(message: Buffer, code: number): Buffer {

@@ -6,10 +6,13 @@ import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
 
 /**
- * Bytes of payload that the operation has put into the reply, or a promise when the answer (an empty
- * one) has to wait. A failure is thrown, or rejected with.
+ * Bytes of payload that the operation has put into the reply, or a promise when the answer has to wait: an empty one,
+ * or what then puts it into the reply. A failure is thrown, or rejected with.
  */
-export type Answer = number | Promise<void>
+export type Answer = number | Promise<void> | Promise<Encode>
+
+/** Called when an answer that waited can be given. @returns bytes of payload */
+export type Encode = (reply: Reply) => number
 
 /** The answer of operations that the kernel does not wait for; only they may give it. */
 export const NO_REPLY = -1

@@ -1,8 +1,9 @@
 import { FS } from '../errors.ts'
 import type { Failures } from './failures.ts'
+import type { Encode } from './operation.ts'
 import type { OpcodeName } from './protocol.ts'
 
-/** A request whose answer has to wait for the disk. */
+/** A request whose answer has to wait: for the disk, or for a notify. */
 export interface Waiting {
   readonly name: OpcodeName
   readonly node: number
@@ -13,6 +14,8 @@ export interface Waiting {
 export interface PendingOptions {
   /** sends an answer without payload: 0 or a negative errno */
   answer: (waiting: Waiting, error: number) => void
+  /** sends an answer with a payload; it may throw */
+  answerWith: (waiting: Waiting, encode: Encode) => void
   failures: Failures
   /** see `interrupt` */
   interruptGraceMs: number
@@ -22,11 +25,13 @@ export interface PendingOptions {
 export class Pending {
   readonly #waiting = new Map<string, Waiting>()
   readonly #answer: PendingOptions['answer']
+  readonly #answerWith: PendingOptions['answerWith']
   readonly #failures: Failures
   readonly #interruptGraceMs: number
 
-  constructor({ answer, failures, interruptGraceMs }: PendingOptions) {
+  constructor({ answer, answerWith, failures, interruptGraceMs }: PendingOptions) {
     this.#answer = answer
+    this.#answerWith = answerWith
     this.#failures = failures
     this.#interruptGraceMs = interruptGraceMs
   }
@@ -35,10 +40,10 @@ export class Pending {
     return this.#waiting.size
   }
 
-  add(waiting: Waiting, promise: Promise<void>): void {
+  add(waiting: Waiting, promise: Promise<void> | Promise<Encode>): void {
     this.#waiting.set(keyOf(waiting.uniqueLow, waiting.uniqueHigh), waiting)
     promise.then(
-      () => this.#finish(waiting, 0),
+      (encode) => (encode === undefined ? this.#finish(waiting, 0) : this.#finishWith(waiting, encode)),
       (error: unknown) => this.#fail(waiting, error),
     )
   }
@@ -61,10 +66,23 @@ export class Pending {
   }
 
   #finish(waiting: Waiting, error: number): void {
+    if (this.#take(waiting)) this.#answer(waiting, error)
+  }
+
+  #finishWith(waiting: Waiting, encode: Encode): void {
+    if (!this.#take(waiting)) return
+    try {
+      this.#answerWith(waiting, encode)
+    } catch (error) {
+      const fsError = this.#failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
+      this.#answer(waiting, -fsError.errno)
+    }
+  }
+
+  /** False when it was answered before. */
+  #take(waiting: Waiting): boolean {
     const key = keyOf(waiting.uniqueLow, waiting.uniqueHigh)
-    if (this.#waiting.get(key) !== waiting) return // answered before
-    this.#waiting.delete(key)
-    this.#answer(waiting, error)
+    return this.#waiting.get(key) === waiting && this.#waiting.delete(key)
   }
 }
 

@@ -141,6 +141,9 @@ export const STATX_MASK = 0x7ff | 0x800
 /** enum fuse_notify_code: sent as `error` of a reply whose `unique` is 0. */
 export const Notify = { INVAL_INODE: 2, INVAL_ENTRY: 3, DELETE: 6, RESEND: 7, INC_EPOCH: 8 } as const
 
+/** FUSE_EXPIRE_ONLY: flag of fuse_notify_inval_entry_out, if HAS_EXPIRE_ONLY was agreed on */
+export const EXPIRE_ONLY = 1 << 0
+
 /** Bytes of the structs that frame every message, checked against the header in the tests. */
 export const IN_HEADER_BYTES = 40
 export const OUT_HEADER_BYTES = 16

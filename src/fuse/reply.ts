@@ -77,30 +77,31 @@ export class Reply {
 
   /** fuse_entry_out: the kernel takes a reference to the node, until its FORGET. */
   entry(at: number, stat: Stat): number {
-    this.#entryHead(at, stat.node, stat.generation ?? 0, stat.isPrivate === true ? 0 : FOREVER_S)
+    const nameSeconds = stat.isPrivate === true ? 0 : FOREVER_S
+    this.#entryHead(at, stat.node, stat.generation ?? 0, nameSeconds, attributeSeconds(stat))
     this.attributes(at + 40, stat)
     return ENTRY_OUT_BYTES
   }
 
   /** fuse_entry_out of node 0: "no such name" to LOOKUP, "nothing to tell" in READDIRPLUS. */
   noEntry(at: number): number {
-    this.#entryHead(at, 0, 0, FOREVER_S)
+    this.#entryHead(at, 0, 0, FOREVER_S, FOREVER_S)
     this.zero(at + 40, ATTR_BYTES)
     return ENTRY_OUT_BYTES
   }
 
-  #entryHead(at: number, node: number, generation: number, nameSeconds: number): void {
+  #entryHead(at: number, node: number, generation: number, nameSeconds: number, attrSeconds: number): void {
     this.u64(at, node)
     this.u64(at + 8, generation)
     this.u64(at + 16, nameSeconds)
-    this.u64(at + 24, FOREVER_S)
+    this.u64(at + 24, attrSeconds)
     this.u32(at + 32, 0)
     this.u32(at + 36, 0)
   }
 
   /** fuse_attr_out */
   attr(stat: Stat): number {
-    this.u64(0, FOREVER_S)
+    this.u64(0, attributeSeconds(stat))
     this.u64(8, 0)
     this.attributes(16, stat)
     return ATTR_OUT_BYTES
@@ -130,7 +131,7 @@ export class Reply {
   /** fuse_statx_out */
   statx(stat: Stat): number {
     this.zero(0, STATX_OUT_BYTES)
-    this.u64(0, FOREVER_S)
+    this.u64(0, attributeSeconds(stat))
     const at = 32
     this.u32(at, STATX_MASK)
     this.u32(at + 4, BLOCK_BYTES)
@@ -171,6 +172,10 @@ export class Reply {
     this.u32(48, stat.blockBytes)
     return STATFS_OUT_BYTES
   }
+}
+
+function attributeSeconds(stat: Stat): number {
+  return stat.isFleeting === true ? 0 : FOREVER_S
 }
 
 /** fuse_out_header: the length of all, 0 or a negative errno, and the request's own `unique`. */

@@ -6,7 +6,7 @@ import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Negotiated } from './init.ts'
 import type { RequestMark } from './operation.ts'
-import { KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
+import { InitFlag2, KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
 
 /** What the session needs of `Channel` in binding.ts. */
 export interface RequestChannel {
@@ -121,6 +121,11 @@ export class Session {
   get protocol(): string {
     const { negotiated } = this
     return negotiated ? `${KERNEL_MAJOR}.${negotiated.minor}` : ''
+  }
+
+  /** Whether the kernel can let a name expire and keep what lies below it. Since 6.2. */
+  get expiresNames(): boolean {
+    return ((this.negotiated?.flags2 ?? 0) & InitFlag2.HAS_EXPIRE_ONLY) !== 0
   }
 
   /** Requests so far, by the name of their opcode. */

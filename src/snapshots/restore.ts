@@ -85,6 +85,8 @@ async function restorePinned(
     },
   )
   try {
+    // What leads to a grant deep inside may be gone.
+    await core.gates.expire(before.keys())
     await tellKernel(context, before, guards, () => (isWhole(target, record) ? restored : mergedNow(context, before, pin)))
   } finally {
     for (const [number, guard] of guards) unguardPages(core, number, guard)

@@ -27,7 +27,7 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   let attr: Attr = { ...place.attr, ctime: change.ctime ?? now }
   if (change.size !== undefined) attr = resize(place, attr, change.size, changes, now)
   if (change.mode !== undefined) {
-    attr.mode = (attr.mode & ~0o7777) | (storedMode(core.guard, place, change.mode) & 0o7777)
+    attr.mode = (attr.mode & ~0o7777) | (core.gates.storedMode(place, storedMode(core.guard, place, change.mode)) & 0o7777)
     changes.push(...chmodAcl(place, attr))
   }
   if (change.uid !== undefined || change.gid !== undefined) {

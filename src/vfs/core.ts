@@ -9,8 +9,10 @@ import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
+import { Gates } from './gates.ts'
 import { ANYBODY, demand, type Guard, READ, shownMode } from './guard.ts'
 import type { KnownNodes } from './known.ts'
+import type { GateName } from './lasting.ts'
 import { OtherNames } from './othernames.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -52,6 +54,8 @@ export interface Registry {
   moveWorkspace(number: number, directory: number, name: string): Change[]
   /** the node of the directory that holds a workspace's root, or undefined for the root of all */
   parentOf(volume: number): number | undefined
+  /** the name of a workspace that lies in none, and where; undefined for others */
+  gateNameOf(volume: number): GateName | undefined
 }
 
 /** A restore that the kernel has not been told of to the end. */
@@ -84,6 +88,7 @@ export class Core {
   readonly known: KnownNodes
   readonly now: () => Time
   readonly otherNames = new OtherNames()
+  readonly gates: Gates
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly #options: CoreOptions
@@ -95,6 +100,7 @@ export class Core {
     this.known = options.known
     this.now = options.now
     this.#options = options
+    this.gates = new Gates(this)
   }
 
   /**
@@ -168,7 +174,7 @@ export class Core {
   stat(place: Place): Stat {
     const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
-    return {
+    const stat: Stat = {
       node,
       generation: this.known.generation(volume.number, ino),
       mode: shownMode(this.guard, place),
@@ -183,6 +189,7 @@ export class Core {
       ctime: attr.ctime,
       btime: attr.btime,
     }
+    return volume.number === 0 ? { ...stat, ...this.gates.shownAs(place) } : stat
   }
 
   /** The same, for an answer that makes the kernel hold a reference to the node. */
@@ -191,21 +198,28 @@ export class Core {
     return this.stat(place)
   }
 
-  /** The same, for an entry of a directory. */
-  statEntry(directory: Place, place: Place): Stat {
-    return this.#asEntry(directory, place, this.statKnown(place))
+  /** The same, for an entry of a directory. @param thread that asked for a name which the kernel may know already */
+  statEntry(directory: Place, place: Place, thread?: number): Stat {
+    const stat = this.statKnown(place)
+    const isGate = this.#isGate(directory, place)
+    if (isGate ? !this.gates.keeps(directory, place, thread) : this.guard.isMixed(directory)) stat.isPrivate = true
+    else if (isGate && thread !== undefined) stat.isFleeting = true
+    return stat
   }
 
   /** The same, for a listing, whose entries the kernel may not take. */
   statListed(directory: Place, place: Place): Stat {
-    return this.#asEntry(directory, place, this.stat(place))
+    const stat = this.stat(place)
+    const isGate = this.#isGate(directory, place)
+    if (isGate ? !this.gates.isKept(directory, place) : this.guard.isMixed(directory)) stat.isPrivate = true
+    return stat
   }
 
-  /** Where callers differ in what they may see, the kernel asks for each name each time. */
-  #asEntry(directory: Place, place: Place, stat: Stat): Stat {
-    const isGate = place.volume !== directory.volume && !this.guard.guards(directory.volume.number)
-    if (isGate ? this.guard.guards(place.volume.number) : this.guard.isMixed(directory)) stat.isPrivate = true
-    return stat
+  /** Whether an entry leads from where everybody may go into a workspace. */
+  #isGate(directory: Place, place: Place): boolean {
+    return (
+      place.volume !== directory.volume && !this.guard.guards(directory.volume.number) && this.guard.guards(place.volume.number)
+    )
   }
 
   /** The hidden directory that lists a workspace's snapshots. */

@@ -40,6 +40,8 @@ export interface Stat {
   btime: Time
   /** set where a name is not for every caller: the kernel may not remember it */
   isPrivate?: boolean
+  /** set where the attributes are good for once: the kernel asks for them again at the next occasion */
+  isFleeting?: boolean
 }
 
 /** Only what is present changes. */
@@ -77,6 +79,8 @@ export interface Filesystem {
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
   /** the kernel gives back `times` of the references that answers with a Stat gave it */
   forget(node: number, times: number): void
+  /** what `getattr` for this caller, or his look at an ACL, has to wait for; undefined, as nearly always: for nothing */
+  arrival?(caller: Caller, node: number): Promise<void> | undefined
   getattr(caller: Caller, node: number): Stat
   setattr(caller: Caller, node: number, change: SetStat): Stat
   readlink(caller: Caller, node: number): Uint8Array
@@ -135,6 +139,8 @@ export interface KernelCaches {
   invalidateEntry(parent: number, name: string): Promise<void>
   /** drop every name, positive or negative, in all directories */
   invalidateNames(): Promise<void>
+  /** a name is to be asked for again by the next who comes by; what lies below it stays. Since 6.2 */
+  expireEntry(parent: number, name: string): Promise<void>
   /** a name is gone: drop it and tell inotify watchers of the deleted child */
   deleteEntry(parent: number, child: number, name: string): Promise<void>
   /** write back what mappings have dirtied, so that it is in the log before this resolves */

@@ -27,7 +27,9 @@ export function lookup(core: Core, caller: Caller, parent: number, name: string)
     return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
   }
   const entry = directory.volume.entry(directory.ino, name)
-  return entry === undefined ? undefined : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)))
+  return entry === undefined
+    ? undefined
+    : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)), caller.pid)
 }
 
 /** @throws EACCES when relations give the caller nothing at all on it */
@@ -174,6 +176,8 @@ export function rmdir(core: Core, parent: number, name: string): void {
   const place = core.target(directory.volume, entry)
   if (!isDirectory(place.attr)) throw FS.ENOTDIR
   core.volumes.commit([removeEntry(directory, entry), ...removedDirectory(core, entry, place), touched(core, directory, -1)])
+  // What was seen inside of a workspace that is gone led to the one around it.
+  if (entry.volume !== 0) core.gates.expireSoon([directory.volume.number])
   core.buried(nodeOf(place.volume.number, place.ino))
 }
 

@@ -34,11 +34,17 @@ export class NexusFs implements Filesystem {
   }
 
   lookup(caller: Caller, parent: number, name: string): Stat | undefined {
+    this.core.gates.heard(caller.pid)
     return lookup(this.core, caller, parent, name)
   }
 
   forget(node: number, times: number): void {
     forget(this.core, node, times)
+  }
+
+  arrival(caller: Caller, node: number): Promise<void> | undefined {
+    this.core.gates.heard(caller.pid)
+    return volumeOf(node) === 0 ? this.core.gates.arrival(caller.uid, this.core.place(node)) : undefined
   }
 
   getattr(caller: Caller, node: number): Stat {
@@ -171,6 +177,7 @@ export class NexusFs implements Filesystem {
   }
 
   getxattr(caller: Caller, node: number, name: string): Uint8Array {
+    this.core.gates.heard(caller.pid)
     // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
     if (!isAcl(name)) this.#see(caller, node)
     return getxattr(this.core, node, name)

@@ -48,6 +48,7 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   changes.push(...parentsTouched(core, from, isDir ? -1 : 0, to, links))
   core.volumes.commit(changes)
   if (isDir || from.ino !== to.ino) core.guard.moved(to.volume.number)
+  gatesMoved(core, from, to, [entry])
   if (isDir && replaced !== undefined) core.buried(nodeOf(replaced.volume.number, replaced.ino))
 }
 
@@ -65,6 +66,13 @@ function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dir
     ...parentsTouched(core, from, gained, to, -gained),
   ])
   core.guard.moved(to.volume.number)
+  gatesMoved(core, from, to, [entry, target])
+}
+
+/** In another directory a workspace's name is for others. */
+function gatesMoved(core: Core, from: Place, to: Place, entries: readonly Dirent[]): void {
+  if (from.ino === to.ino) return
+  for (const { volume } of entries) if (volume !== 0) core.gates.expireSoon([volume])
 }
 
 /** A directory must not become part of itself. @throws EINVAL */

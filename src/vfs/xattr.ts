@@ -21,7 +21,10 @@ export function getxattr(core: Core, node: number, name: string): Uint8Array {
   checkName(name)
   if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node))
   if (core.isSnapshots(node)) throw FS.ENODATA
-  const { volume, ino, attr } = core.place(node)
+  const place = core.place(node)
+  const shown = name === ACCESS_ACL ? core.gates.acl(place) : undefined
+  if (shown !== undefined) return encodeAcl(shown)
+  const { volume, ino, attr } = place
   const value = attr.xattrs === 0 ? undefined : volume.xattr(ino, name)
   if (value === undefined) throw FS.ENODATA
   return value
@@ -79,9 +82,10 @@ function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killS
     setSharedBits(core, place, entries, killSgid)
     return
   }
-  const { mode, exact } = aclMode(entries)
+  const stored = core.gates.storedAcl(place, entries)
+  const { mode, exact } = aclMode(stored)
   const bits = (place.attr.mode & ~0o777) | mode
-  commit(core, place, name, exact ? null : encodeAcl(entries), killSgid ? bits & ~S_ISGID : bits)
+  commit(core, place, name, exact ? null : encodeAcl(stored), killSgid ? bits & ~S_ISGID : bits)
 }
 
 /**

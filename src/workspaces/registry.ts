@@ -6,6 +6,7 @@ import { fromHex } from '../cas/address.ts'
 import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
 import { nodeOf, VOLUMES_MAX } from '../vfs/core.ts'
+import type { GateName } from '../vfs/lasting.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Root } from '../volume/live.ts'
@@ -237,6 +238,12 @@ export class WorkspaceRegistry implements Registry {
     const outer = nested.record.parent_volume
     const outerView = outer === owner.workspace ? owner.view : owner.nested.find((one) => one.record.number === outer)?.view
     return nodeOf(outerView ?? owner.view, nested.record.parent_ino)
+  }
+
+  gateNameOf(volume: number): GateName | undefined {
+    const record = this.workspace(volume)
+    if (record === undefined || volume === 0 || record.parent_volume !== 0) return undefined
+    return { directory: record.parent_ino, name: record.name }
   }
 
   /** The workspace that a snapshot's view shows; any other number is itself. */

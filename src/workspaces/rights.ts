@@ -24,7 +24,7 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
   const gates = numbers.flatMap((number) =>
     [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
   )
-  await Promise.all(gates)
+  await Promise.all([core.gates.expire(live), ...gates])
   for (const number of numbers) await dropKnown(context, number, revoked)
 }
 

@@ -88,6 +88,7 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
   ])
   for (const record of gone) core.buriedVolume(record.number)
   core.guard.moved(0)
+  await core.gates.expire([parent.volume.number])
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
   return info
 }

@@ -240,6 +240,37 @@ t.test('a restore, a grant and a snapshot go on where the next process serves', 
   t.ok(names.includes('one'))
 })
 
+const asRoot = process.getuid?.() === 0 ? skip : 'needs root'
+
+t.test('names that the kernel keeps are for nobody else, whoever serves', { skip: asRoot, timeout: 120_000 }, async (t) => {
+  const mount = await mountFor(t)
+  fs.chmodSync(path.dirname(mount.mountpoint), 0o755)
+  const directory = mount.at('workspace', 'w')
+  fs.mkdirSync(directory)
+  fs.mkdirSync(mount.at('workspace', 'other'))
+  mount.ctl('grant', 'user:uid-4711', 'viewer', '/workspace/w')
+  const stat = (uid: number, file: string): string =>
+    execFileSync('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', 'stat', '-c', '%F', file], {
+      stdio: 'pipe',
+    }).toString()
+  const lookups = (): number => mount.json<{ requests: Record<string, number> }>('status').requests['LOOKUP'] ?? 0
+  for (let i = 0; i < 3; i++) t.equal(stat(4711, directory), 'directory\n')
+  await replace(mount)
+  t.throws(() => stat(4712, directory), /Permission denied/, 'a stranger who comes after the death')
+  t.throws(() => stat(4711, mount.at('workspace', 'other')), /Permission denied/)
+  t.equal(stat(4711, directory), 'directory\n')
+  await replace(mount)
+  mount.ctl('grant', 'user:uid-4712', 'viewer', '/workspace/w')
+  for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) t.equal(stat(uid, directory), 'directory\n')
+  const before = lookups()
+  for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) stat(uid, directory)
+  t.ok(lookups() - before < 5, 'it is kept again')
+  await replace(mount)
+  mount.ctl('revoke', 'user:uid-4711', 'viewer', '/workspace/w')
+  t.throws(() => stat(4711, directory), /Permission denied/, 'revoked by a process that never heard of him')
+  t.equal(stat(4712, directory), 'directory\n')
+})
+
 t.test('an upgrade swaps the program under load', { skip, timeout: 120_000 }, async (t) => {
   const mount = await mountFor(t)
   const logs = plainFor(t)

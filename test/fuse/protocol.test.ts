@@ -69,6 +69,8 @@ class RecordingFilesystem implements Filesystem {
   failure: unknown
   /** settles what fsync waits for */
   synced: { resolve: () => void; reject: (error: unknown) => void }[] = []
+  /** what attributes wait for */
+  arrival = (): Promise<void> | undefined => undefined
   entries: [name: string, stat: Stat | undefined][] = [
     ['.', undefined],
     ['..', undefined],
@@ -548,6 +550,53 @@ t.test('fsync is answered when it is through', async (t) => {
   }
 })
 
+t.test('attributes wait for the arrival of whoever asks', async (t) => {
+  const rows = [
+    { op: 'GETATTR', body: pack(0, 0, HANDLE), answer: ATTR_OUT },
+    { op: 'STATX', body: pack(0, 0, HANDLE, 0, 0xfff), answer: STATX_OUT },
+  ] as const
+  for (const { op, body, answer } of rows) {
+    const { fs, ask, channel } = serve()
+    let arrive = (): void => undefined
+    fs.arrival = () =>
+      new Promise((resolve) => {
+        arrive = resolve
+      })
+    t.same(ask(message(Opcode[op], body)), [])
+    t.same(fs.calls, [], 'nothing is asked before')
+    t.same(ask(message(Opcode.DESTROY, EMPTY, 2n)), [reply(EMPTY, 0, 2n)], 'others are served meanwhile')
+    arrive()
+    await turn()
+    t.same(channel.replies.splice(0), [reply(answer)], op)
+    t.same(fs.calls, [['getattr', ...who]], 'for the caller of then')
+    await turn()
+
+    ask(message(Opcode[op], body))
+    fs.failure = FS.ENOENT
+    arrive()
+    await turn()
+    t.same(channel.replies.splice(0), [reply(EMPTY, -2)], 'a failure then is one')
+    fs.failure = undefined
+    await turn()
+
+    ask(message(Opcode[op], body))
+    t.same(ask(message(Opcode.INTERRUPT, pack(UNIQUE), UNIQUE | 1n)), [reply(EMPTY, -4)])
+    arrive()
+    await turn()
+    t.same(channel.replies.splice(0), [], 'answered once')
+  }
+  const { fs, ask } = serve()
+  fs.arrival = () => Promise.resolve()
+  t.same(
+    ask(message(Opcode.GETXATTR, pack(0, 0, 'user.a'))),
+    [reply(pack(5, 0))],
+    'what the kernel asks for itself does not wait',
+  )
+  fs.arrival = () => undefined
+  fs.getattr = () => ({ ...STAT, isFleeting: true })
+  t.same(ask(message(Opcode.GETATTR, pack(0, 0, HANDLE))), [reply(pack(0n, 0n, ATTR))], 'attributes for once')
+})
+
 t.test('an interrupt ends the wait for an fsync once', async (t) => {
   const { fs, ask, channel, logged } = serve()
   const fsync = message(Opcode.FSYNC, pack(HANDLE, 1, 0))
@@ -723,10 +772,11 @@ t.test('notifies', async (t) => {
   const logger = { ...silent, error: (details: object) => void logged.push(details) }
   let written = 0
   const caches = new KernelNotifier({ notifier, logger, writeBack: async () => void written++ })
-  results = [0, -2, 0, -39, 0]
+  results = [0, -2, 0, 0, -39, 0]
   await Promise.all([
     caches.invalidateNode(Number(NODE)),
     caches.invalidateEntry(Number(NODE), 'caf\xe9'),
+    caches.expireEntry(5, 'late'),
     caches.invalidateAttributes(5),
     caches.deleteEntry(5, 6, 'gone'),
     caches.invalidateNames(),
@@ -737,6 +787,7 @@ t.test('notifies', async (t) => {
     [
       notice(2, pack(NODE, 0n, 0n)),
       notice(3, pack(NODE, 4, 0, 'caf\xe9')),
+      notice(3, pack(5n, 4, 1, 'late')),
       notice(2, pack(5n, -1n, 0n)),
       notice(6, pack(5n, 6n, 4, 0, 'gone')),
       notice(8, EMPTY),

@@ -66,6 +66,7 @@ class HoldingKernel implements KernelCaches {
   invalidateAttributes = (): Promise<void> => this.#notify()
   invalidateEntry = (): Promise<void> => this.#notify()
   invalidateNames = (): Promise<void> => this.#notify()
+  expireEntry = (): Promise<void> => this.#notify()
   deleteEntry = (): Promise<void> => this.#notify()
   writeBack = (): Promise<void> =>
     this.holds === 'writeBack' ? new Promise((resolve) => this.#held.push(resolve)) : Promise.resolve()

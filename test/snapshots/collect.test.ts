@@ -19,6 +19,7 @@ const kernel: KernelCaches = {
   invalidateAttributes: async () => undefined,
   invalidateNames: async () => undefined,
   invalidateEntry: async () => undefined,
+  expireEntry: async () => undefined,
   deleteEntry: async () => undefined,
   writeBack: async () => undefined,
 }

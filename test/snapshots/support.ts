@@ -32,6 +32,10 @@ export class RecordingKernel implements KernelCaches {
     this.told.push('names')
   }
 
+  async expireEntry(parent: number, name: string): Promise<void> {
+    this.told.push(`expire ${parent}/${name}`)
+  }
+
   async deleteEntry(parent: number, _child: number, name: string): Promise<void> {
     this.told.push(`delete ${parent}/${name}`)
   }
