@@ -108,16 +108,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       await session.drained()
     }
     const kernel = new KernelNotifier({ notifier, writeBack, logger })
-    // Before anything else is read: it sends everything again that is not answered.
-    if (terms !== undefined) await kernel.resend()
-    const { gates } = engine.fs.core
-    if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
-    session.start()
-    await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
-    if (terms === undefined) setReadAhead(mountpoint)
-    if (terms === undefined && !singleUser && session.expiresNames) await gates.serve(kernel, logger)
-    await gates.takenOver
-    engine.start()
     const stop = (): void => end('asked')
     const service = new DaemonService({
       engine,
@@ -131,6 +121,17 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       supervisor,
       stop,
     })
+    service.prepare()
+    // Before anything else is read: it sends everything again that is not answered.
+    if (terms !== undefined) await kernel.resend()
+    const { gates } = engine.fs.core
+    if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
+    session.start()
+    await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
+    if (terms === undefined) setReadAhead(mountpoint)
+    if (terms === undefined && !singleUser && session.expiresNames) await gates.serve(kernel, logger)
+    await gates.takenOver
+    engine.start()
     await service.recover()
     controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
     const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })

@@ -6,7 +6,7 @@ import type { Session } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import { type ForkOptions, fork } from '../snapshots/fork.ts'
 import { discardUnfinished, type NewTenant, onboardTenant } from '../snapshots/onboard.ts'
-import { refreshKernel } from '../snapshots/refresh.ts'
+import { hauntUndone, refreshKernel } from '../snapshots/refresh.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
@@ -87,6 +87,11 @@ export class DaemonService implements api.Service {
       const groups = tuples.some(({ object }) => object.startsWith('group:'))
       this.#tellRights(groups ? access.tuples.volumes() : tuples.map(({ object }) => Number.parseInt(object, 10)), true)
     }
+  }
+
+  /** Call it before any request is served: what a process before this one has removed may be asked for. */
+  prepare(): void {
+    if (this.#options.handover?.isKernelStale === true) hauntUndone(this.#context)
   }
 
   /** Ends what a daemon before this one did not come to the end of. */

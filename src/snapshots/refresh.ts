@@ -9,12 +9,16 @@ import { stateOfSnapshot } from './snapshots.ts'
 
 const IN_FLIGHT_MAX = 4096
 
-/** Resolves when the kernel shows nothing that is no longer so. */
-export async function refreshKernel(context: Context): Promise<void> {
-  const { core, kernel, registry } = context
-  // It may have been a restore: what that removed is in the snapshot which it took before.
+/** It may have been a restore: what that removed is in the snapshot which it took before. */
+export function hauntUndone(context: Context): void {
+  const { core, registry } = context
   const undos = registry.snapshots().filter((record) => record.automatic)
   for (const record of undos) haunt(core, stateOfSnapshot(context, record))
+}
+
+/** Resolves when the kernel shows nothing that is no longer so. */
+export async function refreshKernel(context: Context): Promise<void> {
+  const { core, kernel } = context
   await kernel.invalidateNames()
   let pending: Promise<void>[] = []
   for (const number of core.known.volumes()) {
