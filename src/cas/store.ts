@@ -40,6 +40,7 @@ export interface StoredContent {
 type Key = string
 
 const BATCH_ENTRIES_MAX = 1000
+const NODE_PREFIX = 'n'.charCodeAt(0)
 
 export class ContentStore {
   readonly #log: Log
@@ -128,11 +129,21 @@ export class ContentStore {
   /** Everything that the index knows; call it when nothing is pending. */
   async *contents(): AsyncGenerator<StoredContent> {
     for (const prefix of ['n', 'c']) {
-      for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) {
-        const domain = prefix === 'n' ? undefined : key.readUInt32BE(1)
-        yield { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
-      }
+      for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) yield contentOf(key, value)
     }
+  }
+
+  /** The same at any time; what is being written to the index may come twice. */
+  async *everything(): AsyncGenerator<StoredContent> {
+    for (const places of [this.#pending, this.#flushing ?? new Map<Key, Buffer>()]) {
+      for (const [key, value] of places) yield contentOf(Buffer.from(key, 'latin1'), value)
+    }
+    yield* this.contents()
+  }
+
+  /** Where a chunk lies, or a tree node (without a domain); undefined when nobody knows. */
+  locate(domain: number | undefined, address: Address): Location | undefined {
+    return this.#locate(domain === undefined ? nodeKey(address) : chunkKey(domain, address))
   }
 
   /** The next flush removes it from the index. */
@@ -256,6 +267,11 @@ export class ContentStore {
     }
     return into.subarray(at, done)
   }
+}
+
+function contentOf(key: Buffer, value: Buffer): StoredContent {
+  const domain = key[0] === NODE_PREFIX ? undefined : key.readUInt32BE(1)
+  return { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
 }
 
 function nodeKey(address: Address): Key {

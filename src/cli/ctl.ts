@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../control/version.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { addForkCommand } from './commands/fork.ts'
+import { addFsckCommand } from './commands/fsck.ts'
 import { addGrantCommands } from './commands/grant.ts'
 import { addGroupCommands } from './commands/group.ts'
 import { addIdentityCommands } from './commands/identity.ts'
@@ -18,7 +19,7 @@ import { AnswerIsNo, type GlobalOptions, type Host, openSession } from './sessio
 
 /** Wrong usage, whether commander found it or the daemon (docs/cli-abi.md). */
 const usageStatus = 2
-/** The answer of `check`: not an error, but what a script branches on. */
+/** The answer of `check` and `fsck`: not an error, but what a script branches on. */
 const noStatus = 1
 
 /**
@@ -67,6 +68,7 @@ function buildProgram(host: Host): Command {
   addModelCommands(program, open)
   addTenantCommands(program, open)
   addStatusCommands(program, open)
+  addFsckCommand(program, open)
   return program
 }
 

@@ -124,6 +124,7 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   checkpoint: [],
   collect: [],
   shutdown: [],
+  fsck: [],
 }
 
 export const callNames = Object.keys(calls) as CallName[]

@@ -173,6 +173,43 @@ export interface TenantInfo {
   snapshot: SnapshotInfo
 }
 
+/** Something that is not as it must be. */
+export interface Finding {
+  /**
+   * node, tree, value, attributes, links, entry, unreachable, orphan, place, pieces, size, content, counters,
+   * workspace, snapshot, grant, index
+   */
+  kind: string
+  /** `damage`: bytes are lost; `error`: what is stored contradicts itself, and nothing is lost */
+  severity: 'damage' | 'error'
+  /** path of the workspace */
+  workspace: string
+  /** inode number in it, if it is about one */
+  ino: number | null
+  /** where that is, as far as it can be told */
+  path: string | null
+  /** whether the state of now has it */
+  live: boolean
+  /** ids of the snapshots whose state has it */
+  snapshots: string[]
+  text: string
+}
+
+export interface FsckInfo {
+  clean: boolean
+  /** at most 1,000 */
+  findings: Finding[]
+  /** how many there are */
+  total: number
+  /** what was checked; states that are equal count once */
+  states: number
+  workspaces: number
+  snapshots: number
+  inodes: number
+  chunks: number
+  elapsed_ms: number
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
@@ -224,4 +261,6 @@ export interface Service {
   collect(): Promise<CollectInfo>
   /** flush, unmount and exit; answered before the exit */
   shutdown(): Promise<{ pid: number }>
+  /** checks everything there is, beside running writers */
+  fsck(): Promise<FsckInfo>
 }

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import { Access } from '../acl/access.ts'
 import { type Index, openIndex } from '../cas/index.ts'
+import { type Checked, check } from '../check/fsck.ts'
 import { NexusError } from '../errors.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
 import type { Logger } from '../logger.ts'
@@ -14,7 +15,7 @@ import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
 import { type Attr, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import type { Collected } from '../volume/collect.ts'
+import type { Collected, Root } from '../volume/collect.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
@@ -72,6 +73,8 @@ export class Engine {
   /** size of the log after the last collection */
   #collectedBytes: number
   #closing: Promise<void> | undefined
+  /** states that a check reads, which nobody else may keep */
+  readonly #held = new Set<readonly Root[]>()
 
   static async open(options: EngineOptions): Promise<Engine> {
     const data = openDataDirectory(options.data)
@@ -132,9 +135,20 @@ export class Engine {
   /** Gives back the space of what nothing reaches any more. */
   async collect(): Promise<Collected> {
     this.fs.core.layGhosts()
-    const result = await this.volumes.collect(() => [...this.registry.roots()])
+    const result = await this.volumes.collect(() => [...this.registry.roots(), ...[...this.#held].flat()])
     this.#collectedBytes = this.volumes.logBytes
     return result
+  }
+
+  /** Checks everything, beside running writers. @param wantsFixes also says how to mend what is wrong */
+  check(wantsFixes = false): Promise<Checked> {
+    return check({ volumes: this.volumes, hold: (roots) => this.hold(roots), wantsFixes })
+  }
+
+  /** Keeps states from the collector until the returned function is called. */
+  hold(roots: readonly Root[]): () => void {
+    this.#held.add(roots)
+    return () => this.#held.delete(roots)
   }
 
   /** Takes a last checkpoint and closes everything. Quiet when repeated. */

@@ -10,7 +10,9 @@ import {
   checked,
   diff,
   explained,
+  finding,
   forked,
+  fsck,
   granted,
   group,
   identity,
@@ -72,6 +74,8 @@ t.test('fields and types of the JSON documents', async (t) => {
     Model: model,
     Tenant: tenant,
     Status: status,
+    Fsck: fsck,
+    Finding: finding,
   }
   for (const [heading, document] of Object.entries(documents)) {
     const rows = tableUnder(heading)

@@ -123,6 +123,7 @@ t.test('every command has help with an example', async (t) => {
     'gc',
     'restore',
     'fork',
+    'fsck',
     'workspace',
     'snapshot',
     ...['create', 'list', 'show', 'delete', 'rename', 'update'].map((word) => `workspace ${word}`),

@@ -10,7 +10,9 @@ import type {
   CollectInfo,
   DiffInfo,
   ExplainInfo,
+  Finding,
   ForkInfo,
+  FsckInfo,
   GrantInfo,
   GroupInfo,
   IdentityInfo,
@@ -74,6 +76,29 @@ export const collected: CollectInfo = {
   segments: 2,
   freed_bytes: 128 * 1024 * 1024,
   copied_bytes: 1024 * 1024,
+  elapsed_ms: 40,
+}
+
+export const finding: Required<Finding> = {
+  kind: 'links',
+  severity: 'error',
+  workspace: '/workspace/acme',
+  ino: 7,
+  path: '/workspace/acme/evil\u001b[2J',
+  live: true,
+  snapshots: [snapshot.snapshot_id],
+  text: 'inode 7 has a link count of 3, which should be 1',
+}
+
+export const fsck: Required<FsckInfo> = {
+  clean: false,
+  findings: [finding],
+  total: 1,
+  states: 2,
+  workspaces: 2,
+  snapshots: 1,
+  inodes: 1234,
+  chunks: 99,
   elapsed_ms: 40,
 }
 
@@ -187,6 +212,7 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
     collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),
+    fsck: answering('fsck', fsck),
     ...overrides,
   }
 }

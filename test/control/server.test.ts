@@ -15,6 +15,7 @@ import {
   explained,
   fakeService,
   forked,
+  fsck,
   granted,
   group,
   identity,
@@ -82,6 +83,7 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['checkpoint'], want: { elapsed_ms: 7 } },
   { call: ['collect'], want: collected },
   { call: ['shutdown'], want: { pid: 4321 } },
+  { call: ['fsck'], want: fsck },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {

@@ -10,8 +10,8 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
-const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
-const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
+export const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
+export const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
 const START_MS_MAX = 60_000
 
 /** Why mounts cannot be tested here, or undefined. `npm test` says so loudly and CI fails on it. */
