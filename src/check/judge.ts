@@ -161,7 +161,7 @@ class Judgement {
   #withoutAttributes(row: number, ino: number): void {
     const table = this.#table
     const remains = table.remains.get(ino) ?? { mode: table.type(row), size: 0, allocated: 0, xattrs: 0 }
-    const isNameless = table.names(row) === 0
+    const isNameless = table.names(row) === 0 && ino !== ROOT_INO
     const nlink = isNameless ? 1 : table.links(row)
     const attr = { ...remains, mode: remains.mode | PERMISSIONS, nlink, ...this.#placeOf(row) }
     const fix: Fix[] = [{ kind: 'make', ino, attr }]

@@ -201,6 +201,8 @@ export interface FsckInfo {
   findings: Finding[]
   /** how many there are */
   total: number
+  /** how many others a repair has mended */
+  repaired: number
   /** what was checked; states that are equal count once */
   states: number
   workspaces: number

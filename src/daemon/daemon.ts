@@ -148,7 +148,7 @@ async function detach({ writeBack, logger, engine, mountpoint }: Running): Promi
 }
 
 /** A log whose reader is gone, or whose disk is full, is no reason to end. */
-function makeLogger(): Logger {
+export function makeLogger(): Logger {
   const destination = pino.destination({ dest: 2, sync: true, maxLength: LOG_BACKLOG_BYTES_MAX })
   destination.on('error', () => undefined)
   const level = process.env['NEXUS_LOG'] ?? 'warn'

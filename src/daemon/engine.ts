@@ -3,12 +3,9 @@
  * filesystem. It needs no mount, which is how most tests use it.
  */
 import fs from 'node:fs'
-import os from 'node:os'
 import { Access } from '../acl/access.ts'
-import { type Index, openIndex } from '../cas/index.ts'
+import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
-import { NexusError } from '../errors.ts'
-import { type Disk, directoryDisk } from '../journal/disk.ts'
 import type { Logger } from '../logger.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
@@ -16,34 +13,21 @@ import { NexusFs } from '../vfs/nexusfs.ts'
 import { type Attr, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Collected, Root } from '../volume/collect.ts'
-import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
+import type { DataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
-import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import type { Volumes } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+import { type StoreOptions, withStore } from './store.ts'
 
-type VolumeLimits = Pick<
-  VolumesOptions,
-  'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
->
-
-export interface EngineOptions {
-  /** data directory; made when it is missing */
-  data: string
-  logger: Logger
+export interface EngineOptions extends StoreOptions {
   /** time of the request that is served; the wall clock when not given */
   now?: () => Time
   /** owner of the root and of what nobody made */
   owner?: { uid: number; gid: number }
   /** only the owner can reach the mount: no directory has to be open to others */
   singleUser?: boolean
-  /** throw the index away and make it anew from the log */
-  rebuildIndex?: boolean
-  /** for tests: another disk under the log, an index that stays open, other limits */
-  disk?: Disk
-  index?: Index
-  limits?: Partial<VolumeLimits>
 }
 
 /** How often the log is flushed and a checkpoint considered. */
@@ -76,30 +60,8 @@ export class Engine {
   /** states that a check reads, which nobody else may keep */
   readonly #held = new Set<readonly Root[]>()
 
-  static async open(options: EngineOptions): Promise<Engine> {
-    const data = openDataDirectory(options.data)
-    let index: Index | undefined
-    let aside: Aside | undefined
-    try {
-      if (options.rebuildIndex === true) aside = await setIndexAside(data)
-      index = options.index ?? (await openIndex(data.index, data.store))
-      const volumes = await Volumes.open({
-        disk: options.disk ?? directoryDisk(data.log),
-        index,
-        store: data.store,
-        logDirectory: data.log,
-        logger: options.logger,
-        sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
-        ...options.limits,
-      })
-      const engine = new Engine(options, data, index, volumes)
-      aside?.discard()
-      return engine
-    } catch (error) {
-      if (index !== undefined && options.index === undefined) await index.close()
-      aside?.putBack()
-      throw explainDisk(data.path, error)
-    }
+  static open(options: EngineOptions): Promise<Engine> {
+    return withStore(options, ({ data, index, volumes }) => new Engine(options, data, index, volumes))
   }
 
   private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes) {
@@ -259,30 +221,5 @@ function spaceOf(directory: string): () => { blockBytes: number; blocks: number;
   return () => {
     const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
     return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: bavail }
-  }
-}
-
-/** The index as it was before it is made anew. */
-interface Aside {
-  discard(): void
-  putBack(): void
-}
-
-/** Only when nobody holds it: LevelDB's own lock tells. A log that cannot be read leaves the old index in place. */
-async function setIndexAside(data: DataDirectory): Promise<Aside> {
-  try {
-    await (await openIndex(data.index, data.store)).close()
-  } catch (error) {
-    if (error instanceof NexusError && error.code === 'NEXUS_BUSY') throw error
-  }
-  const old = `${data.index}.old`
-  fs.rmSync(old, { recursive: true, force: true })
-  fs.renameSync(data.index, old)
-  return {
-    discard: () => fs.rmSync(old, { recursive: true, force: true }),
-    putBack: () => {
-      fs.rmSync(data.index, { recursive: true, force: true })
-      fs.renameSync(old, data.index)
-    },
   }
 }

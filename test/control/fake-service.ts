@@ -94,6 +94,7 @@ export const fsck: Required<FsckInfo> = {
   clean: false,
   findings: [finding],
   total: 1,
+  repaired: 0,
   states: 2,
   workspaces: 2,
   snapshots: 1,

@@ -20,6 +20,7 @@ export function describeFsck(info: FsckInfo): string {
   return [
     ...findings.map(describeFinding),
     ...(left > 0 ? [`… and ${left} more`] : []),
+    ...(info.repaired > 0 ? [`${count(info.repaired, 'finding')} repaired`] : []),
     `${total === 0 ? 'clean' : count(total, 'finding')}: ${counts.join(', ')} in ${elapsed(info.elapsed_ms)}`,
   ].join('\n')
 }
