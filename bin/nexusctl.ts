@@ -15,4 +15,5 @@ process.exitCode = await runCtl(process.argv.slice(2), {
   cwd: () => process.cwd(),
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
+  stderrIsTerminal: process.stderr.isTTY === true,
 })

@@ -6,7 +6,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import { ByteReader, ByteWriter } from '../bytes.ts'
-import { NexusError } from '../errors.ts'
+import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
 import type { Log } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
@@ -51,6 +51,8 @@ export class ContentStore {
   #flushing: Map<Key, Buffer> | undefined
   /** what the collector found dead; it goes with the next flush */
   #forgotten = new Set<Key>()
+  /** known to be damaged: who stores the same again stores it anew, and so heals whoever refers to it */
+  readonly #rotten = new Set<Key>()
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -64,18 +66,21 @@ export class ContentStore {
    * @throws NexusError NEXUS_CORRUPT when it is missing or not what was stored
    */
   get(address: Address): Buffer {
-    const location = this.#locate(nodeKey(address))
+    const key = nodeKey(address)
+    const location = this.#locate(key)
     if (location === undefined) throw missing('tree node', address)
-    const bytes = this.#read(location)
-    if (addressOf(bytes) !== address) throw damaged('tree node', address, location)
-    return bytes
+    return this.#noting(key, () => {
+      const bytes = this.#read(location)
+      if (addressOf(bytes) !== address) throw damaged('tree node', address, location)
+      return bytes
+    })
   }
 
   /** Stores a tree node, unless it is there already. */
   put(bytes: Buffer): Address {
     const address = addressOf(bytes)
     const key = nodeKey(address)
-    if (this.#locate(key) !== undefined) return address
+    if (this.#isStored(key)) return address
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
     writeAddress(meta, address, 0)
     const span = this.#log.append(RecordType.node, bytes, meta)
@@ -90,14 +95,14 @@ export class ContentStore {
   /** Stores a chunk whose bytes do not lie in the log in few enough parts. */
   putChunk(domain: number, address: Address, bytes: Buffer): void {
     const key = chunkKey(domain, address)
-    if (this.#locate(key) !== undefined) return
+    if (this.#isStored(key)) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
     this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
   }
 
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
   addChunks(domain: number, chunks: readonly SealedChunk[]): void {
-    const fresh = chunks.filter((chunk) => this.#locate(chunkKey(domain, chunk.address)) === undefined)
+    const fresh = chunks.filter((chunk) => !this.#isStored(chunkKey(domain, chunk.address)))
     if (fresh.length === 0) return
     const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
     for (const { address, location } of fresh) writeCountedLocation(meta.fixed(address), location)
@@ -118,12 +123,36 @@ export class ContentStore {
       if (location === undefined) throw missing('chunk', address)
       if (offset + length > location.length) throw damaged('chunk', address, location)
       const whole = offset === 0 && length === location.length
-      chunk = whole ? this.#read(location, into, at) : this.#read(location)
-      if (xxh64(chunk, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+      chunk = this.#noting(key, () => {
+        const bytes = whole ? this.#read(location, into, at) : this.#read(location)
+        if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+        return bytes
+      })
       if (whole) return
       this.#chunks.set(key, chunk)
     }
     chunk.copy(into, at, offset, offset + length)
+  }
+
+  /**
+   * Reads a chunk, or a tree node (without a domain), from the disk and checks it against its address and its checksum.
+   * @returns its bytes when it is what was stored, 0 when it is not; undefined when it is not known any more
+   */
+  inspect(domain: number | undefined, address: Address): number | undefined {
+    const key = domain === undefined ? nodeKey(address) : chunkKey(domain, address)
+    const location = this.#locate(key)
+    if (location === undefined) return undefined
+    try {
+      const bytes = this.#read(location)
+      if (xxh64(bytes, this.#options.store) === location.xxh && addressOf(bytes) === address) return bytes.length
+    } catch (error) {
+      const isRot = error instanceof NexusError ? error.code === 'NEXUS_CORRUPT' : systemCode(error) === 'EIO'
+      if (!isRot) throw error
+    }
+    this.#rotten.add(key)
+    // What was read before it went bad is not to hide it.
+    this.#chunks.delete(key)
+    return 0
   }
 
   /** Everything that the index knows; call it when nothing is pending. */
@@ -253,8 +282,23 @@ export class ContentStore {
     return this.#forgotten.has(key) ? undefined : this.#index.get(Buffer.from(key, 'latin1'))
   }
 
+  #isStored(key: Key): boolean {
+    return !this.#rotten.has(key) && this.#locate(key) !== undefined
+  }
+
+  /** A read that fails tells that what is stored there is damaged. */
+  #noting(key: Key, read: () => Buffer): Buffer {
+    try {
+      return read()
+    } catch (error) {
+      this.#rotten.add(key)
+      throw error
+    }
+  }
+
   /** Where something lies from now on. */
   #place(key: Key, location: Location): void {
+    this.#rotten.delete(key)
     this.#pending.set(key, encodeLocation(location))
     this.#forgotten.delete(key)
   }

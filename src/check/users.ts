@@ -1,10 +1,9 @@
 /** Which files of a state refer to some chunks. */
-import { ByteReader } from '../bytes.ts'
 import type { Address } from '../cas/address.ts'
-import { NexusError } from '../errors.ts'
 import type { Tree } from '../tree/tree.ts'
 import { inoOf, Kind, kindOf } from '../volume/keys.ts'
-import { decodeWindow, type Piece, type Window } from '../volume/piece.ts'
+import type { Piece } from '../volume/piece.ts'
+import { readableWindow } from './needs.ts'
 import type { Pace } from './pace.ts'
 
 export type ChunkPiece = Extract<Piece, { kind: 'chunk' }>
@@ -21,13 +20,4 @@ export async function eachChunkPiece(
     for (const piece of readableWindow(value)) if (piece.kind === 'chunk') visit(inoOf(key), piece)
   }
   await pace.run(tree.verifySlices(root, { entry, damaged: () => undefined }))
-}
-
-function readableWindow(value: Buffer): Window {
-  try {
-    return decodeWindow(new ByteReader(value))
-  } catch (error) {
-    if (error instanceof NexusError) return []
-    throw error
-  }
 }

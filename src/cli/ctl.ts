@@ -9,6 +9,7 @@ import { addGroupCommands } from './commands/group.ts'
 import { addIdentityCommands } from './commands/identity.ts'
 import { addModelCommands } from './commands/model.ts'
 import { addRestoreCommand } from './commands/restore.ts'
+import { addScrubCommand } from './commands/scrub.ts'
 import { addSnapshotCommands } from './commands/snapshot.ts'
 import { addStatusCommands } from './commands/status.ts'
 import { addTenantCommands } from './commands/tenant.ts'
@@ -69,6 +70,7 @@ function buildProgram(host: Host): Command {
   addTenantCommands(program, open)
   addStatusCommands(program, open)
   addFsckCommand(program, open)
+  addScrubCommand(program, open, host)
   return program
 }
 

@@ -13,6 +13,8 @@ export interface Host {
   cwd(): string
   stdout(text: string): void
   stderr(text: string): void
+  /** whether somebody watches stderr */
+  stderrIsTerminal?: boolean
 }
 
 /** The options that every command has. */

@@ -11,6 +11,7 @@ import {
   checkMetadata,
   checkObject,
   checkPath,
+  checkRate,
   checkSnapshotName,
   checkSnapshotReference,
   nullable,
@@ -125,6 +126,9 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   collect: [],
   shutdown: [],
   fsck: [],
+  scrub: [options<'scrub'>({ rate: optional(checkRate) })],
+  scrubStatus: [],
+  scrubStop: [],
 }
 
 export const callNames = Object.keys(calls) as CallName[]

@@ -212,6 +212,32 @@ export interface FsckInfo {
   elapsed_ms: number
 }
 
+/** Something stored that is not what was stored. */
+export interface BadContent {
+  kind: 'chunk' | 'node'
+  /** SHA-256, hex */
+  address: string
+  /** where its first byte lies in the log; null when nobody knows */
+  segment: number | null
+  offset: number | null
+  /** what reads damaged bytes because of it: at most 100 */
+  files: { path: string; live: boolean; snapshots: string[] }[]
+}
+
+export interface ScrubInfo {
+  /** none: never begun */
+  state: 'none' | 'running' | 'stopped' | 'done' | 'failed'
+  started_at: string | null
+  finished_at: string | null
+  /** bytes a second at most; null: as fast as it goes */
+  rate: number | null
+  done_bytes: number
+  /** 0 until it is known */
+  total_bytes: number
+  /** at most 1,000 */
+  bad: BadContent[]
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
@@ -265,4 +291,8 @@ export interface Service {
   shutdown(): Promise<{ pid: number }>
   /** checks everything there is, beside running writers */
   fsck(): Promise<FsckInfo>
+  /** begins to read all that is stored, or goes on with it. @param options.rate bytes a second at most */
+  scrub(options: { rate?: number }): Promise<ScrubInfo>
+  scrubStatus(): Promise<ScrubInfo>
+  scrubStop(): Promise<ScrubInfo>
 }

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import { Access } from '../acl/access.ts'
 import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
+import { Scrub } from '../check/scrub.ts'
 import type { Logger } from '../logger.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
@@ -59,6 +60,7 @@ export class Engine {
   #closing: Promise<void> | undefined
   /** states that a check reads, which nobody else may keep */
   readonly #held = new Set<readonly Root[]>()
+  readonly scrub: Scrub
 
   static open(options: EngineOptions): Promise<Engine> {
     return withStore(options, ({ data, index, volumes }) => new Engine(options, data, index, volumes))
@@ -87,11 +89,13 @@ export class Engine {
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#sweepOrphans()
     this.#collectedBytes = volumes.logBytes
+    this.scrub = new Scrub({ volumes, hold: (roots) => this.hold(roots), logger: options.logger })
   }
 
   /** Begins to flush and checkpoint by itself. */
   start(): void {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
+    this.scrub.resume()
   }
 
   /** Gives back the space of what nothing reaches any more. */
@@ -121,6 +125,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer)
+    await this.scrub.pause()
     this.access.stop()
     try {
       await this.volumes.close()

@@ -246,6 +246,18 @@ export class DaemonService implements api.Service {
     return { pid: process.pid }
   }
 
+  async scrub({ rate }: { rate?: number }): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.begin(rate ?? null)
+  }
+
+  async scrubStatus(): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.info
+  }
+
+  scrubStop(): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.stop()
+  }
+
   async fsck(): Promise<api.FsckInfo> {
     const start = performance.now()
     return fsckInfo(await this.#options.engine.check(), performance.now() - start)

@@ -15,6 +15,8 @@ export interface TreeCounts {
 
 /** Who is told of a tree while it is verified. */
 export interface TreeVisitor {
+  /** a node that can be read, before what is below it */
+  node?(address: Address): void
   /** an entry of a leaf, in key order */
   entry?(key: Buffer, value: Buffer): void
   /**
@@ -79,6 +81,7 @@ class Verifier {
 
   *#visit(node: Node): Generator<void, void> {
     this.nodesVisited++
+    this.#visitor.node?.(node.address)
     this.#checkBounds(node)
     yield
     if (node.level === 0) {

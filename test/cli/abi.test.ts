@@ -6,6 +6,7 @@ import { httpStatusOf } from '../../src/control/protocol.ts'
 import { packageRoot } from '../../src/control/version.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
 import {
+  bad,
   changes,
   checked,
   diff,
@@ -19,6 +20,7 @@ import {
   model,
   reach,
   restored,
+  scrub,
   snapshot,
   status,
   tenant,
@@ -75,6 +77,8 @@ t.test('fields and types of the JSON documents', async (t) => {
     Tenant: tenant,
     Status: status,
     Fsck: fsck,
+    Scrub: scrub,
+    'Bad content': bad,
     Finding: finding,
   }
   for (const [heading, document] of Object.entries(documents)) {

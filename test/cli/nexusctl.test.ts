@@ -124,6 +124,7 @@ t.test('every command has help with an example', async (t) => {
     'restore',
     'fork',
     'fsck',
+    'scrub',
     'workspace',
     'snapshot',
     ...['create', 'list', 'show', 'delete', 'rename', 'update'].map((word) => `workspace ${word}`),

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import type {
+  BadContent,
   Change,
   CheckInfo,
   CollectInfo,
@@ -19,6 +20,7 @@ import type {
   ModelInfo,
   ReachInfo,
   RestoreInfo,
+  ScrubInfo,
   Service,
   SnapshotInfo,
   StatusInfo,
@@ -101,6 +103,24 @@ export const fsck: Required<FsckInfo> = {
   inodes: 1234,
   chunks: 99,
   elapsed_ms: 40,
+}
+
+export const bad: Required<BadContent> = {
+  kind: 'chunk',
+  address: 'cd'.repeat(32),
+  segment: 3,
+  offset: 4096,
+  files: [{ path: '/workspace/acme/evil\u001b[2J', live: true, snapshots: [snapshot.snapshot_id] }],
+}
+
+export const scrub: Required<ScrubInfo> = {
+  state: 'done',
+  started_at: '2026-01-31T12:36:00.000Z',
+  finished_at: '2026-01-31T12:37:00.000Z',
+  rate: null,
+  done_bytes: 3 * 1024 * 1024,
+  total_bytes: 3 * 1024 * 1024,
+  bad: [bad],
 }
 
 export const forked: Required<ForkInfo> = {
@@ -214,6 +234,9 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),
     fsck: answering('fsck', fsck),
+    scrub: answering('scrub', scrub),
+    scrubStatus: answering('scrubStatus', scrub),
+    scrubStop: answering('scrubStop', scrub),
     ...overrides,
   }
 }

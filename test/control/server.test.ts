@@ -24,6 +24,7 @@ import {
   reach,
   restored,
   scratchDir,
+  scrub,
   serveFake,
   snapshot,
   status,
@@ -84,6 +85,10 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['collect'], want: collected },
   { call: ['shutdown'], want: { pid: 4321 } },
   { call: ['fsck'], want: fsck },
+  { call: ['scrub', {}], want: scrub },
+  { call: ['scrub', { rate: 5 }], want: scrub },
+  { call: ['scrubStatus'], want: scrub },
+  { call: ['scrubStop'], want: scrub },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {
