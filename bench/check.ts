@@ -4,6 +4,7 @@
  * waited for its turn.
  */
 import { execFileSync } from 'node:child_process'
+import { randomFillSync } from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -18,6 +19,7 @@ const FILES = 1_000_000
 const FILES_PER_DIRECTORY = 1000
 const FILE_BYTES = 40
 const CHILD = '--fill'
+const BIG_MIB = 1024
 const MIB = 1024 * 1024
 const caller = { uid: 0, gid: 0, pid: 1 }
 
@@ -70,7 +72,31 @@ async function measure(data: string): Promise<void> {
   console.log(`${checked.inodes} inodes, ${checked.chunks} chunks, ${checked.total} findings: ${seconds.toFixed(1)} s`)
   console.log(`memory ${Math.round(before / MIB)} MiB before, ${Math.round(peak / MIB)} MiB at most`)
   console.log(`turns late by ${p50} ms (median), ${p99} (p99), ${p999} (p99.9), ${late.at(-1)?.toFixed(2)} (worst)`)
+  await scrub(engine)
   await engine.close()
+}
+
+/** Reads a gigabyte of large files as well: of small ones the speed is that of looking them up. */
+async function scrub(engine: Engine): Promise<void> {
+  const top = engine.fs.lookup(caller, nodeOf(0, ROOT_INO), 'workspace')?.node as number
+  const { node } = engine.fs.create(caller, engine.fs.mkdir(caller, top, 'big', 0o755, 0).node, 'big', 0o644, 0, 0)
+  const buffer = Buffer.alloc(MIB + 2048)
+  for (let i = 0; i < BIG_MIB; i++) {
+    randomFillSync(buffer)
+    engine.fs.write(caller, node, i * MIB, buffer, 100, MIB, false)
+  }
+  await engine.volumes.checkpoint()
+  const start = performance.now()
+  engine.scrub.begin(null)
+  const waiting = lateness(() => engine.scrub.info.state !== 'running')
+  const late = await waiting
+  const { total_bytes, bad, state } = engine.scrub.info
+  const seconds = (performance.now() - start) / 1000
+  const p99 = late[Math.floor(late.length * 0.99)] as number
+  console.log(
+    `scrub ${state}, ${bad.length} bad: ${Math.round(total_bytes / MIB)} MiB in ${seconds.toFixed(1)} s, ${Math.round(total_bytes / MIB / seconds)} MiB/s`,
+  )
+  console.log(`turns late by ${p99.toFixed(2)} ms (p99)`)
 }
 
 if (process.argv[2] === CHILD) await fill(process.argv[3] as string, Number(process.argv[4]))

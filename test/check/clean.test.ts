@@ -1,5 +1,8 @@
 /** What commands leave behind is clean: snapshots, restores of the whole and of parts, forks, deletions, collections. */
 import t from 'tap'
+import { capture } from '../../src/check/capture.ts'
+import { needsOf } from '../../src/check/needs.ts'
+import { Pace } from '../../src/check/pace.ts'
 import { caller } from '../snapshots/support.ts'
 import { bigContent, type Sample, sampleFor } from './support.ts'
 
@@ -54,23 +57,29 @@ t.test('snapshots, restores, forks and collections leave nothing wrong', async (
   await clean('a collection')
 })
 
-t.test('what a check reads stays while the collector is at work', async (t) => {
-  const sample = await sampleFor(t, { segmentBytesMax: 100_000 })
+t.test('what a check reads stays while the collector is at work, and goes when it is done', async (t) => {
+  const sample = await sampleFor(t, { segmentBytesMax: 100_000, nodeCacheBytesMax: 1000 })
   const { service, engine } = sample.test
   for (let i = 0; i < 30; i++) sample.test.write(`/workspace/a/n${i}`, bigContent.subarray(i * 1000, i * 1000 + 40_000))
   await service.snapshotCreate('/workspace/a', { name: 'one' })
-  const checking = engine.check()
-  // The check has its states when the next in turn is called.
-  await engine.volumes.merged(
-    () => [],
-    () => undefined,
-  )
+  const captured = await capture(engine.volumes, (roots) => engine.hold(roots))
   await service.workspaceDelete('/workspace/a')
-  const collecting = service.collect()
-  const checked = await checking
-  t.strictSame(checked.findings, [])
-  t.ok(checked.inodes > 40)
-  await collecting
   await service.collect()
+  const lost = async (): Promise<number> => {
+    let count = 0
+    const needs = {
+      node: () => undefined,
+      chunk: () => undefined,
+      lost: () => {
+        count++
+      },
+    }
+    for (const { root } of captured.states) await new Pace().run(needsOf(engine.volumes.tree, root, needs))
+    return count
+  }
+  t.equal(await lost(), 0)
+  captured.release()
+  await service.collect()
+  t.ok((await lost()) > 0)
   t.strictSame(await sample.findings(), [])
 })
