@@ -88,7 +88,10 @@ class Judgement {
   *ways(): Generator<void, void> {
     const table = this.#table
     const ways = Numbers.u8()
-    for (let row = 0; row < table.inodes; row++) ways.push(Way.unknown)
+    for (let row = 0; row < table.inodes; row++) {
+      if (row % SLICE === 0) yield
+      ways.push(Way.unknown)
+    }
     const root = table.rowOf(ROOT_INO)
     if (root !== -1) ways.set(root, Way.reached)
     for (let row = 0; row < table.inodes; row++) {

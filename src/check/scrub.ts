@@ -198,9 +198,11 @@ class Pass {
       await this.#needs(state)
     }
     await this.#count()
-    const isOver = await this.#read()
+    const isOver = !this.#isStopping() && (await this.#read())
     if (isOver) await this.#missing()
-    this.#saved = { ...this.#saved, bad: await this.#describe() }
+    // Whoever stopped it does not wait for names: the rest of the way finds them.
+    const bad = isOver ? await this.#describe() : this.#listed()
+    this.#saved = { ...this.#saved, bad }
     this.#progress(this.#saved)
     return isOver
   }
@@ -210,7 +212,7 @@ class Pass {
   }
 
   async #needs(state: Capture['states'][number]): Promise<void> {
-    await this.#pace.run(
+    await this.#runUnlessStopped(
       needsOf(this.#options.volumes.tree, state.root, {
         node: (address) => this.#nodes.set(address, 1),
         chunk: (address, end) => this.#chunks.need(state.domain, address, end),
@@ -224,9 +226,14 @@ class Pass {
     )
   }
 
+  async #runUnlessStopped(work: Generator<void, void>): Promise<void> {
+    while (!this.#isStopping() && work.next().done !== true) await this.#pace.pause()
+  }
+
   async #count(): Promise<void> {
     let total = 0
     for await (const { domain, address, location } of this.#options.volumes.content.everything()) {
+      if (this.#isStopping()) return
       if (this.#isNeeded({ domain, address })) total += location.length
       if (domain !== undefined) this.#chunks.found(domain, address)
       await this.#pace.pause()
@@ -301,14 +308,26 @@ class Pass {
     }
   }
 
+  /** What is bad, without its files as far as they are not known from before. */
+  #listed(): BadContent[] {
+    return [...this.#damaged, ...this.#undescribed().values()].map(
+      (bad) => this.#saved.bad.find(({ address }) => address === bad.address) ?? bad,
+    )
+  }
+
+  #undescribed(): Map<string, BadContent> {
+    const found = new Map<string, BadContent>()
+    for (const [key, content] of this.#bad) {
+      if (content.domain === undefined && this.#damaged.some((one) => one.address === toHex(content.address))) continue
+      found.set(key, { ...this.#placeOf(content), files: [] })
+    }
+    return found
+  }
+
   /** What is bad, with the files that refer to it. */
   async #describe(): Promise<BadContent[]> {
     if (this.#bad.size === 0) return this.#damaged
-    const described = new Map<string, BadContent>()
-    for (const [key, content] of this.#bad) {
-      if (content.domain === undefined && this.#damaged.some((one) => one.address === toHex(content.address))) continue
-      described.set(key, { ...this.#placeOf(content), files: [] })
-    }
+    const described = this.#undescribed()
     for (const { root, domain, holders } of this.#capture.states) {
       const view = viewOf(this.#options.volumes, { number: holders[0]?.volume ?? 0, domain, root })
       const told = new Set<string>()
