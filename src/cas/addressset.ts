@@ -85,12 +85,12 @@ function partOf(address: Address): number {
 }
 
 /** Bytes 0 to 5 and half of 12, plus one so that it is never 0. */
-function high(address: Address): number {
+export function high(address: Address): number {
   return bytesAt(address, 0) * 16 + (address.charCodeAt(12) >> 4) + 1
 }
 
 /** Bytes 6 to 11 and the other half. */
-function low(address: Address): number {
+export function low(address: Address): number {
   return bytesAt(address, 6) * 16 + (address.charCodeAt(12) & 15)
 }
 

@@ -6,7 +6,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import { ByteReader, ByteWriter } from '../bytes.ts'
-import { NexusError } from '../errors.ts'
+import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
 import type { Log } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
@@ -43,6 +43,7 @@ type Key = string
 export type Witness = (address: Address, domain: number | undefined) => void
 
 const BATCH_ENTRIES_MAX = 1000
+const NODE_PREFIX = 'n'.charCodeAt(0)
 
 export class ContentStore {
   readonly #log: Log
@@ -54,6 +55,8 @@ export class ContentStore {
   /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
   #forgotten = new Set<Key>()
   #witness: Witness | undefined
+  /** known to be damaged: who stores the same again stores it anew, and so heals whoever refers to it */
+  readonly #rotten = new Set<Key>()
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -67,11 +70,14 @@ export class ContentStore {
    * @throws NexusError NEXUS_CORRUPT when it is missing or not what was stored
    */
   get(address: Address): Buffer {
-    const location = this.#locate(nodeKey(address))
+    const key = nodeKey(address)
+    const location = this.#locate(key)
     if (location === undefined) throw missing('tree node', address)
-    const bytes = this.#read(location)
-    if (addressOf(bytes) !== address) throw damaged('tree node', address, location)
-    return bytes
+    return this.#noting(key, () => {
+      const bytes = this.#read(location)
+      if (addressOf(bytes) !== address) throw damaged('tree node', address, location)
+      return bytes
+    })
   }
 
   /** From now on `witness` hears of what somebody refers to anew; one at a time, undefined for none. */
@@ -84,7 +90,7 @@ export class ContentStore {
     const address = addressOf(bytes)
     this.#witness?.(address, undefined)
     const key = nodeKey(address)
-    if (this.#locate(key) !== undefined) return address
+    if (this.#isStored(key)) return address
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
     writeAddress(meta, address, 0)
     const span = this.#log.append(RecordType.node, bytes, meta)
@@ -100,7 +106,7 @@ export class ContentStore {
   putChunk(domain: number, address: Address, bytes: Buffer): void {
     this.#witness?.(address, domain)
     const key = chunkKey(domain, address)
-    if (this.#locate(key) !== undefined) return
+    if (this.#isStored(key)) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
     this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
   }
@@ -108,7 +114,7 @@ export class ContentStore {
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
   addChunks(domain: number, chunks: readonly SealedChunk[]): void {
     for (const { address } of chunks) this.#witness?.(address, domain)
-    const fresh = chunks.filter((chunk) => this.#locate(chunkKey(domain, chunk.address)) === undefined)
+    const fresh = chunks.filter((chunk) => !this.#isStored(chunkKey(domain, chunk.address)))
     if (fresh.length === 0) return
     const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
     for (const { address, location } of fresh) writeCountedLocation(meta.fixed(address), location)
@@ -129,22 +135,56 @@ export class ContentStore {
       if (location === undefined) throw missing('chunk', address)
       if (offset + length > location.length) throw damaged('chunk', address, location)
       const whole = offset === 0 && length === location.length
-      chunk = whole ? this.#read(location, into, at) : this.#read(location)
-      if (xxh64(chunk, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+      chunk = this.#noting(key, () => {
+        const bytes = whole ? this.#read(location, into, at) : this.#read(location)
+        if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+        return bytes
+      })
       if (whole) return
       this.#chunks.set(key, chunk)
     }
     chunk.copy(into, at, offset, offset + length)
   }
 
+  /**
+   * Reads a chunk, or a tree node (without a domain), from the disk and checks it against its address and its checksum.
+   * @returns its bytes when it is what was stored, 0 when it is not; undefined when it is not known any more
+   */
+  inspect(domain: number | undefined, address: Address): number | undefined {
+    const key = domain === undefined ? nodeKey(address) : chunkKey(domain, address)
+    const location = this.#locate(key)
+    if (location === undefined) return undefined
+    try {
+      const bytes = this.#read(location)
+      if (xxh64(bytes, this.#options.store) === location.xxh && addressOf(bytes) === address) return bytes.length
+    } catch (error) {
+      const isRot = error instanceof NexusError ? error.code === 'NEXUS_CORRUPT' : systemCode(error) === 'EIO'
+      if (!isRot) throw error
+    }
+    this.#rotten.add(key)
+    // What was read before it went bad is not to hide it.
+    this.#chunks.delete(key)
+    return 0
+  }
+
   /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */
   async *contents(): AsyncGenerator<StoredContent> {
     for (const prefix of ['n', 'c']) {
-      for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) {
-        const domain = prefix === 'n' ? undefined : key.readUInt32BE(1)
-        yield { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
-      }
+      for await (const [key, value] of this.#index.entries(Buffer.from(prefix))) yield contentOf(key, value)
     }
+  }
+
+  /** The same at any time; what is being written to the index may come twice. */
+  async *everything(): AsyncGenerator<StoredContent> {
+    for (const places of [this.#pending, this.#flushing ?? new Map<Key, Buffer>()]) {
+      for (const [key, value] of places) yield contentOf(Buffer.from(key, 'latin1'), value)
+    }
+    yield* this.contents()
+  }
+
+  /** Where a chunk lies, or a tree node (without a domain); undefined when nobody knows. */
+  locate(domain: number | undefined, address: Address): Location | undefined {
+    return this.#locate(domain === undefined ? nodeKey(address) : chunkKey(domain, address))
   }
 
   /**
@@ -264,8 +304,23 @@ export class ContentStore {
     return this.#forgotten.has(key) ? undefined : this.#index.get(Buffer.from(key, 'latin1'))
   }
 
+  #isStored(key: Key): boolean {
+    return !this.#rotten.has(key) && this.#locate(key) !== undefined
+  }
+
+  /** A read that fails tells that what is stored there is damaged. */
+  #noting(key: Key, read: () => Buffer): Buffer {
+    try {
+      return read()
+    } catch (error) {
+      this.#rotten.add(key)
+      throw error
+    }
+  }
+
   /** Where something lies from now on. */
   #place(key: Key, location: Location): void {
+    this.#rotten.delete(key)
     this.#pending.set(key, encodeLocation(location))
     this.#forgotten.delete(key)
   }
@@ -278,6 +333,11 @@ export class ContentStore {
     }
     return into.subarray(at, done)
   }
+}
+
+function contentOf(key: Buffer, value: Buffer): StoredContent {
+  const domain = key[0] === NODE_PREFIX ? undefined : key.readUInt32BE(1)
+  return { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
 }
 
 function nodeKey(address: Address): Key {

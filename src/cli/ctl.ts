@@ -3,11 +3,13 @@ import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../control/version.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { addForkCommand } from './commands/fork.ts'
+import { addFsckCommand } from './commands/fsck.ts'
 import { addGrantCommands } from './commands/grant.ts'
 import { addGroupCommands } from './commands/group.ts'
 import { addIdentityCommands } from './commands/identity.ts'
 import { addModelCommands } from './commands/model.ts'
 import { addRestoreCommand } from './commands/restore.ts'
+import { addScrubCommand } from './commands/scrub.ts'
 import { addSnapshotCommands } from './commands/snapshot.ts'
 import { addSpaceCommands } from './commands/space.ts'
 import { addStatusCommands } from './commands/status.ts'
@@ -19,7 +21,7 @@ import { AnswerIsNo, type GlobalOptions, type Host, openSession } from './sessio
 
 /** Wrong usage, whether commander found it or the daemon (docs/cli-abi.md). */
 const usageStatus = 2
-/** The answer of `check`: not an error, but what a script branches on. */
+/** The answer of `check` and `fsck`: not an error, but what a script branches on. */
 const noStatus = 1
 
 /**
@@ -69,6 +71,8 @@ function buildProgram(host: Host): Command {
   addTenantCommands(program, open)
   addStatusCommands(program, open)
   addSpaceCommands(program, open)
+  addFsckCommand(program, open)
+  addScrubCommand(program, open, host)
   return program
 }
 

@@ -1,4 +1,4 @@
-/** The program `nexusd`: mount, unmount, status. */
+/** The program `nexusd`: mount, unmount, status, fsck. */
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,10 +11,13 @@ import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
+import { fsckOffline } from '../daemon/offline.ts'
 import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
+import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
+import { AnswerIsNo } from './session.ts'
 
 interface MountFlags {
   data?: string
@@ -33,6 +36,7 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (error instanceof AnswerIsNo) return 1
     const message =
       error instanceof NexusError
         ? error.message
@@ -89,6 +93,14 @@ function program(words: readonly string[]): Command {
     .option('--data <DIR>', 'as for mount')
     .option('--json', 'print one JSON document')
     .action(status)
+  nexusd
+    .command('fsck')
+    .description('check a store that is not mounted; exit status 1 when something is wrong')
+    .option('--data <DIR>', 'as for mount')
+    .option('--repair', 'mend what can be: link counts, counters, places; what has no name gets one in lost+found')
+    .option('--rebuild-index', 'throw the index away first and make it anew from the log')
+    .option('--json', 'print one JSON document')
+    .action(fsck)
   return nexusd
 }
 
@@ -205,4 +217,18 @@ async function status(flags: { data?: string; json?: boolean }): Promise<void> {
   const data = dataDirectory(flags.data, hostSurroundings())
   const info: StatusInfo = await connectControl({ socketPath: socketPathOf(data) }).status()
   process.stdout.write(flags.json === true ? `${JSON.stringify(info)}\n` : `${describeStatus(info)}\n`)
+}
+
+interface FsckFlags {
+  data?: string
+  repair?: boolean
+  rebuildIndex?: boolean
+  json?: boolean
+}
+
+async function fsck({ data, repair = false, rebuildIndex = false, json }: FsckFlags): Promise<void> {
+  const directory = dataDirectory(data, hostSurroundings())
+  const info = await fsckOffline({ data: directory, repair, rebuildIndex, logger: makeLogger() })
+  process.stdout.write(json === true ? `${JSON.stringify(info)}\n` : `${describeFsck(info)}\n`)
+  if (!info.clean) throw new AnswerIsNo()
 }

@@ -11,6 +11,7 @@ import {
   checkMetadata,
   checkObject,
   checkPath,
+  checkRate,
   checkSnapshotName,
   checkSnapshotReference,
   nullable,
@@ -126,6 +127,10 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   collectStatus: [],
   diskUsage: [field('path', nullable(checkPath))],
   shutdown: [],
+  fsck: [],
+  scrub: [options<'scrub'>({ rate: optional(checkRate) })],
+  scrubStatus: [],
+  scrubStop: [],
 }
 
 export const callNames = Object.keys(calls) as CallName[]

@@ -207,6 +207,71 @@ export interface DiskUsageInfo {
   workspaces: { path: string; bytes: number; file_count: number; snapshot_count: number }[]
 }
 
+/** Something that is not as it must be. */
+export interface Finding {
+  /**
+   * node, tree, value, attributes, links, entry, unreachable, orphan, place, pieces, size, content, counters,
+   * workspace, snapshot, grant, index
+   */
+  kind: string
+  /** `damage`: bytes are lost; `error`: what is stored contradicts itself, and nothing is lost */
+  severity: 'damage' | 'error'
+  /** path of the workspace */
+  workspace: string
+  /** inode number in it, if it is about one */
+  ino: number | null
+  /** where that is, as far as it can be told */
+  path: string | null
+  /** whether the state of now has it */
+  live: boolean
+  /** ids of the snapshots whose state has it */
+  snapshots: string[]
+  text: string
+}
+
+export interface FsckInfo {
+  clean: boolean
+  /** at most 1,000 */
+  findings: Finding[]
+  /** how many there are */
+  total: number
+  /** how many others a repair has mended */
+  repaired: number
+  /** what was checked; states that are equal count once */
+  states: number
+  workspaces: number
+  snapshots: number
+  inodes: number
+  chunks: number
+  elapsed_ms: number
+}
+
+/** Something stored that is not what was stored. */
+export interface BadContent {
+  kind: 'chunk' | 'node'
+  /** SHA-256, hex */
+  address: string
+  /** where its first byte lies in the log; null when nobody knows */
+  segment: number | null
+  offset: number | null
+  /** what reads damaged bytes because of it: at most 100 */
+  files: { path: string; live: boolean; snapshots: string[] }[]
+}
+
+export interface ScrubInfo {
+  /** none: never begun */
+  state: 'none' | 'running' | 'stopped' | 'done' | 'failed'
+  started_at: string | null
+  finished_at: string | null
+  /** bytes a second at most; null: as fast as it goes */
+  rate: number | null
+  done_bytes: number
+  /** 0 until it is known */
+  total_bytes: number
+  /** at most 1,000 */
+  bad: BadContent[]
+}
+
 export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
@@ -262,4 +327,10 @@ export interface Service {
   diskUsage(path: string | null): Promise<DiskUsageInfo>
   /** flush, unmount and exit; answered before the exit */
   shutdown(): Promise<{ pid: number }>
+  /** checks everything there is, beside running writers */
+  fsck(): Promise<FsckInfo>
+  /** begins to read all that is stored, or goes on with it. @param options.rate bytes a second at most */
+  scrub(options: { rate?: number }): Promise<ScrubInfo>
+  scrubStatus(): Promise<ScrubInfo>
+  scrubStop(): Promise<ScrubInfo>
 }

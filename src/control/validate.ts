@@ -55,6 +55,12 @@ export function checkLimit(value: unknown, label: string): number {
   return value
 }
 
+/** Bytes a second. */
+export function checkRate(value: unknown, label: string): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
+  throw usage(`${label} must be a whole number of bytes a second, from 1 on`)
+}
+
 /** A JSON object: neither null nor an array. */
 export function checkObject(value: unknown, label: string): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw usage(`${label} must be a JSON object`)

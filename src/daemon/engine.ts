@@ -2,14 +2,13 @@
  * Everything behind the mount, put together: the store, the volumes, the workspaces and the
  * filesystem. It needs no mount, which is how most tests use it.
  */
-import fs from 'node:fs'
-import os from 'node:os'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Access } from '../acl/access.ts'
-import { type Index, openIndex } from '../cas/index.ts'
-import { isNoSpace, NexusError } from '../errors.ts'
-import { type Disk, directoryDisk } from '../journal/disk.ts'
-import { type Blocks, Space } from '../journal/space.ts'
+import type { Index } from '../cas/index.ts'
+import { type Checked, check } from '../check/fsck.ts'
+import { Scrub } from '../check/scrub.ts'
+import { isNoSpace } from '../errors.ts'
+import type { Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
@@ -17,40 +16,27 @@ import { NexusFs } from '../vfs/nexusfs.ts'
 import { type Attr, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Collected, CollectOptions } from '../volume/collect.ts'
-import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
+import type { DataDirectory } from '../volume/datadir.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { FIRST_FREE_INO, ROOT_INO } from '../volume/keys.ts'
+import type { Root } from '../volume/live.ts'
 import type { Pause } from '../volume/merge.ts'
 import type { Usage } from '../volume/usage.ts'
-import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import type { Volumes } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+import { type Store, type StoreOptions, withStore } from './store.ts'
 import { type StoreState, Upkeep } from './upkeep.ts'
 
-type VolumeLimits = Pick<
-  VolumesOptions,
-  'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
->
-
-export interface EngineOptions {
-  /** data directory; made when it is missing */
-  data: string
-  logger: Logger
+export interface EngineOptions extends StoreOptions {
   /** time of the request that is served; the wall clock when not given */
   now?: () => Time
   /** owner of the root and of what nobody made */
   owner?: { uid: number; gid: number }
   /** only the owner can reach the mount: no directory has to be open to others */
   singleUser?: boolean
-  /** throw the index away and make it anew from the log */
-  rebuildIndex?: boolean
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
-  /** for tests: another disk under the log, an index that stays open, a disk of another size, other limits */
-  disk?: Disk
-  index?: Index
-  space?: () => Blocks
-  limits?: Partial<VolumeLimits>
 }
 
 /** On a nearly full disk little is alive in few segments: those go that give anything at all. */
@@ -78,37 +64,13 @@ export class Engine {
   readonly #space: Space
   readonly #upkeep: Upkeep
   #closing: Promise<void> | undefined
+  readonly scrub: Scrub
 
-  static async open(options: EngineOptions): Promise<Engine> {
-    const data = openDataDirectory(options.data)
-    let index: Index | undefined
-    let aside: Aside | undefined
-    try {
-      const space = new Space(data.path, options.space ?? blocksOf(data.path))
-      if (options.rebuildIndex === true) aside = await setIndexAside(data)
-      index = options.index ?? (await openIndex(data.index, data.store))
-      const volumes = await Volumes.open({
-        disk: options.disk ?? directoryDisk(data.log),
-        index,
-        store: data.store,
-        logDirectory: data.log,
-        logger: options.logger,
-        sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
-        space,
-        segmentBytesMax: space.segmentBytesMax,
-        ...options.limits,
-      })
-      const engine = new Engine(options, data, index, volumes, space)
-      aside?.discard()
-      return engine
-    } catch (error) {
-      if (index !== undefined && options.index === undefined) await index.close()
-      aside?.putBack()
-      throw explainDisk(data.path, error)
-    }
+  static open(options: EngineOptions): Promise<Engine> {
+    return withStore(options, (store) => new Engine(options, store))
   }
 
-  private constructor(options: EngineOptions, data: DataDirectory, index: Index, volumes: Volumes, space: Space) {
+  private constructor(options: EngineOptions, { data, index, volumes, space }: Store) {
     this.data = data
     this.volumes = volumes
     this.#logger = options.logger
@@ -142,11 +104,13 @@ export class Engine {
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
     this.#dropOrphans()
     this.#upkeep = new Upkeep({ volumes, space, logger: options.logger, collect: (copy) => this.collect({ copy }) })
+    this.scrub = new Scrub({ volumes, hold: (roots) => this.hold(roots), logger: options.logger })
   }
 
   /** Begins to flush, checkpoint and collect by itself. */
   start(): void {
     this.#upkeep.start()
+    this.scrub.resume()
   }
 
   /** Whether the store takes what is written, and if not, why. */
@@ -185,6 +149,17 @@ export class Engine {
     return this.#usage.result
   }
 
+  /** Checks everything, beside running writers. @param wantsFixes also says how to mend what is wrong */
+  check(wantsFixes = false): Promise<Checked> {
+    return check({ volumes: this.volumes, hold: (roots) => this.hold(roots), wantsFixes })
+  }
+
+  /** Keeps states from the collector until the returned function is called. */
+  hold(roots: readonly Root[]): () => void {
+    const pin = this.volumes.pin(roots)
+    return () => pin.release()
+  }
+
   /** Takes a last checkpoint and closes everything. Quiet when repeated. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
@@ -193,6 +168,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     this.#upkeep.stop()
+    await this.scrub.pause()
     this.access.stop()
     try {
       await this.volumes.close()
@@ -264,38 +240,4 @@ function directoryAttr(
 function wallClock(): Time {
   const ms = Date.now()
   return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
-}
-
-function blocksOf(directory: string): () => Blocks {
-  const isRoot = process.getuid?.() === 0
-  return () => {
-    const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
-    // A part of some disks is kept for root.
-    return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: isRoot ? bfree : bavail }
-  }
-}
-
-/** The index as it was before it is made anew. */
-interface Aside {
-  discard(): void
-  putBack(): void
-}
-
-/** Only when nobody holds it: LevelDB's own lock tells. A log that cannot be read leaves the old index in place. */
-async function setIndexAside(data: DataDirectory): Promise<Aside> {
-  try {
-    await (await openIndex(data.index, data.store)).close()
-  } catch (error) {
-    if (error instanceof NexusError && error.code === 'NEXUS_BUSY') throw error
-  }
-  const old = `${data.index}.old`
-  fs.rmSync(old, { recursive: true, force: true })
-  fs.renameSync(data.index, old)
-  return {
-    discard: () => fs.rmSync(old, { recursive: true, force: true }),
-    putBack: () => {
-      fs.rmSync(data.index, { recursive: true, force: true })
-      fs.renameSync(old, data.index)
-    },
-  }
 }

@@ -88,6 +88,10 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
     else caller.demand('read', path)
   },
   shutdown: root('end nexusd'),
+  fsck: root('check the store'),
+  scrub: root('check the store'),
+  scrubStatus: root('check the store'),
+  scrubStop: root('check the store'),
 }
 
 function anybody(): void {

@@ -1,5 +1,6 @@
 /** The calls behind `nexusctl`, answered by the engine. */
 import { monotonicFactory } from 'ulid'
+import { fsckInfo } from '../check/report.ts'
 import type * as api from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import type { Session } from '../fuse/session.ts'
@@ -287,5 +288,22 @@ export class DaemonService implements api.Service {
   async shutdown(): Promise<{ pid: number }> {
     setTimeout(() => this.#options.stop(), STOP_DELAY_MS)
     return { pid: this.#options.supervisor ?? process.pid }
+  }
+
+  async scrub({ rate }: { rate?: number }): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.begin(rate ?? null)
+  }
+
+  async scrubStatus(): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.info
+  }
+
+  scrubStop(): Promise<api.ScrubInfo> {
+    return this.#options.engine.scrub.stop()
+  }
+
+  async fsck(): Promise<api.FsckInfo> {
+    const start = performance.now()
+    return fsckInfo(await this.#options.engine.check(), performance.now() - start)
   }
 }

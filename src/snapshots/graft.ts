@@ -19,6 +19,8 @@ import { type State, stateOfSnapshot } from './snapshots.ts'
 /** A directory with everything below it: for each inode, how many names it has inside. */
 interface Subtree {
   names: Map<number, number>
+  /** one of those names of each */
+  places: Map<number, { parent: number; name: string }>
   directories: Map<number, Dirent[]>
 }
 
@@ -134,7 +136,9 @@ class Graft {
     if (attr === undefined) return []
     const base = { volume: this.#place.volume.number, ino }
     if (this.#isAllInside(ino, attr)) return [{ kind: 'drop', ...base }]
-    return [{ kind: 'attr', ...base, attr: { ...attr, nlink: attr.nlink - names } }]
+    // The name that is recorded may be one of those that go; which others there are is not known.
+    const place = this.#current.directories.has(attr.parent) ? { parent: 0, name: '' } : {}
+    return [{ kind: 'attr', ...base, attr: { ...attr, nlink: attr.nlink - names, ...place } }]
   }
 
   #restore(old: number, names: number): Change[] {
@@ -166,9 +170,11 @@ class Graft {
     return changes
   }
 
-  /** Same content, same place, and every child keeps its number. */
+  /** Same content, same place, and every child and the directory that it lies in keep their numbers. */
   #isUnchanged(ino: number): boolean {
     if (isDifferent(this.#then, this.#now, ino)) return false
+    const parent = this.#then.attr(ino)?.parent ?? 0
+    if (ino !== this.#source && (this.inos.get(parent) ?? parent) !== parent) return false
     return (this.#old.directories.get(ino) ?? []).every((entry) =>
       entry.volume === 0 ? this.inos.get(entry.ino) === entry.ino : !this.#volumes.has(entry.volume),
     )
@@ -179,12 +185,15 @@ class Graft {
       const { parent, name } = this.#place.attr
       return { ...attr, parent, name }
     }
-    return { ...attr, parent: this.inos.get(attr.parent) ?? attr.parent, nlink: isDirectory(attr) ? attr.nlink : names }
+    // Of several names the one recorded may lie outside of what is restored.
+    const place = this.#old.directories.has(attr.parent) ? attr : this.#old.places.get(old)
+    const parent = this.inos.get(place?.parent ?? 0) ?? 0
+    return { ...attr, parent, name: parent === 0 ? '' : (place?.name ?? ''), nlink: isDirectory(attr) ? attr.nlink : names }
   }
 }
 
 function subtree(volume: Volume, directory: number): Subtree {
-  const found: Subtree = { names: new Map([[directory, 1]]), directories: new Map() }
+  const found: Subtree = { names: new Map([[directory, 1]]), places: new Map(), directories: new Map() }
   const waiting = [directory]
   for (let i = 0; i < waiting.length; i++) {
     const ino = waiting[i] as number
@@ -194,6 +203,7 @@ function subtree(volume: Volume, directory: number): Subtree {
       if (entry.volume !== 0) continue
       const names = found.names.get(entry.ino) ?? 0
       found.names.set(entry.ino, names + 1)
+      found.places.set(entry.ino, { parent: ino, name: entry.name })
       if (names === 0 && entry.type === 0o040000) waiting.push(entry.ino)
     }
   }

@@ -15,11 +15,12 @@ import { Cursor } from './cursor.ts'
 import { type Difference, diffTrees } from './diff.ts'
 import { type Edit, editTree } from './edit.ts'
 import type { NodeStore } from './node.ts'
-import { type TreeCounts, verifyTree } from './verify.ts'
+import { type TreeCounts, type TreeVisitor, verifySlices, verifyTree } from './verify.ts'
 import { type VisitEntry, walkTree } from './walk.ts'
 
 export type { Difference } from './diff.ts'
 export type { Edit } from './edit.ts'
+export type { TreeVisitor } from './verify.ts'
 
 export interface TreeOptions {
   /** memory for nodes, in bytes */
@@ -96,5 +97,10 @@ export class Tree {
    */
   verify(root: Address | null): TreeCounts {
     return verifyTree(this.#nodes, this.#shape, root)
+  }
+
+  /** `verify` in slices, telling the visitor of every entry, and of every damage instead of throwing. */
+  verifySlices(root: Address | null, visitor: TreeVisitor): Generator<void, TreeCounts> {
+    return verifySlices(this.#nodes, this.#shape, root, visitor)
   }
 }

@@ -55,7 +55,7 @@ interface FileRun {
   parts: RunPart[]
 }
 
-type SealedWindows = Map<number, Map<number, Window>>
+export type SealedWindows = Map<number, Map<number, Window>>
 
 /** Seals every raw piece of the layer; returns the windows that had any, by inode and index. */
 async function sealLayer(volume: Volume, layer: Layer, tools: MergeTools): Promise<SealedWindows> {
@@ -173,7 +173,7 @@ function placeSealed(
 }
 
 /** The layer's changes as edits of the tree, ascending by key. */
-function* editsOf(volume: Volume, base: Address | null, layer: Layer, windows: SealedWindows): Generator<Edit> {
+export function* editsOf(volume: Volume, base: Address | null, layer: Layer, windows: SealedWindows): Generator<Edit> {
   yield { key: plainKey(0, Kind.super), value: encodeSuper(volume.frozenSuper) }
   for (const ino of [...layer.orphans.keys()].sort((a, b) => a - b)) {
     yield { key: orphanKey(ino), value: layer.orphans.get(ino) ? Buffer.alloc(0) : null }

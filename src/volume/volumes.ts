@@ -188,8 +188,13 @@ export class Volumes {
   /** Bytes of the log on disk. */
   get logBytes(): number {
     let bytes = 0
-    for (const size of segmentSizes(this.#options.disk).values()) bytes += size
+    for (const size of this.segmentSizes().values()) bytes += size
     return bytes
+  }
+
+  /** The log's segments with their sizes in bytes, as they are now. */
+  segmentSizes(): Map<number, number> {
+    return segmentSizes(this.#options.disk)
   }
 
   /**

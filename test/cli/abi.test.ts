@@ -6,19 +6,23 @@ import { httpStatusOf } from '../../src/control/protocol.ts'
 import { packageRoot } from '../../src/control/version.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
 import {
+  bad,
   changes,
   checked,
   collected,
   diff,
   diskUsage,
   explained,
+  finding,
   forked,
+  fsck,
   granted,
   group,
   identity,
   model,
   reach,
   restored,
+  scrub,
   snapshot,
   status,
   tenant,
@@ -77,6 +81,10 @@ t.test('fields and types of the JSON documents', async (t) => {
     Collection: collected,
     'Disk usage': diskUsage,
     'Disk usage of a workspace': diskUsage.workspaces[0] ?? {},
+    Fsck: fsck,
+    Scrub: scrub,
+    'Bad content': bad,
+    Finding: finding,
   }
   for (const [heading, document] of Object.entries(documents)) {
     const rows = tableUnder(heading)

@@ -125,6 +125,8 @@ t.test('every command has help with an example', async (t) => {
     'gc',
     'restore',
     'fork',
+    'fsck',
+    'scrub',
     'workspace',
     'snapshot',
     ...['create', 'list', 'show', 'delete', 'rename', 'update'].map((word) => `workspace ${word}`),

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import type {
+  BadContent,
   Change,
   CheckInfo,
   CollectInfo,
@@ -12,13 +13,16 @@ import type {
   DiffInfo,
   DiskUsageInfo,
   ExplainInfo,
+  Finding,
   ForkInfo,
+  FsckInfo,
   GrantInfo,
   GroupInfo,
   IdentityInfo,
   ModelInfo,
   ReachInfo,
   RestoreInfo,
+  ScrubInfo,
   Service,
   SnapshotInfo,
   StatusInfo,
@@ -90,6 +94,48 @@ export const diskUsage: Required<DiskUsageInfo> = {
   logical_bytes: 120 * 1024 * 1024,
   deduplication: 2.5,
   workspaces: [{ path: '/workspace/acme', bytes: 120 * 1024 * 1024, file_count: 3, snapshot_count: 1 }],
+}
+
+export const finding: Required<Finding> = {
+  kind: 'links',
+  severity: 'error',
+  workspace: '/workspace/acme',
+  ino: 7,
+  path: '/workspace/acme/evil\u001b[2J',
+  live: true,
+  snapshots: [snapshot.snapshot_id],
+  text: 'inode 7 has a link count of 3, which should be 1',
+}
+
+export const fsck: Required<FsckInfo> = {
+  clean: false,
+  findings: [finding],
+  total: 1,
+  repaired: 0,
+  states: 2,
+  workspaces: 2,
+  snapshots: 1,
+  inodes: 1234,
+  chunks: 99,
+  elapsed_ms: 40,
+}
+
+export const bad: Required<BadContent> = {
+  kind: 'chunk',
+  address: 'cd'.repeat(32),
+  segment: 3,
+  offset: 4096,
+  files: [{ path: '/workspace/acme/evil\u001b[2J', live: true, snapshots: [snapshot.snapshot_id] }],
+}
+
+export const scrub: Required<ScrubInfo> = {
+  state: 'done',
+  started_at: '2026-01-31T12:36:00.000Z',
+  finished_at: '2026-01-31T12:37:00.000Z',
+  rate: null,
+  done_bytes: 3 * 1024 * 1024,
+  total_bytes: 3 * 1024 * 1024,
+  bad: [bad],
 }
 
 export const forked: Required<ForkInfo> = {
@@ -207,6 +253,10 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     shutdown: answering('shutdown', { pid: 4321 }),
     collectStatus: answering('collectStatus', collecting),
     diskUsage: answering('diskUsage', diskUsage),
+    fsck: answering('fsck', fsck),
+    scrub: answering('scrub', scrub),
+    scrubStatus: answering('scrubStatus', scrub),
+    scrubStop: answering('scrubStop', scrub),
     ...overrides,
   }
 }

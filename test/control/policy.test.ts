@@ -142,6 +142,10 @@ const rows: { [K in CallName]: Row<K>[] } = {
     { args: [SPACE], may: ['administrator', 'owner', 'editor', 'viewer'] },
   ],
   shutdown: [{ args: [], may: root }],
+  fsck: [{ args: [], may: root }],
+  scrub: [{ args: [{}], may: root }],
+  scrubStatus: [{ args: [], may: root }],
+  scrubStop: [{ args: [], may: root }],
 }
 
 interface World {

@@ -17,6 +17,7 @@ import {
   explained,
   fakeService,
   forked,
+  fsck,
   granted,
   group,
   identity,
@@ -25,6 +26,7 @@ import {
   reach,
   restored,
   scratchDir,
+  scrub,
   serveFake,
   snapshot,
   status,
@@ -87,6 +89,11 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['collectStatus'], want: collecting },
   { call: ['diskUsage', null], want: diskUsage },
   { call: ['diskUsage', path], want: diskUsage },
+  { call: ['fsck'], want: fsck },
+  { call: ['scrub', {}], want: scrub },
+  { call: ['scrub', { rate: 5 }], want: scrub },
+  { call: ['scrubStatus'], want: scrub },
+  { call: ['scrubStop'], want: scrub },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {

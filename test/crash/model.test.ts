@@ -12,13 +12,13 @@ import { MemoryDisk } from '../journal/support.ts'
 import { type Operation, operation } from './operations.ts'
 import { dataFor, openEngine, Pair } from './pair.ts'
 
-type Event = 'checkpoint' | 'begin' | 'finish' | 'turn' | 'collect' | 'sync' | 'crash' | 'close' | 'rebuild'
+type Event = 'checkpoint' | 'begin' | 'finish' | 'turn' | 'collect' | 'fsck' | 'sync' | 'crash' | 'close' | 'rebuild'
 type Step = Operation | Event
 
 const event = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom<Event>('checkpoint', 'begin', 'begin', 'finish', 'turn', 'sync') },
   { weight: 3, arbitrary: fc.constantFrom<Event>('crash', 'crash', 'close') },
-  { weight: 1, arbitrary: fc.constantFrom<Event>('collect', 'rebuild') },
+  { weight: 1, arbitrary: fc.constantFrom<Event>('collect', 'rebuild', 'fsck') },
 )
 const step: fc.Arbitrary<Step> = fc.oneof({ weight: 6, arbitrary: operation }, { weight: 1, arbitrary: event })
 const steps = fc.array(step, { minLength: 1, maxLength: 150, size: 'max' })
@@ -42,6 +42,7 @@ async function run(ground: Ground, plan: readonly Step[]): Promise<void> {
     else if (each === 'begin') begin(volumes.checkpoint())
     else if (each === 'collect') begin(pair.engine.collect())
     else if (each === 'sync') begin(volumes.sync())
+    else if (each === 'fsck') begin(pair.fsck())
     else if (each === 'turn') await new Promise((resolve) => setImmediate(resolve))
     else if (each === 'finish') {
       await running
@@ -54,8 +55,10 @@ async function run(ground: Ground, plan: readonly Step[]): Promise<void> {
   }
   pair.check()
   await running
+  await pair.fsck()
   await ground.reopen('crash')
   pair.check()
+  await pair.fsck()
 }
 
 /** In memory: fast, and nothing of a dead engine reaches the new one. */

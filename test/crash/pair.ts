@@ -113,6 +113,12 @@ export class Pair {
     throw new Error(`the filesystem is not what the model says:\n${lines.map((line) => line.slice(0, 600)).join('\n')}`)
   }
 
+  /** Throws when what is stored contradicts itself. */
+  async fsck(): Promise<void> {
+    const { total, findings } = await this.engine.check()
+    if (total > 0) throw new Error(`fsck finds ${JSON.stringify(findings, null, 1)}`)
+  }
+
   /** The real filesystem in the form of `Model.dump`. */
   dump(): string {
     const seen = new Map<number, string>()

@@ -13,8 +13,8 @@ import type { Test } from 'tap'
 import { publicSocketOf } from '../../src/control/location.ts'
 import { isRunning } from './nexusd.ts'
 
-const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
-const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
+export const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))
+export const nexusctl = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
 const START_MS_MAX = 60_000
 
 /** Why mounts cannot be tested here, or undefined. `npm test` says so loudly and CI fails on it. */

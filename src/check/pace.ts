@@ -1,0 +1,27 @@
+/** Long work in slices between the requests that are being served. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+
+/** A request waits this long at most. */
+const SLICE_MS = 2
+
+export class Pace {
+  #start = performance.now()
+
+  /** Resolves at once (undefined) until the slice is used up. */
+  pause(): Promise<void> | undefined {
+    if (performance.now() - this.#start < SLICE_MS) return undefined
+    return nextTurn().then(() => {
+      this.#start = performance.now()
+    })
+  }
+
+  /** Runs what yields between slices. */
+  async run<T>(work: Generator<void, T>): Promise<T> {
+    for (;;) {
+      const step = work.next()
+      if (step.done === true) return step.value
+      const wait = this.pause()
+      if (wait !== undefined) await wait
+    }
+  }
+}
