@@ -2,8 +2,9 @@
  * npm run build: dependencies, the native addon and the TypeScript, each only where it is out of date.
  * Works without a network when node_modules is there.
  */
-import { chmodSync, existsSync, readFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { die, filesBelow, isExecutable, missingPackages, modifiedMs, ROOT, run, runQuietly, tool } from './lib.mjs'
 
 const COMPILER = { cc: 'build-essential', 'c++': 'build-essential', make: 'build-essential', python3: 'python3' }
@@ -61,8 +62,20 @@ function compile() {
   }
 }
 
+/** The access model is parsed now, so that no start has to. */
+async function parseModel() {
+  const model = join(ROOT, 'src', 'acl', 'builtin.fga')
+  const compiled = join(ROOT, 'dist', 'src', 'acl', 'model.js')
+  const parsed = join(ROOT, 'dist', 'src', 'acl', 'builtin.json')
+  if (modifiedMs(parsed) > Math.max(modifiedMs(model), modifiedMs(compiled))) return
+  const { parsedBuiltin } = await import(pathToFileURL(compiled).href)
+  const { url, content } = parsedBuiltin()
+  writeFileSync(url, content)
+}
+
 checkNode()
 if (!addonIsCurrent()) needCompiler()
 if (!dependenciesAreCurrent()) installDependencies()
 if (!addonIsCurrent()) buildAddon()
 compile()
+await parseModel()

@@ -5,8 +5,8 @@
  * refused: to ignore one would allow what it forbids.
  */
 import { readFileSync } from 'node:fs'
-import { transformer, validator } from '@openfga/syntax-transformer'
-import { NexusError } from '../errors.ts'
+import { createRequire } from 'node:module'
+import { NexusError, systemCode } from '../errors.ts'
 import { eachRewrite, type Rewrite, type RewriteJson, rewriteFromJson } from './rewrite.ts'
 
 export type { Rewrite } from './rewrite.ts'
@@ -61,15 +61,25 @@ const objectTypes = ['dir', 'file', 'workspace', 'tenant'] as const
 const objectRelations = ['parent', 'owner', 'editor', 'viewer', 'read', 'write', 'share', 'snapshot', 'restore'] as const
 const parentTypes = ['dir', 'workspace', 'tenant'] as const
 
+/** OpenFGA's parser takes longer to load than all of nexus: only who has a text to read waits for it. */
+function parser(): typeof import('@openfga/syntax-transformer') {
+  return createRequire(import.meta.url)('@openfga/syntax-transformer')
+}
+
 /**
  * The model that this text states.
  * @throws NexusError NEXUS_USAGE naming the line and what is off
  */
 export function parseModel(text: string): Model {
+  return { ...modelFromJson(jsonOf(text)), text }
+}
+
+function jsonOf(text: string): ModelJson {
+  const { transformer, validator } = parser()
   const json = withLine(text, () => transformer.transformDSLToJSONObject(text)) as ModelJson
   refuseConditions(json, text)
   withLine(text, () => validator.validateDSL(text))
-  return { ...modelFromJson(json), text }
+  return json
 }
 
 /** The model that this JSON of OpenFGA's API states; the parser makes it of a text, and this does not validate it again. */
@@ -86,11 +96,42 @@ export function modelFromJson(json: object): Model {
 
 let builtin: Model | undefined
 
+/** Not compiled: it is read where it lies in the source, beside dist. */
+const BUILTIN = new URL('../../../src/acl/builtin.fga', import.meta.url)
+/** What the parser made of it when nexus was built. */
+const BUILTIN_PARSED = new URL('builtin.json', import.meta.url)
+
+interface Parsed {
+  text: string
+  json: ModelJson
+}
+
 /** The model that is used where nobody gave another (builtin.fga). */
 export function builtinModel(): Model {
-  // The file is not compiled: it is read where it lies in the source, beside dist.
-  builtin ??= parseModel(readFileSync(new URL('../../../src/acl/builtin.fga', import.meta.url), 'utf8'))
+  builtin ??= readBuiltin()
   return builtin
+}
+
+function readBuiltin(): Model {
+  const text = readFileSync(BUILTIN, 'utf8')
+  const parsed = readParsed()
+  return parsed?.text === text ? { ...modelFromJson(parsed.json), text } : parseModel(text)
+}
+
+function readParsed(): Parsed | undefined {
+  try {
+    return JSON.parse(readFileSync(BUILTIN_PARSED, 'utf8')) as Parsed
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' && !(error instanceof SyntaxError)) throw error
+    return undefined
+  }
+}
+
+/** For the build: the file that spares every start the parser. */
+export function parsedBuiltin(): { url: URL; content: string } {
+  const text = readFileSync(BUILTIN, 'utf8')
+  const parsed: Parsed = { text, json: jsonOf(text) }
+  return { url: BUILTIN_PARSED, content: JSON.stringify(parsed) }
 }
 
 /**

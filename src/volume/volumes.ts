@@ -575,7 +575,8 @@ export class Volumes {
     const position = this.#log.end
     const sequence = this.#log.sequence
     if (sequence === this.#checkpointedSequence && !force) return undefined
-    const whole = Object.fromEntries(this.catalog.all())
+    // Of a million grants this takes long, and only who repeats it in the log wants it.
+    const whole = force ? Object.fromEntries(this.catalog.all()) : {}
     const catalog = this.catalog.takeDirty()
     const removed = this.#removed
     this.#removed = new Set()
@@ -593,7 +594,7 @@ export class Volumes {
       await this.#content.flush([...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()])
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
-      return { checkpoint, catalog: whole, volumes }
+      return force ? { checkpoint, catalog: whole, volumes } : undefined
     } catch (error) {
       this.#giveBack(catalog, removed)
       throw error

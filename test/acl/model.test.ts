@@ -1,6 +1,7 @@
 /** Models: what is read, what is refused and with which words, and which tuples a model permits. */
+import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { allowsTuple, builtinModel, checkFilesystemModel, modelFromJson, parseModel } from '../../src/acl/model.ts'
+import { allowsTuple, builtinModel, checkFilesystemModel, modelFromJson, parsedBuiltin, parseModel } from '../../src/acl/model.ts'
 import { NexusError } from '../../src/errors.ts'
 
 const head = 'model\n  schema 1.1\ntype user\n'
@@ -151,4 +152,11 @@ t.test('the filesystem needs certain types and relations, and says which are mis
     refusal(() => checkFilesystemModel(parseModel(narrow))),
     /lacks tenant among those that may be parent of dir;/,
   )
+})
+
+t.test('the model that was parsed when nexus was built is the one of the text', async (t) => {
+  const built = JSON.parse(readFileSync(new URL('../../src/acl/builtin.json', import.meta.url), 'utf8')) as { text: string }
+  t.equal(built.text, builtinModel().text, 'of this very text')
+  t.same(builtinModel(), parseModel(builtinModel().text))
+  t.equal(parsedBuiltin().content, JSON.stringify(built))
 })
