@@ -3,7 +3,7 @@
  * inode. What contains it is read from the tree and stored nowhere; the inodes of a snapshot's view have the tuples of
  * the workspace that it was taken of, because grants are not part of a snapshot.
  */
-import type { Relationships } from './evaluator.ts'
+import type { Relationships } from './run.ts'
 import type { StoredTuple, TupleStore } from './tuples.ts'
 
 /** What is asked about the tree; `src/daemon` answers from workspaces and volumes. */

@@ -1,8 +1,9 @@
 /** What a model means for a tree: questions that are asked of it once, so that they need not be asked of each inode. */
-import { Evaluator, type Relationships } from './evaluator.ts'
+import { Evaluator } from './evaluator.ts'
 import { CONTAINMENT } from './graph.ts'
 import type { Model, SubjectType } from './model.ts'
 import { eachRewrite } from './rewrite.ts'
+import type { Relationships } from './run.ts'
 
 const TYPES = ['dir', 'workspace', 'tenant']
 const LEVELS = 4

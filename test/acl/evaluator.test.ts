@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { EvaluationError, Evaluator, type EvaluatorOptions, type Relationships } from '../../src/acl/evaluator.ts'
+import { Evaluator, type EvaluatorOptions } from '../../src/acl/evaluator.ts'
 import {
   allowsTuple,
   builtinModel,
@@ -13,6 +13,7 @@ import {
   type Rewrite,
   type Tuple,
 } from '../../src/acl/model.ts'
+import { EvaluationError, type Relationships } from '../../src/acl/run.ts'
 
 /** `subject relation object` in one string. */
 function tupleOf(text: string): Tuple {
