@@ -6,7 +6,7 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { allMounts, filesystemType, type Mount, nexusMounts, sourcePrefix } from '../control/mounts.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { mount, mountWithHelper } from '../fuse/binding.ts'
+import { MNT_DETACH, MNT_FORCE, mount, mountWithHelper, umount } from '../fuse/binding.ts'
 
 const run = promisify(execFile)
 
@@ -159,6 +159,20 @@ export function setReadAhead(mountpoint: string): void {
     fs.writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(READ_AHEAD_KIB))
   } catch {
     // It was an optimisation.
+  }
+}
+
+/**
+ * Ends a mount whatever happens: who waits for an answer gets ECONNABORTED. Root does it by a forced unmount, anybody else
+ * by fusectl, if that is mounted (Documentation/filesystems/fuse.rst).
+ * @param device as in mountinfo
+ */
+export function abort(mountpoint: string, device: string): void {
+  try {
+    if (process.getuid?.() === 0) umount(mountpoint, MNT_FORCE | MNT_DETACH)
+    else fs.writeFileSync(`/sys/fs/fuse/connections/${device.split(':')[1]}/abort`, '1')
+  } catch {
+    // It is gone, or nothing more can be done than to close the descriptor.
   }
 }
 

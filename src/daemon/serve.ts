@@ -17,6 +17,8 @@ export type Told =
   /** the store is open: send the descriptor of the mount */
   | { told: 'opened' }
   | { told: 'serving'; canBeReplaced: boolean }
+  /** again and again while it serves: its event loop turns */
+  | { told: 'alive' }
   | { told: 'failed'; code: ErrorCode; message: string }
   /** and it exits now */
   | { told: 'unmounted' | 'handed over' }
@@ -30,6 +32,8 @@ export interface ServeOptions {
   singleUser: boolean
   rebuildIndex: boolean
 }
+
+const ALIVE_MS = 1000
 
 /** What ends the supervisor, which decides: a terminal and systemd send these to all processes of a group. */
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
@@ -56,7 +60,10 @@ export async function serve(options: ServeOptions): Promise<void> {
     })
     tell({ told: 'serving', canBeReplaced: daemon.canBeReplaced })
     asked.ofDaemon(daemon)
-    tell({ told: await daemon.ended })
+    const alive = setInterval(() => tell({ told: 'alive' }), ALIVE_MS)
+    const told = await daemon.ended
+    clearInterval(alive)
+    tell({ told })
   } catch (error) {
     const { code, message } = error instanceof NexusError ? error : unexpected(error)
     tell({ told: 'failed', code, message })

@@ -3,14 +3,14 @@
  * (handover.ts), and starts another when the one that serves dies. It does nothing else, so that nothing else can end it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync } from 'node:fs'
+import { closeSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { nexusMounts } from '../control/mounts.ts'
 import { NexusError } from '../errors.ts'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
 import type { Logger } from '../logger.ts'
 import { Handover } from './handover.ts'
-import { mountFilesystem, unmount } from './mountpoint.ts'
+import { abort, mountFilesystem, unmount } from './mountpoint.ts'
 import type { Asked, ServeOptions, Told } from './serve.ts'
 
 /** Who dies sooner after he began to serve did not really serve. */
@@ -18,6 +18,11 @@ const QUICK_DEATH_MS = 200
 /** So many of those in a row are enough; the mount is given up. */
 const QUICK_DEATHS_MAX = 5
 const RESTART_PAUSE_MS = 50
+/** One that serves and says nothing for so long hangs, and is killed. */
+const SILENCE_MS_MAX = 60_000
+/** One that is dead and does not go has a thread that waits in the kernel for an answer which only the next could give. */
+const DEAD_MS_MAX = 5000
+const WATCH_MS = 1000
 /** A process that was asked to end, or to hand over, and has not. */
 const STOP_MS_MAX = 60_000
 
@@ -70,6 +75,8 @@ class Supervisor {
   #canBeReplaced = false
   #isStopping = false
   #timer: NodeJS.Timeout | undefined
+  #watching: NodeJS.Timeout | undefined
+  #lastWord = 0
 
   constructor(options: ServeOptions & { script: string; logger: Logger }) {
     this.#options = options
@@ -138,19 +145,43 @@ class Supervisor {
     let servesSince: number | undefined
     const served = new Promise<undefined>((resolve) => {
       child.on('message', (message: Told) => {
+        this.#lastWord = performance.now()
+        if (message.told === 'alive') return
         told = message
         if (told.told === 'opened') this.#giveMount(child, ours)
         if (told.told !== 'serving') return
         servesSince = performance.now()
+        this.#watch(child)
         this.#canBeReplaced = told.canBeReplaced
         resolve(undefined)
       })
     })
     this.#death = deathOf(child).then(({ status, signal }) => {
+      clearInterval(this.#watching)
       closeSync(ours)
       return { told, status, signal, servedMs: servesSince === undefined ? undefined : performance.now() - servesSince }
     })
     return served
+  }
+
+  /** What hangs is killed, and what cannot end is let go with the mount: nobody waits for ever. */
+  #watch(child: ChildProcess): void {
+    const { logger } = this.#options
+    let deadSince: number | undefined
+    this.#watching = setInterval(() => {
+      const now = performance.now()
+      if (isZombie(child.pid)) deadSince ??= now
+      if (deadSince !== undefined && now - deadSince > DEAD_MS_MAX && this.#mount?.device !== undefined) {
+        logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
+        abort(this.#options.mountpoint, this.#mount.device)
+        this.#isStopping = true
+        clearInterval(this.#watching)
+      } else if (now - this.#lastWord > SILENCE_MS_MAX) {
+        logger.error({}, `the serving process has not moved for ${SILENCE_MS_MAX / 1000} s: killed`)
+        this.#lastWord = now
+        child.kill('SIGKILL')
+      }
+    }, WATCH_MS).unref()
   }
 
   #words(rebuildIndex: boolean): string[] {
@@ -190,6 +221,15 @@ class Supervisor {
       closeSync(fd)
     }
     closeSync(this.#memory)
+  }
+}
+
+/** Dead, and not gone: a thread of it goes on (proc_pid_stat(5)). */
+function isZombie(pid: number | undefined): boolean {
+  try {
+    return /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
   }
 }
 
