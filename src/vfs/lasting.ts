@@ -90,9 +90,10 @@ export class LastingNames {
   }
 
   async #tell(volumes: readonly number[]): Promise<void> {
-    const answers = this.#answers.filter(({ volume }) => volumes.includes(volume))
+    const answers = this.#answers.filter((answer) => isOpen(answer) && volumes.includes(answer.volume))
     await this.#tellOnce(volumes)
-    if (!answers.some(isOpen)) return
+    // One that was taken meanwhile may have been taken after the kernel was told.
+    if (answers.length === 0) return
     for (;;) {
       // The answer woke it: if it sleeps now, it has been running since.
       for (const answer of answers) if (isOpen(answer) && !this.#isRunnable(answer.thread)) answer.isTaken = true

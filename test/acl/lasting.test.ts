@@ -112,3 +112,11 @@ t.test('a rename overtakes the notify', async (t) => {
   await names.expire([TWO])
   t.equal(told.length, 2, 'what is gone has no name')
 })
+
+t.test('a thread that is heard while the kernel is told may have taken its answer after that', async (t) => {
+  const { told, names, onTelling } = setUp()
+  names.keep(ONE, WORKSPACES, THREAD)
+  onTelling(() => names.heard(THREAD))
+  await names.expire([ONE])
+  t.same(told, ['5/one', '5/one'])
+})
