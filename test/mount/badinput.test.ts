@@ -396,7 +396,7 @@ function fill(file: string): void {
 
 t.test('a full disk', { skip: skip || needsRoot }, async (t) => {
   const scratch = scratchFor(t)
-  const disk = await diskFor(scratch, 16)
+  const disk = await diskFor(scratch, 48)
   const data = path.join(disk, 'data')
   fs.symlinkSync(data, scratch.at('data'))
   fill(path.join(disk, 'ballast'))
@@ -415,7 +415,7 @@ t.test('a full disk', { skip: skip || needsRoot }, async (t) => {
 
 t.test('a read-only disk', { skip: skip || needsRoot }, async (t) => {
   const scratch = scratchFor(t)
-  const disk = await diskFor(scratch, 16)
+  const disk = await diskFor(scratch, 48)
   fs.cpSync(path.join(stores, 'crashed'), path.join(disk, 'data'), { recursive: true })
   fs.symlinkSync(path.join(disk, 'data'), scratch.at('data'))
   await scratch.run('mount', ['-o', 'remount,ro', disk])
@@ -428,7 +428,7 @@ t.test('a read-only disk', { skip: skip || needsRoot }, async (t) => {
 
 t.test('a disk that fills up while mounted', { skip: skip || needsRoot }, async (t) => {
   const scratch = scratchFor(t)
-  const disk = await diskFor(scratch, 24)
+  const disk = await diskFor(scratch, 56)
   const data = path.join(disk, 'data')
   const mountpoint = scratch.dir('mnt')
   const ctl = (...words: string[]) => scratch.nexusctl(['--data', data, ...words])
@@ -446,8 +446,8 @@ t.test('a disk that fills up while mounted', { skip: skip || needsRoot }, async 
   )
   t.throws(() => fs.appendFileSync(path.join(mountpoint, 'before'), contentOf('tail', 10_000)), { code: 'ENOSPC' })
   t.ok(fs.readFileSync(path.join(mountpoint, 'before')).equals(contentOf('before', 100_000)), 'reads go on')
-  const refused = await ctl('checkpoint')
-  t.match(refused, { status: 1, stderr: /full: free some space/ })
+  const refused = await ctl('snapshot', '/', '--name', 'full')
+  t.match(refused, { status: 1, stderr: /is full: delete files or snapshots/ })
   t.ok(isOneLine(refused.stderr))
 
   fs.rmSync(path.join(disk, 'ballast'))
