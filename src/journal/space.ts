@@ -34,6 +34,8 @@ const SEGMENT_SHARE = 1 / 64
 /** Others write to the disk as well: after this long, or a sixteenth of the reserve, it is looked at again. */
 const LOOK_MS = 50
 const LOOKS_PER_RESERVE = 16
+/** Before something is refused: whoever tries again and again on a full disk shall not ask it each time. */
+const REFUSAL_LOOK_MS = 1
 /** A full disk counts as full until so much more than the reserve is free, lest it come and go. */
 const RELIEF = 9 / 8
 /** Below this many reserves the disk is tight: it is time to check point and collect. */
@@ -130,12 +132,17 @@ export class Space {
     if (this.#taken + bytes > this.reserve / LOOKS_PER_RESERVE) this.#lookAgain(0)
     else this.#lookAgain(LOOK_MS)
     if (purpose === 'removal') this.#removals++
-    else if (purpose !== 'data') {
-      if (this.#free - bytes < this.reserve * KEPT[purpose]) throw this.#refusal
-    } else {
-      if (this.#room - bytes < this.reserve) this.#isShort = true
-      if (this.#isShort) throw this.#refusal
+    else if (!this.#fits(purpose, bytes)) {
+      // Somebody may have made room a moment ago.
+      this.#lookAgain(REFUSAL_LOOK_MS)
+      if (!this.#fits(purpose, bytes)) throw this.#refusal
     }
+  }
+
+  #fits(purpose: Exclude<Purpose, 'removal'>, bytes: number): boolean {
+    if (purpose !== 'data') return this.#free - bytes >= this.reserve * KEPT[purpose]
+    if (this.#room - bytes < this.reserve) this.#isShort = true
+    return !this.#isShort
   }
 
   /** What was admitted is written. */
