@@ -54,6 +54,8 @@ export class ContentStore {
   /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
   #forgotten = new Set<Key>()
   #witness: Witness | undefined
+  #chunkHits = 0
+  #chunkMisses = 0
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -124,7 +126,9 @@ export class ContentStore {
   readChunk(domain: number, address: Address, offset: number, length: number, into: Buffer, at: number): void {
     const key = chunkKey(domain, address)
     let chunk = this.#chunks.get(key)
-    if (chunk === undefined) {
+    if (chunk !== undefined) this.#chunkHits++
+    else {
+      this.#chunkMisses++
       const location = this.#locate(key)
       if (location === undefined) throw missing('chunk', address)
       if (offset + length > location.length) throw damaged('chunk', address, location)
@@ -135,6 +139,11 @@ export class ContentStore {
       this.#chunks.set(key, chunk)
     }
     chunk.copy(into, at, offset, offset + length)
+  }
+
+  /** How often a chunk was in memory when a part of it was read, and how often the log was read for it. */
+  get chunkCacheUse(): { hits: number; misses: number } {
+    return { hits: this.#chunkHits, misses: this.#chunkMisses }
   }
 
   /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */

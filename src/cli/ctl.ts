@@ -12,6 +12,7 @@ import { addSnapshotCommands } from './commands/snapshot.ts'
 import { addSpaceCommands } from './commands/space.ts'
 import { addStatusCommands } from './commands/status.ts'
 import { addTenantCommands } from './commands/tenant.ts'
+import { addTopCommands } from './commands/top.ts'
 import { addWorkspaceCommands } from './commands/workspace.ts'
 import { printable } from './format.ts'
 import { examples } from './options.ts'
@@ -69,6 +70,7 @@ function buildProgram(host: Host): Command {
   addTenantCommands(program, open)
   addStatusCommands(program, open)
   addSpaceCommands(program, open)
+  addTopCommands(program, open)
   return program
 }
 

@@ -126,6 +126,7 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   collectStatus: [],
   diskUsage: [field('path', nullable(checkPath))],
   shutdown: [],
+  metrics: [],
 }
 
 export const callNames = Object.keys(calls) as CallName[]

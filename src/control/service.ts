@@ -6,6 +6,8 @@
  * filesystem (`/workspace/acme`), never of the host. Every call may reject with a `NexusError`.
  */
 
+import type { MetricsInfo } from './metrics.ts'
+
 export type Metadata = Record<string, string>
 
 export interface WorkspaceInfo {
@@ -101,6 +103,13 @@ export interface StatusInfo {
   log_bytes: number
   /** bytes in the log since the last checkpoint */
   dirty_bytes: number
+  /** how often another process took the mount over, and when it last did */
+  takeovers: number
+  taken_over_at: string | null
+  /** requests of the process that serves that took more than 50 ms */
+  stalls: number
+  /** of the disk of the data directory */
+  disk_free_bytes: number
 }
 
 export interface CollectInfo {
@@ -258,4 +267,6 @@ export interface Service {
   diskUsage(path: string | null): Promise<DiskUsageInfo>
   /** flush, unmount and exit; answered before the exit */
   shutdown(): Promise<{ pid: number }>
+  /** what was measured since the serving process began */
+  metrics(): Promise<MetricsInfo>
 }

@@ -144,6 +144,12 @@ export class Engine {
     this.#sweepOrphans()
   }
 
+  /** Bytes of the disk that holds the log, and what is free of them. */
+  get diskSpace(): { bytes: number; free: number } {
+    const { blockBytes, blocks, blocksAvailable } = spaceOf(this.data.path)()
+    return { bytes: blockBytes * blocks, free: blockBytes * blocksAvailable }
+  }
+
   /** Begins to flush and checkpoint by itself. */
   start(): void {
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()

@@ -88,6 +88,7 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
     else caller.demand('read', path)
   },
   shutdown: root('end nexusd'),
+  metrics: root('see what nexusd measures'),
 }
 
 function anybody(): void {

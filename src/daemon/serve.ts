@@ -29,6 +29,8 @@ export interface ServeOptions {
   data: string
   singleUser: boolean
   rebuildIndex: boolean
+  /** where to serve GET /metrics (scrape.ts) */
+  metrics?: string | undefined
 }
 
 /** What ends the supervisor, which decides: a terminal and systemd send these to all processes of a group. */

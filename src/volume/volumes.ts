@@ -11,6 +11,7 @@ import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
 import { assert, NexusError } from '../errors.ts'
+import { Histogram } from '../histogram.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
@@ -107,6 +108,12 @@ export class Volumes {
   /** the log's segments as replay found them */
   #segments: ReadonlyMap<number, number> = new Map()
   #closed = false
+  /** how long they took that ended well, and how many did not */
+  readonly checkpointTimes = new Histogram()
+  readonly mergeTimes = new Histogram()
+  readonly collectTimes = new Histogram()
+  #failed = { checkpoints: 0, collections: 0 }
+  #freedBytes = 0
 
   /** Opens the store and brings it to the state of the last record in the log. */
   static async open(options: VolumesOptions): Promise<Volumes> {
@@ -256,12 +263,17 @@ export class Volumes {
    */
   collect(kept: () => Iterable<Root>, options: CollectOptions = {}): Promise<Collected> {
     const run = async (): Promise<Collected> => {
-      const released = this.#released
+      const [released, start] = [this.#released, performance.now()]
       try {
         const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options.copy !== false)
         this.#released -= released
         this.#collectedBytes = this.logBytes
+        this.collectTimes.addSince(start)
+        this.#freedBytes += result.freedBytes
         return result
+      } catch (error) {
+        this.#failed.collections++
+        throw error
       } finally {
         Object.assign(this.#progress, { phase: 'idle', done: 0, total: 0 })
       }
@@ -286,6 +298,25 @@ export class Volumes {
     } finally {
       pin.release()
     }
+  }
+
+  /** Whether a checkpoint is being taken, or waits for its turn. */
+  get isCheckpointing(): boolean {
+    return this.#checkpointing !== undefined
+  }
+
+  /** Checkpoints and collections that failed. */
+  get failed(): Readonly<{ checkpoints: number; collections: number }> {
+    return this.#failed
+  }
+
+  /** What collections have given back, and what the sealer has cut into chunks. */
+  get freedBytes(): number {
+    return this.#freedBytes
+  }
+
+  get sealed(): Sealer['sealed'] {
+    return this.#sealer.sealed
   }
 
   /** How far a collection is. */
@@ -502,7 +533,8 @@ export class Volumes {
         frozen.push({ volume, epoch: volume.epoch })
       }
     }
-    this.#sliceStart = performance.now()
+    const start = performance.now()
+    this.#sliceStart = start
     try {
       for (const { volume, epoch } of frozen) {
         const layer = volume.frozen
@@ -514,6 +546,7 @@ export class Volumes {
         volume.thaw(root)
         states.set(volume.number, { root, domain: volume.domain, super: counters })
       }
+      if (frozen.length > 0) this.mergeTimes.addSince(start)
     } finally {
       for (const { volume, epoch } of frozen) if (volume.epoch === epoch && volume.frozen !== null) volume.unfreeze()
     }
@@ -525,6 +558,7 @@ export class Volumes {
    * @returns the state that it stored; undefined when there was nothing to do
    */
   async #checkpointNow(force = false): Promise<SavedState | undefined> {
+    const start = performance.now()
     const position = this.#log.end
     const sequence = this.#log.sequence
     if (sequence === this.#checkpointedSequence && !force) return undefined
@@ -546,8 +580,10 @@ export class Volumes {
       await this.#content.flush([...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()])
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
+      this.checkpointTimes.addSince(start)
       return { checkpoint, catalog: whole, volumes }
     } catch (error) {
+      this.#failed.checkpoints++
       this.#giveBack(catalog, removed)
       throw error
     }

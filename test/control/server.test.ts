@@ -21,6 +21,7 @@ import {
   group,
   identity,
   memoryLogger,
+  metrics,
   model,
   reach,
   restored,
@@ -87,6 +88,7 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['collectStatus'], want: collecting },
   { call: ['diskUsage', null], want: diskUsage },
   { call: ['diskUsage', path], want: diskUsage },
+  { call: ['metrics'], want: metrics },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {
