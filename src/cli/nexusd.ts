@@ -10,6 +10,7 @@ import type { StatusInfo } from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
+import { keepLogSmall } from '../daemon/logfile.ts'
 import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
@@ -101,6 +102,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
+  const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
@@ -108,11 +110,12 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     rebuildIndex: flags.rebuildIndex === true,
     metrics: flags.metrics,
     script: process.argv[1] as string,
-    logger: makeLogger(),
+    logger,
   })
   for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
   process.on('SIGHUP', () => supervised.upgrade())
   await supervised.started
+  keepLogSmall(data, logger)
   const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })

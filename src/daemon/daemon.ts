@@ -11,7 +11,7 @@ import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
-import type { Logger } from '../logger.ts'
+import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { Engine, type EngineOptions } from './engine.ts'
@@ -243,7 +243,7 @@ export function makeLogger(): Logger {
     const levels = Object.keys(pino.levels.values).join(', ')
     throw new NexusError('NEXUS_USAGE', `NEXUS_LOG=${level} is no level of logging: use one of ${levels}, silent`)
   }
-  return pino({ level, base: null }, destination)
+  return limited(pino({ level, base: null }, destination))
 }
 
 /** The store would be served by the daemon that needs it to serve. */
