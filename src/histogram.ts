@@ -19,19 +19,22 @@ export interface Distribution {
   buckets: [below_us: number, count: number][]
 }
 
+/** Behind the buckets, in the same memory: a number in an object would be made anew with each change. */
+const SUM = BUCKETS
+const MAX = BUCKETS + 1
+
 export class Histogram {
-  readonly #counts = new Float64Array(BUCKETS)
-  #sum = 0
-  #max = 0
+  readonly #numbers = new Float64Array(BUCKETS + 2)
 
   /** @param micros not negative */
   add(micros: number): void {
     const units = micros < UNITS_MAX / UNITS_PER_MICRO ? (micros * UNITS_PER_MICRO) | 0 : UNITS_MAX
     const power = 31 - Math.clz32(units)
     const index = units < 4 ? units : (power - 1) * 4 + ((units >>> (power - 2)) & 3)
-    this.#counts[index] = (this.#counts[index] as number) + 1
-    this.#sum += micros
-    if (micros > this.#max) this.#max = micros
+    const numbers = this.#numbers
+    numbers[index] = (numbers[index] as number) + 1
+    numbers[SUM] = (numbers[SUM] as number) + micros
+    if (micros > (numbers[MAX] as number)) numbers[MAX] = micros
   }
 
   /** Adds what it took from a reading of `performance.now` until now. */
@@ -42,12 +45,13 @@ export class Histogram {
   get distribution(): Distribution {
     const buckets: [number, number][] = []
     let count = 0
-    for (const [index, inBucket] of this.#counts.entries()) {
+    const [sum_us = 0, max_us = 0] = this.#numbers.subarray(SUM)
+    for (const [index, inBucket] of this.#numbers.subarray(0, BUCKETS).entries()) {
       if (inBucket === 0) continue
       count += inBucket
       buckets.push([belowMicros(index), inBucket])
     }
-    return { count, sum_us: this.#sum, max_us: this.#max, buckets }
+    return { count, sum_us, max_us, buckets }
   }
 }
 

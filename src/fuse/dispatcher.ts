@@ -144,7 +144,7 @@ export class Dispatcher implements Connection {
     if (operation === undefined) throw FS.ENOSYS
     request.open(bytes, operation.bodyBytes)
     // Taken now: WRITE lets its callee overwrite the request's header.
-    const { uniqueLow, uniqueHigh, node, opcode } = request
+    const { uniqueLow, uniqueHigh, node } = request
     const answer = this.#isDone(uniqueLow, uniqueHigh)
       ? (operation.again ?? operation.run)(this, request, this.#reply)
       : operation.run(this, request, this.#reply)
@@ -155,8 +155,8 @@ export class Dispatcher implements Connection {
       writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
       const micros = this.#send(operation.name, this.#reply.buffer, length)
       operation.meter.answered(micros)
-      if (opcode === Opcode.READ) this.#readBytes += answer
-      else if (opcode === Opcode.WRITE) this.#writtenBytes += this.#reply.buffer.readUInt32LE(OUT_HEADER_BYTES)
+      if (operation === this.#table[Opcode.READ]) this.#readBytes += answer
+      else if (operation === this.#table[Opcode.WRITE]) this.#writtenBytes += this.#reply.buffer.readUInt32LE(OUT_HEADER_BYTES)
     }
   }
 
