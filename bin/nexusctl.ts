@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { runCtl } from '../src/cli/ctl.ts'
+import { openTerminal } from '../src/cli/terminal.ts'
 
 // `nexusctl … | head` ends quietly; output that is lost for another reason is a failure.
 for (const stream of [process.stdout, process.stderr]) {
@@ -16,4 +17,5 @@ process.exitCode = await runCtl(process.argv.slice(2), {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
   isWatched: process.stderr.isTTY === true,
+  terminal: process.stdin.isTTY && process.stdout.isTTY ? () => openTerminal(process.stdin, process.stdout) : undefined,
 })

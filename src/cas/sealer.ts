@@ -1,6 +1,7 @@
 /** Runs sealing where it disturbs least: small runs here, larger ones on worker threads. */
 import { Worker } from 'node:worker_threads'
 import { NexusError } from '../errors.ts'
+import { type Distribution, Histogram } from '../histogram.ts'
 import { type Run, type Sealed, sealRun } from './seal.ts'
 import type { SealForget, SealJob, SealReply, SealWorkerData } from './sealworker.ts'
 import type { LogReader } from './verified.ts'
@@ -27,15 +28,30 @@ export class Sealer {
   readonly #workers: Worker[] = []
   readonly #waiting = new Map<number, Waiting>()
   #jobs = 0
+  #sealedBytes = 0
+  readonly #times = new Histogram()
 
   constructor(options: SealerOptions, read: LogReader) {
     this.#options = options
     this.#read = read
   }
 
+  /** What was sealed, and how long each call took, waiting for a thread included. */
+  get sealed(): { bytes: number; times: Distribution } {
+    return { bytes: this.#sealedBytes, times: this.#times.distribution }
+  }
+
   /** @returns for each run what it became */
-  seal(runs: readonly Run[]): Promise<Sealed[][]> | Sealed[][] {
+  async seal(runs: readonly Run[]): Promise<Sealed[][]> {
+    const start = performance.now()
     const bytes = runs.reduce((sum, run) => sum + run.reduce((runSum, part) => runSum + part.length, 0), 0)
+    const sealed = await this.#seal(runs, bytes)
+    this.#sealedBytes += bytes
+    this.#times.addSince(start)
+    return sealed
+  }
+
+  #seal(runs: readonly Run[], bytes: number): Promise<Sealed[][]> | Sealed[][] {
     if (bytes <= INLINE_BYTES_MAX || this.#options.workers === 0) {
       return runs.map((run) => sealRun(run, this.#read, this.#options.store))
     }

@@ -57,6 +57,8 @@ export class ContentStore {
   #witness: Witness | undefined
   /** known to be damaged: who stores the same again stores it anew, and so heals whoever refers to it */
   readonly #rotten = new Set<Key>()
+  #chunkHits = 0
+  #chunkMisses = 0
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
@@ -130,7 +132,9 @@ export class ContentStore {
   readChunk(domain: number, address: Address, offset: number, length: number, into: Buffer, at: number): void {
     const key = chunkKey(domain, address)
     let chunk = this.#chunks.get(key)
-    if (chunk === undefined) {
+    if (chunk !== undefined) this.#chunkHits++
+    else {
+      this.#chunkMisses++
       const location = this.#locate(key)
       if (location === undefined) throw missing('chunk', address)
       if (offset + length > location.length) throw damaged('chunk', address, location)
@@ -165,6 +169,11 @@ export class ContentStore {
     // What was read before it went bad is not to hide it.
     this.#chunks.delete(key)
     return 0
+  }
+
+  /** How often a chunk was in memory when a part of it was read, and how often the log was read for it. */
+  get chunkCacheUse(): { hits: number; misses: number } {
+    return { hits: this.#chunkHits, misses: this.#chunkMisses }
   }
 
   /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */

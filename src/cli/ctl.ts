@@ -14,6 +14,7 @@ import { addSnapshotCommands } from './commands/snapshot.ts'
 import { addSpaceCommands } from './commands/space.ts'
 import { addStatusCommands } from './commands/status.ts'
 import { addTenantCommands } from './commands/tenant.ts'
+import { addTopCommands } from './commands/top.ts'
 import { addWorkspaceCommands } from './commands/workspace.ts'
 import { printable } from './format.ts'
 import { examples } from './options.ts'
@@ -73,6 +74,7 @@ function buildProgram(host: Host): Command {
   addSpaceCommands(program, open)
   addFsckCommand(program, open)
   addScrubCommand(program, open, host)
+  addTopCommands(program, open)
   return program
 }
 

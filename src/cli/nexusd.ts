@@ -10,8 +10,10 @@ import type { StatusInfo } from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
+import { keepLogSmall } from '../daemon/logfile.ts'
 import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { fsckOffline } from '../daemon/offline.ts'
+import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
@@ -24,6 +26,7 @@ interface MountFlags {
   background?: boolean
   singleUser?: boolean
   rebuildIndex?: boolean
+  metrics?: string
 }
 
 const STOP_MS_MAX = 60_000
@@ -59,6 +62,7 @@ function program(words: readonly string[]): Command {
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
+    .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -69,12 +73,14 @@ function program(words: readonly string[]): Command {
     .requiredOption('--data <DIR>')
     .option('--single-user')
     .option('--rebuild-index')
+    .option('--metrics <ADDRESS:PORT>')
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
         data: flags.data,
         singleUser: flags.singleUser === true,
         rebuildIndex: flags.rebuildIndex === true,
+        metrics: flags.metrics,
       }),
     )
   nexusd
@@ -105,18 +111,23 @@ function program(words: readonly string[]): Command {
 }
 
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
+  // A word that is off is found before anything is touched.
+  if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
+  const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
     rebuildIndex: flags.rebuildIndex === true,
+    metrics: flags.metrics,
     script: process.argv[1] as string,
-    logger: makeLogger(),
+    logger,
   })
   for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
   process.on('SIGHUP', () => supervised.upgrade())
   await supervised.started
+  keepLogSmall(data, logger)
   const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
@@ -124,6 +135,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
 }
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
+  if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(

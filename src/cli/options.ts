@@ -3,6 +3,9 @@ import { InvalidArgumentError, Option } from 'commander'
 import type { Metadata } from '../control/service.ts'
 
 const changesShown = 1000
+const INTERVAL_MS = 2000
+const INTERVAL_MS_MIN = 100
+const INTERVAL_MS_MAX = 3_600_000
 const secondsOf: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 7 * 86_400 }
 
 /** What `--meta` leaves in a command's options. */
@@ -45,6 +48,21 @@ export function uidOption(description: string): Option {
 function parseUid(text: string): number {
   if (!/^[0-9]{1,10}$/.test(text)) throw new InvalidArgumentError('It must be a whole number, such as 1000.')
   return Number(text)
+}
+
+/** `--interval DURATION`, in milliseconds. */
+export function intervalOption(): Option {
+  const option = new Option('--interval <TIME>', 'how long to look before a frame is shown, from 100ms to 1h')
+  return option.default(INTERVAL_MS, '2s').argParser(parseInterval)
+}
+
+export function parseInterval(text: string): number {
+  const [, number, unit = ''] = /^(\d{1,6}(?:\.\d{1,3})?)(ms|s|m|h)?$/.exec(text) ?? []
+  const ms = Math.round(Number(number) * (unit === 'ms' ? 1 : (secondsOf[unit || 's'] ?? 1) * 1000))
+  if (!(ms >= INTERVAL_MS_MIN && ms <= INTERVAL_MS_MAX)) {
+    throw new InvalidArgumentError('It must be a time from 100ms to 1h, such as 500ms or 2s.')
+  }
+  return ms
 }
 
 function addPair(pair: string, before: Metadata | undefined): Metadata {

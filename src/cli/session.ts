@@ -6,6 +6,7 @@ import type { Service } from '../control/service.ts'
 import { usage } from '../control/validate.ts'
 import { systemCode } from '../errors.ts'
 import { jsonOutput, type Output, textOutput } from './output.ts'
+import type { Terminal } from './terminal.ts'
 
 /** The outside of the program, so that tests can stand in for it. */
 export interface Host {
@@ -16,6 +17,8 @@ export interface Host {
   stderr(text: string): void
   /** true when somebody watches stderr on a terminal */
   isWatched?: boolean
+  /** takes the terminal that stdin and stdout are; absent when they are none */
+  terminal?: (() => Terminal) | undefined
 }
 
 /** The options that every command has. */
@@ -31,6 +34,8 @@ export interface Session {
   resolve(argument: string): Promise<string>
   /** Shows a line that takes the place of the one before, when somebody watches. */
   progress?: (line: string) => void
+  /** Takes the terminal, where there is one and text is wanted. */
+  terminal?: (() => Terminal) | undefined
 }
 
 /** Ends a command whose result was "no", once that is printed: exit status 1 without a message. */
@@ -57,7 +62,8 @@ export function openSession(options: GlobalOptions, host: Host): Session {
     return resolvePath(argument, { cwd, mountpoint: await mountpoint })
   }
   const progress = (line: string): void => host.stderr(`\r\u001b[K${line}`)
-  return { service, output, resolve, ...(host.isWatched === true && { progress }) }
+  const terminal = options.json === true ? undefined : host.terminal
+  return { service, output, resolve, terminal, ...(host.isWatched === true && { progress }) }
 }
 
 /** Asked for relative paths only: the rest must work where the shell's directory was deleted. */

@@ -131,6 +131,7 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   scrub: [options<'scrub'>({ rate: optional(checkRate) })],
   scrubStatus: [],
   scrubStop: [],
+  metrics: [],
 }
 
 export const callNames = Object.keys(calls) as CallName[]

@@ -6,6 +6,8 @@
  * filesystem (`/workspace/acme`), never of the host. Every call may reject with a `NexusError`.
  */
 
+import type { MetricsInfo } from './metrics.ts'
+
 export type Metadata = Record<string, string>
 
 export interface WorkspaceInfo {
@@ -105,6 +107,13 @@ export interface StatusInfo {
   state: 'ok' | 'full' | 'read-only'
   /** why, and what to do; also of a checkpoint or collection that fails while all is served */
   reason: string | null
+  /** how often another process took the mount over, and when it last did */
+  takeovers: number
+  taken_over_at: string | null
+  /** requests of the process that serves that took more than 50 ms */
+  stalls: number
+  /** of the disk of the data directory */
+  disk_free_bytes: number
 }
 
 export interface CollectInfo {
@@ -333,4 +342,6 @@ export interface Service {
   scrub(options: { rate?: number }): Promise<ScrubInfo>
   scrubStatus(): Promise<ScrubInfo>
   scrubStop(): Promise<ScrubInfo>
+  /** what was measured since the serving process began */
+  metrics(): Promise<MetricsInfo>
 }

@@ -57,6 +57,7 @@ function publicPart(status: StatusInfo): StatusInfo {
     ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state },
     ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {}, reason: null },
     ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
+    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0 },
   }
 }
 

@@ -4,11 +4,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { NexusError } from '../errors.ts'
 import { explainDisk, prepareDataDirectory } from '../volume/datadir.ts'
+import { LOG_NAME } from './logfile.ts'
 
 /** What the child tells its parent over the process channel. */
 export type Report = { mounted: string } | { failed: string; status: number }
-
-export const LOG_NAME = 'nexusd.log'
 
 /** A replay of a long log may take a while; a child that is silent for longer than this hangs. */
 const START_MS_MAX = 10 * 60_000

@@ -4,20 +4,22 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
-import { type ControlServer, serveControl } from '../control/server.ts'
+import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
-import type { Logger } from '../logger.ts'
+import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import type { Handover } from './handover.ts'
+import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
+import { parseScrapeAddress, Scrape } from './scrape.ts'
 import { DaemonService } from './service.ts'
 
 export interface DaemonOptions {
@@ -30,6 +32,8 @@ export interface DaemonOptions {
   handover: Handover
   /** the process to signal when the whole has to end */
   supervisor: number
+  /** where to serve GET /metrics; nowhere when not given */
+  metrics?: string | undefined
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
@@ -79,6 +83,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, known })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
+  if (terms !== undefined) handover.noteTakeover()
 
   let end: (why: Why) => void = () => undefined
   const why = new Promise<Why>((resolve) => {
@@ -86,8 +91,15 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   })
   let channel: Channel | undefined
   let notifier: Notifier | undefined
-  const controls: ControlServer[] = []
+  const controls: { close(): Promise<void> }[] = []
+  const loopDelay = new LoopDelay()
   try {
+    const scrape = options.metrics === undefined ? undefined : new Scrape(parseScrapeAddress(options.metrics))
+    if (scrape !== undefined) {
+      controls.push(scrape)
+      // A port that cannot be had ends a start, but not a mount that is used.
+      await (terms === undefined ? scrape.listen() : scrape.listenSometime(logger))
+    }
     channel = new Channel(await options.mount())
     notifier = new Notifier(channel)
     // Outside of workspaces, directories list for each caller the workspaces that he may see.
@@ -119,6 +131,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       data,
       singleUser,
       supervisor,
+      loopDelay,
       stop,
     })
     service.prepare()
@@ -132,6 +145,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     if (terms === undefined && !singleUser && session.expiresNames) await gates.serve(kernel, logger)
     await gates.takenOver
     engine.start()
+    loopDelay.start()
+    scrape?.serve(() => service.measure())
     await service.recover()
     controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
     const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
@@ -184,7 +199,7 @@ interface Running {
   session: Session
   channel: Channel
   notifier: Notifier
-  controls: readonly ControlServer[]
+  controls: readonly { close(): Promise<void> }[]
   engine: Engine
   mountpoint: string
 }
@@ -203,7 +218,7 @@ async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
   return why === 'replaced' ? 'handed over' : 'unmounted'
 }
 
-async function closeAll(controls: readonly ControlServer[]): Promise<void> {
+async function closeAll(controls: readonly { close(): Promise<void> }[]): Promise<void> {
   await Promise.all(controls.map((control) => control.close()))
 }
 
@@ -233,7 +248,7 @@ export function makeLogger(): Logger {
     const levels = Object.keys(pino.levels.values).join(', ')
     throw new NexusError('NEXUS_USAGE', `NEXUS_LOG=${level} is no level of logging: use one of ${levels}, silent`)
   }
-  return pino({ level, base: null }, destination)
+  return limited(pino({ level, base: null }, destination))
 }
 
 /** The store would be served by the daemon that needs it to serve. */

@@ -107,6 +107,12 @@ export class Engine {
     this.scrub = new Scrub({ volumes, hold: (roots) => this.hold(roots), logger: options.logger })
   }
 
+  /** Bytes of the disk that holds the log, and what is free of them. */
+  get diskSpace(): { bytes: number; free: number } {
+    const { blockBytes, blocks, blocksFree } = this.#space.blocks()
+    return { bytes: blockBytes * blocks, free: blockBytes * blocksFree }
+  }
+
   /** Begins to flush, checkpoint and collect by itself. */
   start(): void {
     this.#upkeep.start()

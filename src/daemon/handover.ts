@@ -30,8 +30,12 @@ const Word = {
   suspect: 12,
   /** requests that were served but for the answer: pairs of low and high, 0 0 where there is none */
   done: 16,
+  /** how often a process took over, and the times of the last (seconds since 1970), by that number */
+  takeovers: 48,
+  takeoverTimes: 49,
 } as const
 const DONE_MAX = 16
+const TAKEOVER_TIMES_MAX = 8
 /** Processes that one request may take with it; fewer than the supervisor's QUICK_DEATHS_MAX. */
 const DEATHS_MAX = 3
 
@@ -69,6 +73,23 @@ export class Handover implements RequestMark {
 
   accept({ minor, flags, flags2, readaheadBytesMax }: Negotiated): void {
     this.#words.set([1, minor, flags, flags2, readaheadBytesMax], Word.negotiated)
+  }
+
+  /** Another process goes on with the mount from now on. */
+  noteTakeover(): void {
+    const count = this.#words[Word.takeovers] as number
+    this.#words[Word.takeoverTimes + (count % TAKEOVER_TIMES_MAX)] = Math.floor(Date.now() / 1000)
+    this.#words[Word.takeovers] = count + 1
+  }
+
+  /** How often that was since the mount, and when the last times were, the newest last. */
+  get takeovers(): { count: number; last: Date[] } {
+    const count = this.#words[Word.takeovers] as number
+    const last = Array.from({ length: Math.min(count, TAKEOVER_TIMES_MAX) }, (_, i) => {
+      const number = count - Math.min(count, TAKEOVER_TIMES_MAX) + i
+      return new Date((this.#words[Word.takeoverTimes + (number % TAKEOVER_TIMES_MAX)] as number) * 1000)
+    })
+    return { count, last }
   }
 
   /** Whether a process before this one died while the kernel held what was no longer true. */

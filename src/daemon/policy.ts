@@ -92,6 +92,7 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
   scrub: root('check the store'),
   scrubStatus: root('check the store'),
   scrubStop: root('check the store'),
+  metrics: root('see what nexusd measures'),
 }
 
 function anybody(): void {

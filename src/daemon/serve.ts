@@ -31,6 +31,8 @@ export interface ServeOptions {
   data: string
   singleUser: boolean
   rebuildIndex: boolean
+  /** where to serve GET /metrics (scrape.ts) */
+  metrics?: string | undefined
 }
 
 const ALIVE_MS = 1000

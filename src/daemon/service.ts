@@ -1,6 +1,7 @@
 /** The calls behind `nexusctl`, answered by the engine. */
 import { monotonicFactory } from 'ulid'
 import { fsckInfo } from '../check/report.ts'
+import type { MetricsInfo } from '../control/metrics.ts'
 import type * as api from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
 import type { Session } from '../fuse/session.ts'
@@ -43,19 +44,21 @@ import { serviceFor } from './asuser.ts'
 import { diskUsage } from './diskusage.ts'
 import type { Engine } from './engine.ts'
 import type { Handover } from './handover.ts'
+import { LoopDelay, measure } from './measure.ts'
 
 export interface ServiceOptions {
   engine: Engine
   logger: Logger
   kernel: KernelCaches
-  session: Pick<Session, 'protocol' | 'counts'>
+  session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
   mountpoint: string
   data: string
   singleUser: boolean
   /** where a next process finds what this one has not come to; there is none without a mount */
-  handover?: Pick<Handover, 'telling' | 'isKernelStale' | 'kernelIsFresh'>
+  handover?: Pick<Handover, 'telling' | 'isKernelStale' | 'kernelIsFresh' | 'takeovers'>
   /** the process that keeps the mount, and ends last; this one when not given */
   supervisor?: number
+  loopDelay?: LoopDelay
   /** begins to unmount and end */
   stop(): void
 }
@@ -127,8 +130,19 @@ export class DaemonService implements api.Service {
     )
   }
 
+  /** What this process has measured so far. */
+  measure(): MetricsInfo {
+    const { engine, session, handover, loopDelay = new LoopDelay() } = this.#options
+    return measure({ engine, session, handover, loopDelay, startedAt: this.#startedAt })
+  }
+
+  async metrics(): Promise<MetricsInfo> {
+    return this.measure()
+  }
+
   async status(): Promise<api.StatusInfo> {
-    const { engine, session, mountpoint, data, singleUser, supervisor = process.pid } = this.#options
+    const { engine, session, mountpoint, data, singleUser, handover, supervisor = process.pid } = this.#options
+    const takeovers = handover?.takeovers
     return {
       version: packageVersion(),
       pid: process.pid,
@@ -146,6 +160,10 @@ export class DaemonService implements api.Service {
       log_bytes: engine.volumes.logBytes,
       dirty_bytes: engine.volumes.dirtyBytes,
       ...engine.state,
+      takeovers: takeovers?.count ?? 0,
+      taken_over_at: takeovers?.last.at(-1)?.toISOString() ?? null,
+      stalls: session.metrics?.stallCount ?? 0,
+      disk_free_bytes: engine.diskSpace.free,
     }
   }
 

@@ -185,8 +185,9 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser } = this.#options
+    const { script, mountpoint, data, singleUser, metrics } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
+    if (metrics !== undefined) flags.push('--metrics', metrics)
     return [script, 'serve', mountpoint, '--data', data, ...flags]
   }
 

@@ -186,7 +186,8 @@ export class Channel {
 
   /**
    * Writes one reply, `buffer[0..length)`.
-   * @returns 0 or a negative errno; -ENOENT is normal: the caller was interrupted and waits no more
+   * @returns microseconds since this thread last read a request, which is how long an answer took that did not have to
+   *   wait; or a negative errno. -ENOENT is normal: the caller was interrupted and waits no more
    */
   reply(buffer: Uint8Array, length: number): number {
     return addon.reply(this.fd, buffer, length)

@@ -9,9 +9,10 @@ import type { Filesystem } from '../vfs/filesystem.ts'
 import type { RequestClock } from './clock.ts'
 import { Failures } from './failures.ts'
 import type { Negotiated } from './init.ts'
+import { type RequestMetrics, Stalls } from './meter.ts'
 import type { Connection, Encode, RequestMark } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
-import { OUT_HEADER_BYTES } from './protocol.ts'
+import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
 import { type Dispatched, operationTable } from './requests.ts'
@@ -33,7 +34,7 @@ export interface DispatcherOptions {
   fs: Filesystem
   /** where requests are read to */
   inbox: Buffer
-  /** takes a whole answer; 0 or a negative errno */
+  /** takes a whole answer; microseconds since the request was read, or a negative errno */
   send: (buffer: Buffer, length: number) => number
   clock: RequestClock
   logger: Logger
@@ -52,7 +53,8 @@ export class Dispatcher implements Connection {
   readonly fs: Filesystem
   readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
   readonly #options: DispatcherOptions
-  readonly #table = operationTable()
+  readonly #stalls = new Stalls()
+  readonly #table = operationTable(this.#stalls)
   readonly #counts = new Float64Array(this.#table.length)
   readonly #request: Request
   readonly #reply = new Reply()
@@ -64,6 +66,8 @@ export class Dispatcher implements Connection {
   sinceWriteBack = 0
   #terms: Negotiated | undefined
   #unknown = 0
+  #readBytes = 0
+  #writtenBytes = 0
 
   constructor(options: DispatcherOptions) {
     this.#options = options
@@ -96,6 +100,18 @@ export class Dispatcher implements Connection {
       if (count > 0) counts[this.#table[opcode]?.name ?? opcode] = count
     }
     return this.#unknown > 0 ? { ...counts, UNKNOWN: this.#unknown } : counts
+  }
+
+  get metrics(): RequestMetrics {
+    const operations: RequestMetrics['operations'] = []
+    for (const [opcode, count] of this.#counts.entries()) {
+      const operation = count > 0 ? this.#table[opcode] : undefined
+      if (operation === undefined) continue
+      const { name, meter } = operation
+      operations.push({ name, count, errors: meter.errors, latency: meter.latency })
+    }
+    const [readBytes, writtenBytes] = [this.#readBytes, this.#writtenBytes]
+    return { operations, readBytes, writtenBytes, stallCount: this.#stalls.count, stalls: this.#stalls.worst }
   }
 
   /** Serves the request of `bytes` bytes that lies in the inbox. Never throws. */
@@ -134,11 +150,14 @@ export class Dispatcher implements Connection {
       ? (operation.again ?? operation.run)(this, request, this.#reply)
       : operation.run(this, request, this.#reply)
     if (typeof answer !== 'number') {
-      this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh }, answer)
+      this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh, since: performance.now() }, answer)
     } else if (answer >= 0) {
       const length = OUT_HEADER_BYTES + answer
       writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
-      this.#send(operation.name, this.#reply.buffer, length)
+      const micros = this.#send(operation.name, this.#reply.buffer, length)
+      operation.meter.answered(micros)
+      if (operation === this.#table[Opcode.READ]) this.#readBytes += answer
+      else if (operation === this.#table[Opcode.WRITE]) this.#writtenBytes += this.#reply.buffer.readUInt32LE(OUT_HEADER_BYTES)
     }
   }
 
@@ -159,31 +178,40 @@ export class Dispatcher implements Connection {
     const op = operation?.name ?? `opcode ${opcode}`
     const unique = (): string => `0x${((BigInt(uniqueHigh) << 32n) | BigInt(uniqueLow)).toString(16)}`
     const fsError = this.#failures.report(() => ({ op, unique: unique(), node }), error)
+    operation?.meter.failed(fsError.errno)
     if (operation?.silent) return
-    this.#sendHeader(op, -fsError.errno, uniqueLow, uniqueHigh)
+    const micros = this.#sendHeader(op, -fsError.errno, uniqueLow, uniqueHigh)
+    operation?.meter.answered(micros)
   }
 
   #answerLate(waiting: Waiting, error: number): void {
+    const meter = this.#table[Opcode[waiting.name]]?.meter
+    if (error !== 0) meter?.failed(-error)
     this.#sendHeader(waiting.name, error, waiting.uniqueLow, waiting.uniqueHigh)
+    meter?.answered((performance.now() - waiting.since) * 1000, true)
     this.#options.onLateAnswer()
   }
 
-  #answerLateWith({ name, uniqueLow, uniqueHigh }: Waiting, encode: Encode): void {
+  #answerLateWith({ name, since, uniqueLow, uniqueHigh }: Waiting, encode: Encode): void {
     const length = OUT_HEADER_BYTES + encode(this.#reply)
     writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
     this.#send(name, this.#reply.buffer, length)
+    this.#table[Opcode[name]]?.meter.answered((performance.now() - since) * 1000, true)
     this.#options.onLateAnswer()
   }
 
-  #sendHeader(op: string, error: number, uniqueLow: number, uniqueHigh: number): void {
+  #sendHeader(op: string, error: number, uniqueLow: number, uniqueHigh: number): number {
     writeOutHeader(this.#header, OUT_HEADER_BYTES, error, uniqueLow, uniqueHigh)
-    this.#send(op, this.#header, OUT_HEADER_BYTES)
+    return this.#send(op, this.#header, OUT_HEADER_BYTES)
   }
 
-  #send(op: string, buffer: Buffer, length: number): void {
+  /** @returns microseconds since the request was read; negative when nobody took the answer */
+  #send(op: string, buffer: Buffer, length: number): number {
     const result = this.#options.send(buffer, length)
-    if (result === 0 || NOBODY_WAITS.includes(result)) return
-    this.#options.logger.error({ op, errno: result, length }, 'fuse: the kernel refused an answer')
+    if (result < 0 && !NOBODY_WAITS.includes(result)) {
+      this.#options.logger.error({ op, errno: result, length }, 'fuse: the kernel refused an answer')
+    }
+    return result
   }
 
   accept(terms: Negotiated): void {

@@ -9,6 +9,8 @@ export interface Waiting {
   readonly node: number
   readonly uniqueLow: number
   readonly uniqueHigh: number
+  /** when it began, as of `performance.now` */
+  readonly since: number
 }
 
 export interface PendingOptions {

@@ -5,6 +5,7 @@ import type { Filesystem } from '../vfs/filesystem.ts'
 import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Negotiated } from './init.ts'
+import type { RequestMetrics } from './meter.ts'
 import type { RequestMark } from './operation.ts'
 import { InitFlag2, KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
 
@@ -14,7 +15,7 @@ export interface RequestChannel {
   read(buffer: Uint8Array, stamp: Float64Array): number
   /** the same, trying again for up to `spinMicros` */
   poll(buffer: Uint8Array, stamp: Float64Array, spinMicros: number): number
-  /** 0 or a negative errno */
+  /** microseconds since a request was read last, or a negative errno */
   reply(buffer: Uint8Array, length: number): number
   watch(callback: () => void): void
   unwatch(): void
@@ -131,6 +132,11 @@ export class Session {
   /** Requests so far, by the name of their opcode. */
   get counts(): Record<string, number> {
     return this.#dispatcher.counts
+  }
+
+  /** What requests have come to so far. */
+  get metrics(): RequestMetrics {
+    return this.#dispatcher.metrics
   }
 
   /** Begins to serve. Once. */

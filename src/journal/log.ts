@@ -7,6 +7,7 @@
  * of this process. It survives loss of power once a `sync` that began later has resolved.
  */
 import { NexusError, systemCode } from '../errors.ts'
+import { Histogram } from '../histogram.ts'
 import { xxh64 } from './checksum.ts'
 import { type Disk, PASSING } from './disk.ts'
 import { OpenFiles } from './openfiles.ts'
@@ -56,6 +57,9 @@ export class Log {
   #running: Promise<void> | undefined
   #waiting: Promise<void> | undefined
   #failure: NexusError | undefined
+  #appendedBytes = 0
+  /** how long it took to make what was appended durable */
+  readonly syncTimes = new Histogram()
   #closed = false
   /** bytes of a write that failed half-way may lie behind the end */
   #tailIsTorn = false
@@ -93,6 +97,11 @@ export class Log {
   /** Number of the last record known to be on stable storage. */
   get durable(): number {
     return this.#durable
+  }
+
+  /** Bytes of the records that this process appended. */
+  get appendedBytes(): number {
+    return this.#appendedBytes
   }
 
   /** Why the log takes no more records, if it does not. */
@@ -142,6 +151,7 @@ export class Log {
     this.#write(this.#files.get(segment), buffer, start - RECORD_HEADER_BYTES, bytes, offset)
     this.#unsynced.add(segment)
     this.#position.offset = offset + bytes
+    this.#appendedBytes += bytes
     this.#sequence += 1
     return { segment, offset: offset + RECORD_HEADER_BYTES, length }
   }
@@ -223,6 +233,7 @@ export class Log {
   }
 
   async #syncNow(): Promise<void> {
+    const start = performance.now()
     const sequence = this.#sequence
     const segments = [...this.#unsynced]
     this.#unsynced.clear()
@@ -232,6 +243,7 @@ export class Log {
       for (const segment of segments) await this.#files.whilePinned(segment, (fd) => this.#disk.sync(fd))
       if (names) await this.#disk.syncNames()
       this.#durable = sequence
+      this.syncTimes.addSince(start)
     } catch (cause) {
       // After a failed fsync the kernel may have dropped the pages: a retry that succeeds proves nothing.
       throw this.#giveUp(cause)

@@ -17,6 +17,8 @@ export class NodeCache {
   /** A Map's iterator stays valid while entries come and go, so it can be the clock's hand. */
   #hand: MapIterator<Node>
   #bytes = 0
+  #hits = 0
+  #misses = 0
 
   constructor(store: NodeStore, bytesMax: number) {
     this.#store = store
@@ -29,11 +31,18 @@ export class NodeCache {
     const cached = this.#nodes.get(address)
     if (cached !== undefined) {
       cached.isUsed = true
+      this.#hits++
       return cached
     }
+    this.#misses++
     const node = decodeNode(address, this.#store.get(address))
     this.#keep(node)
     return node
+  }
+
+  /** How often a node was there when it was asked for, and how often not. */
+  get use(): { hits: number; misses: number } {
+    return { hits: this.#hits, misses: this.#misses }
   }
 
   /** As `load`, for a walk through everything: what it reads does not push out what others need. */

@@ -39,6 +39,11 @@ export class Tree {
     this.#shape = options.shape ?? standardShape
   }
 
+  /** How often a node was in memory when it was asked for, and how often not. */
+  get cacheUse(): { hits: number; misses: number } {
+    return this.#nodes.use
+  }
+
   get(root: Address | null, key: Buffer): Buffer | undefined {
     if (root === null) return undefined
     let node = this.#nodes.load(root)

@@ -6,7 +6,6 @@
  * taken together, for everybody who has a relation. What the kernel is shown is the lesser of that and of what the
  * relations give. Unix groups play no part: who shares a workspace is said by grants.
  */
-import { FS } from '../errors.ts'
 import { S_IFLNK, S_IFMT } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type AclEntry, Tag } from './acl.ts'
@@ -36,11 +35,6 @@ export interface Guard {
   removed(volume: number, ino: number): void
   /** tuples that make a new workspace its maker's, as changes to commit with it */
   owned(volume: number, uid: number): Change[]
-}
-
-/** @throws EACCES when relations do not give all of these bits */
-export function demand(guard: Guard, uid: number, place: Place, bits: number): void {
-  if ((guard.rwx(uid, place) & bits) !== bits) throw FS.EACCES
 }
 
 /** The mode that the kernel is shown. */

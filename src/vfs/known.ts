@@ -48,6 +48,7 @@ export class KnownNodes {
   readonly #free: number[] = []
   /** the first slot is none: its second word counts the slots that were ever used */
   #fresh = 1
+  #inodes = 0
 
   /** @param slabs goes on with what they hold */
   constructor(slabs: Slabs = privateSlabs()) {
@@ -60,7 +61,10 @@ export class KnownNodes {
     const page = this.#pageOf(volume, ino) ?? this.#newPage(volume, ino)
     const at = countAt(page, ino)
     const count = page.words[at] as number
-    if (count === 0) page.used++
+    if (count === 0) {
+      page.used++
+      this.#inodes++
+    }
     page.words[at] = count + 1
   }
 
@@ -75,9 +79,15 @@ export class KnownNodes {
       return false
     }
     page.words[at] = 0
+    if (count !== 0) this.#inodes--
     page.bytes[generationAt(page, ino)] = 0
     if (count !== 0 && --page.used === 0) this.#drop(volume, ino, page)
     return true
+  }
+
+  /** How many inodes the kernel may hold. */
+  get inodes(): number {
+    return this.#inodes
   }
 
   has(volume: number, ino: number): boolean {
@@ -194,6 +204,7 @@ export class KnownNodes {
     const [volume = 0, number = 0, generation = 0] = page.words.subarray(page.at, page.at + 3)
     const counts = page.words.subarray(page.at + HEADER_WORDS, page.at + HEADER_WORDS + PAGE_INODES)
     page.used = counts.reduce((used, count) => used + (count === 0 ? 0 : 1), 0)
+    this.#inodes += page.used
     const known = this.#volumes.get(volume - 1) ?? { pages: new Map(), generation: 0 }
     this.#volumes.set(volume - 1, known)
     known.generation = Math.max(known.generation, generation)

@@ -9,7 +9,7 @@ import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, OPEN_ACL } f
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
-import { demand, ENTER, READ } from './guard.ts'
+import { ENTER, READ } from './guard.ts'
 
 export const NAME_BYTES_MAX = 255
 /** PATH_MAX less the closing NUL (linux/limits.h) */
@@ -20,22 +20,16 @@ export function lookup(core: Core, caller: Caller, parent: number, name: string)
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   if (core.isSnapshots(parent)) return lookupSnapshot(core, caller, parent, name)
   const directory = core.directory(parent)
-  demand(core.guard, caller.uid, directory, ENTER)
-  if (name === '..') return core.statKnown(visible(core, caller, parentOf(core, directory)))
+  core.demand(caller, directory, ENTER)
+  if (name === '..') return core.statKnown(core.visible(caller, parentOf(core, directory)))
   if (name === SNAPSHOTS_NAME && directory.ino === ROOT_INO && core.volumes.get(directory.volume.number) !== undefined) {
-    demand(core.guard, caller.uid, directory, READ)
+    core.demand(caller, directory, READ)
     return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
   }
   const entry = directory.volume.entry(directory.ino, name)
   return entry === undefined
     ? undefined
-    : core.statEntry(directory, visible(core, caller, core.target(directory.volume, entry)), caller.pid)
-}
-
-/** @throws EACCES when relations give the caller nothing at all on it */
-function visible(core: Core, caller: Caller, place: Place): Place {
-  if (core.guard.rwx(caller.uid, place) === 0) throw FS.EACCES
-  return place
+    : core.statEntry(directory, core.visible(caller, core.target(directory.volume, entry)), caller.pid)
 }
 
 function lookupSnapshot(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
@@ -72,7 +66,7 @@ export function create(
     if (openFlags & O_EXCL) throw FS.EEXIST
     const place = core.target(directory.volume, existing)
     if (isDirectory(place.attr)) throw FS.EISDIR
-    return core.statEntry(directory, visible(core, caller, place))
+    return core.statEntry(directory, core.visible(caller, place))
   }
   return make(core, caller, parent, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
 }

@@ -201,6 +201,6 @@ export class NexusFs implements Filesystem {
   /** @throws EACCES when relations give the caller nothing on an inode, not even a way through it */
   #see(caller: Caller, node: number): void {
     if (caller.uid === 0 || !this.core.guard.guards(volumeOf(node))) return
-    if (this.core.guard.rwx(caller.uid, this.core.permitted(caller, node, 0)) === 0) throw FS.EACCES
+    this.core.visible(caller, this.core.permitted(caller, node, 0))
   }
 }

@@ -11,6 +11,7 @@ import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
 import { assert, isNoSpace, NexusError } from '../errors.ts'
+import { Histogram } from '../histogram.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
@@ -114,6 +115,12 @@ export class Volumes {
   /** the log's segments as replay found them */
   #segments: ReadonlyMap<number, number> = new Map()
   #closed = false
+  /** how long they took that ended well, and how many did not */
+  readonly checkpointTimes = new Histogram()
+  readonly mergeTimes = new Histogram()
+  readonly collectTimes = new Histogram()
+  #failed = { checkpoints: 0, collections: 0 }
+  #freedBytes = 0
 
   /** Opens the store and brings it to the state of the last record in the log. */
   static async open(options: VolumesOptions): Promise<Volumes> {
@@ -292,13 +299,18 @@ export class Volumes {
    */
   collect(kept: () => Iterable<Root>, options: CollectOptions = {}): Promise<Collected> {
     const run = async (): Promise<Collected> => {
-      const released = this.#released
+      const [released, start] = [this.#released, performance.now()]
       try {
         if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment())
         const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options)
         this.#released -= released
         this.#collectedBytes = this.logBytes
+        this.collectTimes.addSince(start)
+        this.#freedBytes += result.freedBytes
         return result
+      } catch (error) {
+        this.#failed.collections++
+        throw error
       } finally {
         Object.assign(this.#progress, { phase: 'idle', done: 0, total: 0 })
       }
@@ -329,6 +341,25 @@ export class Volumes {
     } finally {
       pin.release()
     }
+  }
+
+  /** Whether a checkpoint is being taken, or waits for its turn. */
+  get isCheckpointing(): boolean {
+    return this.#checkpointing !== undefined
+  }
+
+  /** Checkpoints and collections that failed. */
+  get failed(): Readonly<{ checkpoints: number; collections: number }> {
+    return this.#failed
+  }
+
+  /** What collections have given back, and what the sealer has cut into chunks. */
+  get freedBytes(): number {
+    return this.#freedBytes
+  }
+
+  get sealed(): Sealer['sealed'] {
+    return this.#sealer.sealed
   }
 
   /** How far a collection is. */
@@ -549,7 +580,8 @@ export class Volumes {
         frozen.push({ volume, epoch: volume.epoch })
       }
     }
-    this.#sliceStart = performance.now()
+    const start = performance.now()
+    this.#sliceStart = start
     try {
       for (const { volume, epoch } of frozen) {
         const layer = volume.frozen
@@ -561,6 +593,7 @@ export class Volumes {
         volume.thaw(root)
         states.set(volume.number, { root, domain: volume.domain, super: counters })
       }
+      if (frozen.length > 0) this.mergeTimes.addSince(start)
     } finally {
       for (const { volume, epoch } of frozen) if (volume.epoch === epoch && volume.frozen !== null) volume.unfreeze()
     }
@@ -572,6 +605,7 @@ export class Volumes {
    * @returns the state that it stored; undefined when there was nothing to do
    */
   async #checkpointNow(force = false): Promise<SavedState | undefined> {
+    const start = performance.now()
     const position = this.#log.end
     const sequence = this.#log.sequence
     if (sequence === this.#checkpointedSequence && !force) return undefined
@@ -594,8 +628,10 @@ export class Volumes {
       await this.#content.flush([...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()])
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
+      this.checkpointTimes.addSince(start)
       return force ? { checkpoint, catalog: whole, volumes } : undefined
     } catch (error) {
+      this.#failed.checkpoints++
       this.#giveBack(catalog, removed)
       throw error
     }

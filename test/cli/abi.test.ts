@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { summary } from '../../src/cli/commands/top.ts'
+import { changeBetween } from '../../src/control/metrics.ts'
 import { httpStatusOf } from '../../src/control/protocol.ts'
 import { packageRoot } from '../../src/control/version.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
@@ -19,6 +21,7 @@ import {
   granted,
   group,
   identity,
+  metrics,
   model,
   reach,
   restored,
@@ -29,6 +32,7 @@ import {
   workspace,
 } from '../control/fake-service.ts'
 
+const frame = summary(changeBetween(metrics, { ...metrics, pid: metrics.pid + 1 }))
 const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')
 
 /** The rows of the table under a heading, without its title row; code marks are taken off. */
@@ -85,6 +89,13 @@ t.test('fields and types of the JSON documents', async (t) => {
     Scrub: scrub,
     'Bad content': bad,
     Finding: finding,
+    Metrics: metrics,
+    'Requests of a kind': metrics.operations['LOOKUP'] ?? {},
+    Stall: metrics.stalls[0] ?? {},
+    Distribution: metrics.fsync,
+    Frame: frame,
+    'Requests of a kind in a frame': frame.operations[0] ?? {},
+    Times: frame.fsync,
   }
   for (const [heading, document] of Object.entries(documents)) {
     const rows = tableUnder(heading)

@@ -10,6 +10,7 @@ import {
 } from '../../src/cli/commands/snapshot.ts'
 import { runCollect, runDiskUsage } from '../../src/cli/commands/space.ts'
 import { runCheckpoint, runStatus } from '../../src/cli/commands/status.ts'
+import { runTop } from '../../src/cli/commands/top.ts'
 import {
   runWorkspaceCreate,
   runWorkspaceDelete,
@@ -18,7 +19,9 @@ import {
   runWorkspaceShow,
   runWorkspaceUpdate,
 } from '../../src/cli/commands/workspace.ts'
-import { diff, forked, restored, snapshot, workspace } from '../control/fake-service.ts'
+import type { MetricsInfo, OperationInfo } from '../../src/control/metrics.ts'
+import type { Distribution } from '../../src/histogram.ts'
+import { diff, forked, metrics, restored, snapshot, workspace } from '../control/fake-service.ts'
 import { type CommandRow, checkCommands } from './command-rows.ts'
 
 process.env['TZ'] = 'UTC'
@@ -28,6 +31,27 @@ const before = { path, snapshot: 'before' }
 const id = snapshot.snapshot_id
 const undo = restored.undo ?? ''
 const changeLines = ['modified  a.txt         content, mtime', 'added     evil\\x1b[2J/']
+
+/** The metrics, and what they are two seconds later. */
+function twoAnswers(): () => Promise<MetricsInfo> {
+  const { LOOKUP, WRITE, FORGET } = metrics.operations as Record<'LOOKUP' | 'WRITE' | 'FORGET', OperationInfo>
+  const latency: Distribution = {
+    count: 50,
+    sum_us: LOOKUP.latency.sum_us + 300,
+    max_us: 320,
+    buckets: [[3, 35], ...LOOKUP.latency.buckets, [320, 5]],
+  }
+  const before = { ...metrics, operations: { LOOKUP, FORGET } }
+  const after: MetricsInfo = {
+    ...metrics,
+    at: '2026-01-31T13:00:02.000Z',
+    operations: { LOOKUP: { count: 50, errors: { EACCES: 2, EIO: 1 }, latency }, WRITE: { ...WRITE, count: 2 }, FORGET },
+    written_bytes: metrics.written_bytes + 4096,
+    tree_cache: { hits: 34, misses: 11 },
+  }
+  const answers = [before, after, before, after]
+  return async () => answers.shift() as MetricsInfo
+}
 
 const rows: CommandRow[] = [
   {
@@ -220,6 +244,9 @@ const rows: CommandRow[] = [
       'memory      90.0 MiB',
       'log         2.0 KiB, 0 B since the last checkpoint',
       'requests    LOOKUP=10, GETATTR=3',
+      'stalls      1 request of more than 50 ms',
+      'disk        50.0 MiB free',
+      'taken over  2 times, last 2026-01-31 12:50:00',
     ],
   },
   {
@@ -244,6 +271,31 @@ const rows: CommandRow[] = [
       '',
       'WORKSPACE             SIZE  FILES',
       '/workspace/acme  120.0 MiB      3  1 snapshot',
+    ],
+  },
+  {
+    name: 'top',
+    run: (service, output) => runTop(service, { intervalMs: 1, once: true }, output),
+    service: { metrics: twoAnswers() },
+    want: [
+      'nexusd      pid 4321, up 10 min 2 s, 2026-01-31 13:00:02, 2.00 s',
+      'requests    21/s, besides what the kernel answers by itself',
+      'content     0 B/s read, 2.0 KiB/s written',
+      'caches      tree 80.0 %, chunks - found',
+      'log         2.0 KiB, 1.0 KiB since the last checkpoint; 0 checkpoints done',
+      'collection  idle',
+      'disk        50.0 MiB of 100.0 MiB free',
+      'memory      90.0 MiB; the kernel holds 7 inodes',
+      'access      0 checks, 0 refusals',
+      '',
+      'OPERATION                   /S  P50 µs  P99 µs  MAX µs  ERRORS',
+      'LOOKUP                      20     3.0     320     320       1',
+      'WRITE                      1.0   60000   60000   60000',
+      '(fsync of the log)         0.0       -       -       -',
+      '(delay of the event loop)            -       -       -',
+      '',
+      'WORST STALLS         OPERATION  TOOK',
+      '2026-01-31 12:59:59  WRITE      60.0 ms  held all others',
     ],
   },
 ]

@@ -5,7 +5,18 @@ import t from 'tap'
 import { type Host, openSession } from '../../src/cli/session.ts'
 import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
-import { collected, diff, diskUsage, forked, restored, scratchDir, snapshot, status, workspace } from '../control/fake-service.ts'
+import {
+  collected,
+  diff,
+  diskUsage,
+  forked,
+  metrics,
+  restored,
+  scratchDir,
+  snapshot,
+  status,
+  workspace,
+} from '../control/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
 
 const path = '/workspace/acme'
@@ -67,6 +78,7 @@ t.test('words become calls, and --json prints the answer as one document', async
     { in: 'status', want: status },
     { in: 'df', call: ['diskUsage', null], want: diskUsage },
     { in: `df ${path}`, call: ['diskUsage', path], want: diskUsage },
+    { in: 'metrics', call: ['metrics'], want: metrics },
   ]
   for (const { in: words, call, want } of rows) {
     service.called.length = 0
@@ -98,6 +110,10 @@ t.test('wrong usage is one line on stderr and exit status 2', async (t) => {
     { in: ['snapshot', 'diff', path, 'a', '--limit', '-1'], want: /whole number from 0 to 100000/ },
     { in: ['snapshot', 'diff', path, 'a', '--limit', '100001'], want: /whole number from 0 to 100000/ },
     { in: ['workspace', 'update', path], want: /required option '--meta <k=v>' not specified/ },
+    ...['0', '99ms', '2h', 'soon', '-1s', '1e9'].map((time) => ({
+      in: ['top', `--interval=${time}`],
+      want: /It must be a time from 100ms to 1h/,
+    })),
     { in: ['status', '--data', ''], want: /--data is empty/ },
   ]
   for (const { in: args, want } of rows) {
@@ -135,6 +151,8 @@ t.test('every command has help with an example', async (t) => {
     ...['identity', 'group'].flatMap((noun) => [noun, ...['add', 'remove', 'list'].map((word) => `${noun} ${word}`)]),
     ...['model', 'model show', 'model apply', 'tenant', 'tenant onboard'],
     'df',
+    'top',
+    'metrics',
   ]
   for (const command of commands) {
     const args = [...command.split(' ').filter(Boolean), '--help']

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import type { MetricsInfo } from '../../src/control/metrics.ts'
 import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import type {
   BadContent,
@@ -29,6 +30,7 @@ import type {
   TenantInfo,
   WorkspaceInfo,
 } from '../../src/control/service.ts'
+import { Histogram } from '../../src/histogram.ts'
 
 export const mountpoint = '/mnt/nexus'
 
@@ -200,6 +202,59 @@ export const status: Required<StatusInfo> = {
   dirty_bytes: 0,
   state: 'ok',
   reason: null,
+  takeovers: 2,
+  taken_over_at: '2026-01-31T12:50:00.000Z',
+  stalls: 1,
+  disk_free_bytes: 50 * 1024 * 1024,
+}
+
+const times = (...micros: number[]) => {
+  const histogram = new Histogram()
+  for (const time of micros) histogram.add(time)
+  return histogram.distribution
+}
+
+export const metrics: Required<MetricsInfo> = {
+  version: '0.1.0',
+  pid: 4321,
+  at: '2026-01-31T13:00:00.000Z',
+  started_at: '2026-01-31T12:50:00.000Z',
+  takeovers: 2,
+  taken_over_at: ['2026-01-31T12:40:00.000Z', '2026-01-31T12:50:00.000Z'],
+  operations: {
+    LOOKUP: { count: 10, errors: { EACCES: 2 }, latency: times(...Array<number>(10).fill(20)) },
+    WRITE: { count: 1, errors: {}, latency: times(60_000) },
+    FORGET: { count: 5, errors: {}, latency: times() },
+  },
+  read_bytes: 0,
+  written_bytes: 4096,
+  stall_count: 1,
+  stalls: [{ operation: 'WRITE', at: '2026-01-31T12:59:59.000Z', elapsed_ms: 60, waited: false }],
+  loop_delay: times(900, 1100),
+  tree_cache: { hits: 30, misses: 10 },
+  chunk_cache: { hits: 0, misses: 0 },
+  log_bytes: 2048,
+  dirty_bytes: 1024,
+  appended_bytes: 4200,
+  fsync: times(2500),
+  merge: times(1000),
+  checkpoint: times(5000),
+  checkpoint_running: false,
+  checkpoint_failures: 0,
+  seal: times(700),
+  sealed_bytes: 4096,
+  collect: times(),
+  collect_phase: 'idle',
+  collect_failures: 0,
+  freed_bytes: 0,
+  access_checks: 12,
+  access_refusals: 2,
+  known_inodes: 7,
+  workspaces: 2,
+  snapshots: 5,
+  memory_bytes: 90 * 1024 * 1024,
+  disk_bytes: 100 * 1024 * 1024,
+  disk_free_bytes: 50 * 1024 * 1024,
 }
 
 export interface FakeService extends Service {
@@ -257,6 +312,7 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     scrub: answering('scrub', scrub),
     scrubStatus: answering('scrubStatus', scrub),
     scrubStop: answering('scrubStop', scrub),
+    metrics: answering('metrics', metrics),
     ...overrides,
   }
 }

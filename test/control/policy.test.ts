@@ -146,6 +146,7 @@ const rows: { [K in CallName]: Row<K>[] } = {
   scrub: [{ args: [{}], may: root }],
   scrubStatus: [{ args: [], may: root }],
   scrubStop: [{ args: [], may: root }],
+  metrics: [{ args: [], may: root }],
 }
 
 interface World {
@@ -280,6 +281,10 @@ t.test('lists and status hold what concerns the caller', async (t) => {
     memory_bytes: 0,
     log_bytes: 0,
     dirty_bytes: 0,
+    takeovers: 0,
+    taken_over_at: null,
+    stalls: 0,
+    disk_free_bytes: 0,
   }
   t.strictSame(told, { ...status, ...nothing })
   t.strictSame(await serviceFor(fakeService(), context, 0).status(), status)

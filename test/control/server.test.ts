@@ -22,6 +22,7 @@ import {
   group,
   identity,
   memoryLogger,
+  metrics,
   model,
   reach,
   restored,
@@ -94,6 +95,7 @@ const rows: { call: Call; want: unknown }[] = [
   { call: ['scrub', { rate: 5 }], want: scrub },
   { call: ['scrubStatus'], want: scrub },
   { call: ['scrubStop'], want: scrub },
+  { call: ['metrics'], want: metrics },
 ]
 
 function run(service: Service, [name, ...args]: Call): Promise<unknown> {

@@ -759,6 +759,55 @@ t.test('all of one request happens at one time', async (t) => {
   t.ok(Math.abs(session.clock.now().s - Date.now() / 1000) < 2, 'outside of requests it is the wall clock')
 })
 
+t.test('every request is counted and timed, with its errors, its bytes and what is slow', async (t) => {
+  const { session, channel, fs, ask } = serve()
+  const measured = (name: string) => {
+    const { count = 0, errors, latency } = session.metrics.operations.find((operation) => operation.name === name) ?? {}
+    return { count, errors, answered: latency?.count, max: latency?.max_us }
+  }
+  channel.result = 30
+  ask(message(Opcode.GETATTR, pack(0, 0, HANDLE)), message(Opcode.GETATTR, pack(0, 0, HANDLE)))
+  t.strictSame(measured('GETATTR'), { count: 2, errors: {}, answered: 2, max: 30 })
+  ask(message(Opcode.READ, readIn(0n, 100)), message(Opcode.WRITE, writeIn(0n, 'twelve bytes')), message(Opcode.FORGET, pack(1n)))
+  t.match(session.metrics, { readBytes: 4, writtenBytes: 12, stallCount: 0, stalls: [] })
+  t.match(measured('FORGET'), { count: 1, answered: 0 }, 'it takes no answer')
+
+  fs.failure = FS.EACCES
+  ask(message(Opcode.GETATTR, pack(0, 0, HANDLE)))
+  fs.failure = undefined
+  ask(message(Opcode.GETATTR, EMPTY))
+  t.strictSame(measured('GETATTR'), { count: 4, errors: { EACCES: 1, EINVAL: 1 }, answered: 4, max: 30 })
+
+  channel.result = 60_000
+  ask(message(Opcode.READ, readIn(0n, 100)))
+  t.match(session.metrics, { stallCount: 1, stalls: [{ operation: 'READ', micros: 60_000, waited: false }] })
+  channel.result = -2
+  ask(message(Opcode.READ, readIn(0n, 100)))
+  t.match(measured('READ'), { count: 3, answered: 2 }, 'nobody waited for the last')
+
+  channel.result = 10
+  ask(message(Opcode.FSYNC, pack(HANDLE, 0, 0)))
+  t.match(measured('FSYNC'), { count: 1, answered: 0 })
+  await new Promise((resolve) => setTimeout(resolve, 70))
+  fs.synced.shift()?.reject(FS.EIO)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.match(measured('FSYNC'), { count: 1, errors: { EIO: 1 }, answered: 1 })
+  t.match(session.metrics, { stallCount: 2, stalls: [{ operation: 'FSYNC', waited: true }, { operation: 'READ' }] })
+  await new Promise((resolve) => setTimeout(resolve, 1))
+  for (let i = 0; i < 20; i++) {
+    channel.result = 100_000 + i
+    ask(message(Opcode.READ, readIn(0n, 100)))
+  }
+  const { stallCount, stalls } = session.metrics
+  t.equal(stallCount, 22)
+  t.strictSame(
+    stalls.map(({ micros }) => micros),
+    [19, 18, 17, 16, 15, 14, 13, 12].map((more) => 100_000 + more),
+    'the worst are kept, and no more',
+  )
+  session.stop()
+})
+
 t.test('notifies', async (t) => {
   const sent: Buffer[][] = []
   let results: number[] = []

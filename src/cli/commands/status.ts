@@ -1,7 +1,7 @@
 /** `nexusctl status` and `checkpoint`: the daemon as a whole. */
 import type { Command } from 'commander'
 import type { Service, StatusInfo } from '../../control/service.ts'
-import { align, elapsed, localTime, pairs, size, uptime } from '../format.ts'
+import { align, count, elapsed, localTime, pairs, size, uptime } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'
 import type { OpenSession } from '../session.ts'
@@ -30,7 +30,14 @@ export function describeStatus(info: StatusInfo): string {
     ['memory', size(info.memory_bytes)],
     ['log', `${size(info.log_bytes)}, ${size(info.dirty_bytes)} since the last checkpoint`],
     ['requests', pairs(info.requests) || '-'],
+    ['stalls', `${count(info.stalls, 'request')} of more than 50 ms`],
+    ['disk', `${size(info.disk_free_bytes)} free`],
+    ...(info.taken_over_at === null ? [] : [['taken over', `${times(info.takeovers)}, last ${localTime(info.taken_over_at)}`]]),
   ])
+}
+
+function times(number: number): string {
+  return number === 1 ? 'once' : `${number} times`
 }
 
 export function addStatusCommands(program: Command, open: OpenSession): void {

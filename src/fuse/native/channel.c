@@ -14,6 +14,15 @@ struct target {
   double *stamp;
 };
 
+/* Of the monotonic clock, when this thread last read a request; a thread serves one at a time. */
+static _Thread_local int64_t read_at;
+
+static int64_t monotonic_nanos(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static bool get_target(napi_env env, const napi_value *args, struct target *target) {
   void *stamp;
   size_t stamp_length;
@@ -38,6 +47,7 @@ static int read_request(const struct target *target) {
   clock_gettime(CLOCK_REALTIME, &now);
   target->stamp[0] = (double)now.tv_sec;
   target->stamp[1] = (double)now.tv_nsec;
+  read_at = monotonic_nanos();
   return (int)length;
 }
 
@@ -46,12 +56,6 @@ napi_value nexus_read(napi_env env, napi_callback_info info) {
   struct target target;
   if (!get_args(env, info, 3, args) || !get_target(env, args, &target)) return NULL;
   return make_int(env, read_request(&target));
-}
-
-static int64_t monotonic_nanos(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 /* Lets the other hyperthread run, and keeps us off the lock that a caller needs to queue its request. */
@@ -93,5 +97,8 @@ napi_value nexus_reply(napi_env env, napi_callback_info info) {
   ssize_t written;
   do written = write(fd, bytes, (size_t)length);
   while (written < 0 && errno == EINTR);
-  return make_int(env, written < 0 ? -errno : 0);
+  if (written < 0) return make_int(env, -errno);
+  napi_value micros;
+  if (napi_create_double(env, (double)(monotonic_nanos() - read_at) / 1000, &micros) != napi_ok) return NULL;
+  return micros;
 }
