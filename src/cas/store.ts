@@ -43,6 +43,8 @@ type Key = string
 export type Witness = (address: Address, domain: number | undefined) => void
 
 const BATCH_ENTRIES_MAX = 1000
+/** keys have four bytes for it */
+const DOMAIN_MAX = 0xffff_ffff
 
 export class ContentStore {
   readonly #log: Log
@@ -134,7 +136,8 @@ export class ContentStore {
       if (whole) return
       this.#chunks.set(key, chunk)
     }
-    chunk.copy(into, at, offset, offset + length)
+    // What is kept was checked when it was read, but a piece may claim more than there is.
+    if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)
   }
 
   /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */
@@ -200,14 +203,15 @@ export class ContentStore {
    */
   adopt(record: LogRecord, segments: { has(segment: number): boolean }): void {
     const input = new ByteReader(record.meta)
+    const readDomain = (): number => input.varint(DOMAIN_MAX)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
     const whole = (): Buffer =>
       encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
     if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
     else if (record.type === RecordType.chunk) {
-      this.#pending.set(chunkKey(input.varint(), input.fixed(ADDRESS_BYTES) as Address), whole())
+      this.#pending.set(chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address), whole())
     } else if (record.type === RecordType.sealed) {
-      const domain = input.varint()
+      const domain = readDomain()
       while (!input.done) {
         const address = input.fixed(ADDRESS_BYTES) as Address
         const location = readCountedLocation(input)

@@ -27,7 +27,7 @@ export function encodeSuper(counters: Super): Buffer {
   return new ByteWriter(40).u64(counters.inoNext).u64(counters.files).u64(counters.directories).u64(counters.bytes).view()
 }
 
-function decodeSuper(value: Buffer): Super {
+export function decodeSuper(value: Buffer): Super {
   const input = new ByteReader(value)
   return { inoNext: input.u64(), files: input.u64(), directories: input.u64(), bytes: input.u64() }
 }
