@@ -119,6 +119,15 @@ export function badBytes(seeds: readonly Buffer[]): fc.Arbitrary<Buffer> {
   return fc.oneof({ arbitrary: mutated, weight: 19 }, { arbitrary: noise, weight: 1 })
 }
 
+/** The same of what an arbitrary makes; mostly nothing happens to it. */
+export function damaged(inputs: fc.Arbitrary<Buffer>): fc.Arbitrary<Buffer> {
+  const mutations = fc.oneof(
+    { arbitrary: fc.constant([]), weight: 4 },
+    { arbitrary: fc.array(mutation, { minLength: 1, maxLength: 3 }), weight: 1 },
+  )
+  return fc.tuple(inputs, mutations).map(([bytes, list]) => list.reduce((all, each) => mutate(all, each, [bytes]), bytes))
+}
+
 /** The kept inputs of seeds/NAME.hex: one a line, in hexadecimal; what follows `#` says what it once did. */
 export function seedsOf(name: string): Buffer[] {
   return readFileSync(join(packageRoot(), 'test', 'fuzz', 'seeds', `${name}.hex`), 'utf8')
