@@ -135,26 +135,27 @@ export class ByteReader {
 
   u64(): number {
     const at = this.#take(8)
-    return this.#buffer.readUInt32LE(at) + this.#buffer.readUInt32LE(at + 4) * TWO_32
+    return exact(this.#buffer.readUInt32LE(at) + this.#buffer.readUInt32LE(at + 4) * TWO_32)
   }
 
   i64(): number {
     const at = this.#take(8)
-    return this.#buffer.readUInt32LE(at) + this.#buffer.readInt32LE(at + 4) * TWO_32
+    return exact(this.#buffer.readUInt32LE(at) + this.#buffer.readInt32LE(at + 4) * TWO_32)
   }
 
   bigU64(): bigint {
     return this.#buffer.readBigUInt64LE(this.#take(8))
   }
 
-  varint(): number {
+  /** @param max the largest number that makes sense there */
+  varint(max = Number.MAX_SAFE_INTEGER): number {
     let value = 0
     for (let unit = 1; unit <= 2 ** 49; unit *= 0x80) {
       const byte = this.u8()
       value += (byte & 0x7f) * unit
-      if (byte < 0x80) return value
+      if (byte < 0x80 && value <= max) return value
     }
-    throw new NexusError('NEXUS_CORRUPT', 'a number in a stored record is too long')
+    throw tooLarge()
   }
 
   /** A view of the next `length` bytes. */
@@ -167,8 +168,9 @@ export class ByteReader {
     return this.raw(this.varint())
   }
 
-  string(): string {
-    return this.fixed(this.varint())
+  /** @param charactersMax the longest that makes sense there */
+  string(charactersMax?: number): string {
+    return this.fixed(this.varint(charactersMax))
   }
 
   fixed(length: number): string {
@@ -182,4 +184,13 @@ export class ByteReader {
     this.#at = at + bytes
     return at
   }
+}
+
+function exact(value: number): number {
+  if (!Number.isSafeInteger(value)) throw tooLarge()
+  return value
+}
+
+function tooLarge(): NexusError {
+  return new NexusError('NEXUS_CORRUPT', 'a number in a stored record is too large')
 }

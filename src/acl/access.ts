@@ -13,7 +13,7 @@ import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { Evaluator } from './evaluator.ts'
 import { Graph, inodeOf, type Tree } from './graph.ts'
-import { IDENTITY_KIND, Identities, storeIdentity } from './identities.ts'
+import { IDENTITY_KIND, Identities, parseIdentity, storeIdentity } from './identities.ts'
 import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
 import { hides, inheritsAll, narrows } from './shape.ts'
 import { parseTuple, removeTuple, type StoredTuple, storeTuple, TUPLE_KIND, TupleStore } from './tuples.ts'
@@ -94,7 +94,7 @@ export class Access implements Guard {
     this.#now = options.now ?? Date.now
     this.graph = new Graph(this.tuples, options.tree, this.#now)
     const text = options.catalog.get(MODEL_KEY)
-    this.#model = text === undefined ? builtinModel() : parseModel(text)
+    this.#model = text === undefined ? builtinModel() : storedModel(text)
     this.#evaluator = this.#evaluatorOf(this.#model)
     this.#load(options.catalog)
   }
@@ -246,8 +246,7 @@ export class Access implements Guard {
   }
 
   #load(catalog: Catalog): void {
-    for (const [key, subject] of catalog.list(IDENTITY_KIND))
-      this.identities.set(Number(key.slice(IDENTITY_KIND.length)), subject)
+    for (const [key, subject] of catalog.list(IDENTITY_KIND)) this.identities.set(...parseIdentity(key, subject))
     const stale: StoredTuple[] = []
     for (const [key, text] of catalog.list(TUPLE_KIND)) {
       const tuple = parseTuple(key, text)
@@ -419,5 +418,15 @@ export class Access implements Guard {
       this.forget()
     }
     this.onExpired(ended)
+  }
+}
+
+/** A model that was applied once. @throws NexusError NEXUS_CORRUPT when it is none: no other may be taken for it */
+function storedModel(text: string): Model {
+  try {
+    return parseModel(text)
+  } catch (cause) {
+    const message = `the catalog's entry ${MODEL_KEY} is damaged: mount again with --rebuild-index`
+    throw new NexusError('NEXUS_CORRUPT', message, { cause })
   }
 }

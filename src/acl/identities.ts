@@ -2,10 +2,14 @@
  * Which subject a process is, by its uid. A uid has one subject, a subject any number of uids; a uid without a name is
  * `user:uid-1234`. Kept in the catalog under `i/`.
  */
+import { NexusError } from '../errors.ts'
 import type { Change } from '../volume/change.ts'
 
 export const IDENTITY_KIND = 'i/'
 
+/** (uid_t) -1 is nobody */
+const UID_MAX = 0xffff_fffe
+const named = /^(user|agent):[^\s:#*]+$/
 const unnamed = /^user:uid-(\d{1,10})$/
 
 export class Identities {
@@ -55,6 +59,16 @@ export class Identities {
   subjects(): string[] {
     return [...this.#bySubject.keys()].sort()
   }
+}
+
+/**
+ * The uid and the subject that an entry of the catalog is.
+ * @throws NexusError NEXUS_CORRUPT when it is none
+ */
+export function parseIdentity(key: string, subject: string): [uid: number, subject: string] {
+  const uid = key.slice(IDENTITY_KIND.length)
+  if (/^\d{1,10}$/.test(uid) && Number(uid) <= UID_MAX && named.test(subject)) return [Number(uid), subject]
+  throw new NexusError('NEXUS_CORRUPT', `the catalog's entry ${key} is damaged: mount again with --rebuild-index`)
 }
 
 export function storeIdentity(uid: number, subject: string | null): Change {

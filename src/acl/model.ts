@@ -75,11 +75,27 @@ export function parseModel(text: string): Model {
 }
 
 function jsonOf(text: string): ModelJson {
+  refuseDepth(text)
   const { transformer, validator } = parser()
   const json = withLine(text, () => transformer.transformDSLToJSONObject(text)) as ModelJson
   refuseConditions(json, text)
   withLine(text, () => validator.validateDSL(text))
   return json
+}
+
+/** The parser takes seconds for sixty, and minutes for some hundreds. */
+const PARENTHESES_DEEP_MAX = 16
+
+function refuseDepth(text: string): void {
+  let depth = 0
+  for (const [index, line] of text.split('\n').entries()) {
+    for (const [parenthesis] of line.replace(/(^|\s)#.*/, '').matchAll(/[()]/g)) {
+      depth = parenthesis === '(' ? depth + 1 : Math.max(0, depth - 1)
+      if (depth <= PARENTHESES_DEEP_MAX) continue
+      const why = `more than ${PARENTHESES_DEEP_MAX} parentheses inside each other`
+      throw new NexusError('NEXUS_USAGE', `line ${index + 1} of the model: ${why}; make relations of the inner ones`)
+    }
+  }
 }
 
 /** The model that this JSON of OpenFGA's API states; the parser makes it of a text, and this does not validate it again. */

@@ -140,12 +140,19 @@ export function removeTuple(tuple: Pick<StoredTuple, 'object' | 'relation' | 'su
   return { kind: 'catalog', key: tupleKey(tuple), value: null }
 }
 
+const isStoredObject = /^(\d{1,7}\/\d{1,10}|group:.+)$/
+
+/** What is no time would never be over. */
+function isTime(value: unknown): value is string {
+  return typeof value === 'string' && !Number.isNaN(Date.parse(value))
+}
+
 /**
  * The tuple that an entry of the catalog is.
  * @throws NexusError NEXUS_CORRUPT: a tuple that cannot be read must not be taken for none, nor for one without an end
  */
 export function parseTuple(key: string, text: string): StoredTuple {
-  const [object, relation, subject] = key.slice(TUPLE_KIND.length).split(' ')
+  const [object = '', relation, subject, ...rest] = key.slice(TUPLE_KIND.length).split(' ')
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -153,8 +160,8 @@ export function parseTuple(key: string, text: string): StoredTuple {
     value = undefined
   }
   const { created_at, expires_at } = (value ?? {}) as { created_at?: unknown; expires_at?: unknown }
-  const isWhole = typeof created_at === 'string' && (expires_at === null || typeof expires_at === 'string')
-  if (object === undefined || relation === undefined || subject === undefined || !isWhole) {
+  const isWhole = typeof created_at === 'string' && (expires_at === null || isTime(expires_at))
+  if (!isStoredObject.test(object) || !relation || !subject || rest.length > 0 || !isWhole) {
     throw new NexusError('NEXUS_CORRUPT', `the catalog's entry ${key} is damaged: mount again with --rebuild-index`)
   }
   return { object, relation, subject, created_at, expires_at }

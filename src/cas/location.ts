@@ -1,6 +1,10 @@
 /** Where content lies in the log: what the index maps an address to. */
 import { ByteReader, ByteWriter } from '../bytes.ts'
+import { NexusError } from '../errors.ts'
 import type { Span } from '../journal/log.ts'
+
+/** Larger than any chunk or node: what a damaged place claims is not even allocated. */
+const CONTENT_BYTES_MAX = 64 * 1024 * 1024
 
 export interface Location {
   /** bytes of the content: the sum of its parts */
@@ -47,6 +51,7 @@ function readLocation(input: ByteReader, more: () => boolean): Location {
     const part = { segment: input.varint(), offset: input.varint(), length: input.varint() }
     parts.push(part)
     length += part.length
+    if (length > CONTENT_BYTES_MAX) throw new NexusError('NEXUS_CORRUPT', 'a stored place is of more than there can be')
   }
   return { length, xxh, parts }
 }

@@ -44,6 +44,8 @@ export type Witness = (address: Address, domain: number | undefined) => void
 
 const BATCH_ENTRIES_MAX = 1000
 const NODE_PREFIX = 'n'.charCodeAt(0)
+/** keys have four bytes for it */
+const DOMAIN_MAX = 0xffff_ffff
 
 export class ContentStore {
   readonly #log: Log
@@ -147,7 +149,8 @@ export class ContentStore {
       if (whole) return
       this.#chunks.set(key, chunk)
     }
-    chunk.copy(into, at, offset, offset + length)
+    // What is kept was checked when it was read, but a piece may claim more than there is.
+    if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)
   }
 
   /**
@@ -249,14 +252,15 @@ export class ContentStore {
    */
   adopt(record: LogRecord, segments: { has(segment: number): boolean }): void {
     const input = new ByteReader(record.meta)
+    const readDomain = (): number => input.varint(DOMAIN_MAX)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
     const whole = (): Buffer =>
       encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
     if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
     else if (record.type === RecordType.chunk) {
-      this.#pending.set(chunkKey(input.varint(), input.fixed(ADDRESS_BYTES) as Address), whole())
+      this.#pending.set(chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address), whole())
     } else if (record.type === RecordType.sealed) {
-      const domain = input.varint()
+      const domain = readDomain()
       while (!input.done) {
         const address = input.fixed(ADDRESS_BYTES) as Address
         const location = readCountedLocation(input)

@@ -7,7 +7,8 @@ import type { Root } from '../volume/live.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { MergedState, Volumes } from '../volume/volumes.ts'
 import {
-  parseRecord,
+  parseSnapshot,
+  parseWorkspace,
   SNAPSHOT_PREFIX,
   type SnapshotRecord,
   WORKSPACE_PREFIX,
@@ -94,12 +95,12 @@ function readCatalog(volumes: Volumes): Documents {
   }
   for (const [key, text] of volumes.catalog.list(WORKSPACE_PREFIX)) {
     read(key, () => {
-      const record = parseRecord<WorkspaceRecord>(key, text)
+      const record = parseWorkspace(key, text)
       documents.workspaces.set(record.number, record)
     })
   }
   for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) {
-    read(key, () => documents.snapshots.push(parseRecord<SnapshotRecord>(key, text)))
+    read(key, () => documents.snapshots.push(parseSnapshot(key, text)))
   }
   for (const [key] of volumes.catalog.list(TUPLE_KIND)) documents.grants.push(key)
   return documents

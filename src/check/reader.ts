@@ -5,7 +5,7 @@ import { NexusError } from '../errors.ts'
 import { type Attr, isDirectory, isRegular, readAttr, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import { BUCKET_ENTRIES_MAX, decodeBucket, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, inoOf, Kind, kindOf, numberPart, SNAPSHOTS_INO } from '../volume/keys.ts'
-import { decodeWindow, WINDOW_BYTES } from '../volume/piece.ts'
+import { decodeWindow, WINDOW_BYTES, type Window } from '../volume/piece.ts'
 import { decodeSuper } from '../volume/volume.ts'
 import type { Report } from './finding.ts'
 import type { InodeTable } from './inodes.ts'
@@ -31,6 +31,8 @@ class Current {
   linkBytes: number | undefined
   hasWindows = false
   hasEntries = false
+  /** some of its pieces could not be read */
+  isUnread = false
 }
 
 export class StateReader {
@@ -161,20 +163,25 @@ export class StateReader {
 
   #ofWindow(ino: number, current: Current, index: number, value: Buffer): void {
     const base = index * WINDOW_BYTES
-    let end = 0
-    let isSound = value.length > 0
-    for (const piece of decodeWindow(new ByteReader(value))) {
-      isSound &&= piece.start >= end && piece.length > 0 && piece.start + piece.length <= WINDOW_BYTES
-      end = piece.start + piece.length
+    for (const piece of this.#piecesOf(ino, current, base, value)) {
+      const end = base + piece.start + piece.length
       current.allocated += piece.length
-      current.end = base + end
-      if (piece.kind !== 'zero') current.dataEnd = base + end
+      current.end = end
+      if (piece.kind !== 'zero') current.dataEnd = end
       if (piece.kind === 'damaged') current.lost += piece.length
       if (piece.kind === 'chunk') this.#needChunk(piece.address, piece.offset + piece.length)
     }
-    if (isSound) return
-    const text = `pieces of inode ${ino} at ${base} are out of order, overlap, or leave their window`
-    this.#report({ kind: 'pieces', severity: 'error', ino, text })
+  }
+
+  #piecesOf(ino: number, current: Current, base: number, value: Buffer): Window {
+    try {
+      return decodeWindow(new ByteReader(value))
+    } catch (error) {
+      if (!(error instanceof NexusError)) throw error
+      current.isUnread = true
+      this.#report({ kind: 'pieces', severity: 'error', ino, text: `pieces of inode ${ino} at ${base}: ${error.message}` })
+      return []
+    }
   }
 
   #judge(ino: number, current: Current): void {
@@ -199,7 +206,8 @@ export class StateReader {
       const fix = [{ kind: 'attr', ino, patch: { xattrs: current.xattrs } } as const]
       this.#report({ kind: 'attributes', severity: 'error', ino, text, fix })
     }
-    if (attr.allocated !== current.allocated) {
+    // Of what cannot be read nobody knows how much it is.
+    if (!current.isUnread && attr.allocated !== current.allocated) {
       const text = `inode ${ino} says that ${attr.allocated} bytes are allocated, and ${current.allocated} are`
       this.#size(ino, text, { allocated: current.allocated })
     }

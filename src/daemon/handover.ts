@@ -55,9 +55,9 @@ export class Handover implements RequestMark {
    */
   constructor(fd: number) {
     const memory = mapShared(fd)
-    this.#words = new Uint32Array(memory, 0, SLAB_BYTES / 4)
+    this.#words = new Uint32Array(memory, 0, Math.min(SLAB_BYTES, memory.byteLength) >>> 2)
     const magic = this.#words[Word.magic]
-    if (magic !== 0 && magic !== MAGIC) {
+    if (memory.byteLength < SLAB_BYTES || (magic !== 0 && magic !== MAGIC)) {
       throw new NexusError('NEXUS_TOO_NEW', 'this nexusd cannot take over from the one that serves: unmount, and mount again')
     }
     this.#words[Word.magic] = MAGIC

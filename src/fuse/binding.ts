@@ -63,8 +63,13 @@ function packageRoot(): string {
   return directory
 }
 
+/** The addon's file; `NEXUS_ADDON` names another, such as one that a sanitizer watches (scripts/asan.mjs). */
+export function addonFile(): string {
+  return process.env['NEXUS_ADDON'] || join(packageRoot(), 'build', 'Release', 'nexus_fuse.node')
+}
+
 function loadAddon(): Addon {
-  const file = join(packageRoot(), 'build', 'Release', 'nexus_fuse.node')
+  const file = addonFile()
   if (!existsSync(file)) {
     throw new NexusError(
       'NEXUS_UNSUPPORTED',

@@ -91,6 +91,8 @@ export function* readOneSegment(disk: Disk, store: bigint, number: number): Gene
 }
 
 const BLOCK_BYTES = 256 * 1024
+/** A segment is read whole. None is larger than this, whatever was appended to its file. */
+const SEGMENT_BYTES_MAX = 1 << 30
 
 /**
  * The metas of a segment's records of one type; their data is passed over unread. Yields nothing now and then, so
@@ -111,7 +113,8 @@ export function* metasIn(disk: Disk, store: bigint, number: number, type: number
       }
       return block.subarray(at - start, at - start + length)
     }
-    for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
+    let at = SEGMENT_HEADER_BYTES
+    while (at < size) {
       const before = start
       const header = readRecordHeader(read(at, RECORD_HEADER_BYTES), 0, store)
       if (header === undefined) throw notWhole(number, at)
@@ -124,6 +127,7 @@ export function* metasIn(disk: Disk, store: bigint, number: number, type: number
       at = meta + header.metaBytes
       if (start !== before) yield undefined
     }
+    if (at > size) throw notWhole(number, size)
   } finally {
     disk.close(fd)
   }
@@ -207,7 +211,9 @@ export function segmentsOf(disk: Disk): Set<number> {
 function readSegment(disk: Disk, number: number): Buffer {
   const fd = disk.open(segmentName(number), false)
   try {
-    const buffer = Buffer.allocUnsafe(disk.size(fd))
+    const size = disk.size(fd)
+    if (size > SEGMENT_BYTES_MAX) throw notWhole(number, SEGMENT_BYTES_MAX)
+    const buffer = Buffer.allocUnsafe(size)
     return buffer.subarray(0, disk.read(fd, buffer, 0, buffer.length, 0))
   } finally {
     disk.close(fd)

@@ -19,6 +19,9 @@ const HEADER_WORDS = 4
 const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 5
 const PAGES_PER_SLAB = Math.floor(SLAB_BYTES / PAGE_BYTES)
 const GENERATION_MAX = 255
+/** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
+const VOLUMES_MAX = 2 ** 21
+const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
 
 /** A slab, as words and as bytes. */
 interface Memory {
@@ -192,16 +195,20 @@ export class KnownNodes {
   }
 
   #load(): void {
-    this.#fresh = Math.max(1, this.#memory(0)?.words[1] ?? 0)
-    for (let slot = 1; slot < this.#fresh; slot++) {
-      const page = this.#pageAt(slot)
-      if (page !== undefined && page.words[page.at] !== 0) this.#adopt(page)
-      else this.#free.push(slot)
+    const count = this.#memory(0)?.words[1] ?? 0
+    for (let page = this.#pageAt(1); this.#fresh < count && page !== undefined; page = this.#pageAt(this.#fresh)) {
+      if (page.words[page.at] === 0 || !this.#adopt(page)) this.#free.push(page.slot)
+      this.#fresh++
     }
   }
 
-  #adopt(page: Page): void {
+  /** @returns false when it is of nothing that there can be, or that another page is of: then nothing is in it */
+  #adopt(page: Page): boolean {
     const [volume = 0, number = 0, generation = 0] = page.words.subarray(page.at, page.at + 3)
+    if (volume > VOLUMES_MAX || number > NUMBER_MAX || this.#volumes.get(volume - 1)?.pages.has(number) === true) {
+      page.words.fill(0, page.at, page.at + PAGE_BYTES / 4)
+      return false
+    }
     const counts = page.words.subarray(page.at + HEADER_WORDS, page.at + HEADER_WORDS + PAGE_INODES)
     page.used = counts.reduce((used, count) => used + (count === 0 ? 0 : 1), 0)
     this.#inodes += page.used
@@ -209,6 +216,7 @@ export class KnownNodes {
     this.#volumes.set(volume - 1, known)
     known.generation = Math.max(known.generation, generation)
     known.pages.set(number, page)
+    return true
   }
 }
 

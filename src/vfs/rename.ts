@@ -2,7 +2,7 @@
 import { FS } from '../errors.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import type { Dirent } from '../volume/dirent.ts'
+import { type Dirent, isName } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Core, nodeOf, type Place } from './core.ts'
 import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
@@ -16,6 +16,7 @@ export function rename(core: Core, parent: number, name: string, newParent: numb
   const to = core.writableDirectory(newParent)
   if (newName.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   if (from.volume !== to.volume) throw FS.EXDEV
+  if (!isName(newName)) throw FS.EINVAL
   if (isReserved(to, newName)) throw FS.EEXIST
   const entry = existing(from, name)
   const target = to.volume.entry(to.ino, newName)

@@ -1,4 +1,5 @@
 /** What a change does to a volume: the same when it is made and when recovery makes it again. */
+import { NexusError } from '../errors.ts'
 import type { Span } from '../journal/log.ts'
 import type { Change } from './change.ts'
 import { type Source, sourceAt } from './piece.ts'
@@ -39,6 +40,9 @@ export function applyChange(change: ContentChange, span: Span, volumeAt: (number
       break
     case 'write': {
       const { segment, offset: base } = span
+      if (change.from + change.length > span.length) {
+        throw new NexusError('NEXUS_CORRUPT', 'a record in the log holds less than it says was written')
+      }
       const first = base + change.from
       volume.place(change.ino, change.offset, change.length, (skip) => ({ kind: 'raw', segment, base, offset: first + skip }))
       break

@@ -1,10 +1,13 @@
 /** An inode's attributes, and how they are stored. */
 import { type ByteReader, ByteWriter } from '../bytes.ts'
+import { NexusError } from '../errors.ts'
+import { INO_MAX, NAME_CHARS_MAX } from './keys.ts'
 
 export const S_IFMT = 0o170000
 export const S_IFDIR = 0o040000
 export const S_IFREG = 0o100000
 export const S_IFLNK = 0o120000
+const NANOS_MAX = 999_999_999
 
 /** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
 export interface Time {
@@ -54,7 +57,11 @@ export function writeAttr(out: ByteWriter, attr: Attr): void {
 }
 
 export function readAttr(input: ByteReader): Attr {
-  const time = (): Time => ({ s: input.i64(), ns: input.u32() })
+  const time = (): Time => {
+    const read = { s: input.i64(), ns: input.u32() }
+    if (read.ns > NANOS_MAX) throw new NexusError('NEXUS_CORRUPT', 'a stored time has too many nanoseconds')
+    return read
+  }
   return {
     mode: input.u32(),
     nlink: input.u32(),
@@ -68,8 +75,8 @@ export function readAttr(input: ByteReader): Attr {
     mtime: time(),
     ctime: time(),
     btime: time(),
-    parent: input.varint(),
-    name: input.string(),
+    parent: input.varint(INO_MAX),
+    name: input.string(NAME_CHARS_MAX),
   }
 }
 

@@ -8,6 +8,7 @@ import { ADDRESS_BYTES, type Address } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'
 import { type Attr, readAttr, writeAttr } from './attr.ts'
 import { type Dirent, readDirent, writeDirent } from './dirent.ts'
+import { INO_MAX, NAME_CHARS_MAX, SLOT_MAX } from './keys.ts'
 import { type RawSource, readSource, type Source, writeSource } from './piece.ts'
 
 export type Change =
@@ -142,7 +143,7 @@ export function readChange(input: ByteReader): Change {
     }
   }
   if (tag === tags.unvolume) return { kind: 'unvolume', volume }
-  const ino = input.varint()
+  const ino = input.varint(INO_MAX)
   switch (tag) {
     case tags.attr:
       return { kind: 'attr', volume, ino, attr: readAttr(input) }
@@ -151,31 +152,42 @@ export function readChange(input: ByteReader): Change {
     case tags.orphan:
       return { kind: 'orphan', volume, ino, present: input.u8() === 1 }
     case tags.entry:
-      return { kind: 'entry', volume, ino, slot: input.varint(), entry: readDirent(input) }
+      return { kind: 'entry', volume, ino, slot: input.varint(SLOT_MAX), entry: readDirent(input) }
     case tags.unentry:
-      return { kind: 'unentry', volume, ino, slot: input.varint(), index: input.u8() }
+      return { kind: 'unentry', volume, ino, slot: input.varint(SLOT_MAX), index: input.u8() }
     case tags.xattr:
-      return { kind: 'xattr', volume, ino, name: input.string(), value: input.u8() === 0 ? null : Buffer.from(input.bytes()) }
+      return {
+        kind: 'xattr',
+        volume,
+        ino,
+        name: input.string(NAME_CHARS_MAX),
+        value: input.u8() === 0 ? null : Buffer.from(input.bytes()),
+      }
     case tags.link:
       return { kind: 'link', volume, ino, target: Buffer.from(input.bytes()) }
     case tags.write:
-      return { kind: 'write', volume, ino, offset: input.varint(), length: input.varint(), from: input.varint() }
+      return { kind: 'write', volume, ino, ...readRange(input), from: input.varint() }
     case tags.refer:
-      return { kind: 'refer', volume, ino, offset: input.varint(), length: input.varint(), source: readSource(input) }
+      return { kind: 'refer', volume, ino, ...readRange(input), source: readSource(input) }
     case tags.clear:
-      return { kind: 'clear', volume, ino, offset: input.varint(), length: input.varint(), allocate: input.u8() === 1 }
+      return { kind: 'clear', volume, ino, ...readRange(input), allocate: input.u8() === 1 }
     case tags.copy:
       return {
         kind: 'copy',
         volume,
         ino,
-        offset: input.varint(),
-        length: input.varint(),
+        ...readRange(input),
         fromVolume: input.varint(),
-        fromIno: input.varint(),
+        fromIno: input.varint(INO_MAX),
         fromOffset: input.varint(),
       }
     default:
       throw new NexusError('NEXUS_CORRUPT', `a record in the log holds a change of unknown kind ${tag}`)
   }
+}
+
+/** A range of a file, whose end is exact. */
+function readRange(input: ByteReader): { offset: number; length: number } {
+  const offset = input.varint()
+  return { offset, length: input.varint(Number.MAX_SAFE_INTEGER - offset) }
 }

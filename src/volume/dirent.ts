@@ -4,7 +4,9 @@
  * bucket and are told apart by an index from 0 to 15, which never changes while the entry lives.
  */
 import { type ByteReader, ByteWriter } from '../bytes.ts'
+import { NexusError } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
+import { INO_MAX, NAME_CHARS_MAX } from './keys.ts'
 
 export interface Dirent {
   /** 0 to 15, among the names of one slot */
@@ -23,6 +25,11 @@ export type Bucket = readonly Dirent[]
 export const BUCKET_ENTRIES_MAX = 16
 const SLOT_BITS = 48n
 const nameBuffer = Buffer.alloc(256)
+
+/** What an entry may be called; latin1, one character a byte. */
+export function isName(name: string): boolean {
+  return name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0')
+}
 
 /** Where a name belongs: the upper 48 bits of its XXH64, never 0 (cookie 0 is the start). */
 export function slotOf(name: string): number {
@@ -70,13 +77,15 @@ export function writeDirent(out: ByteWriter, entry: Dirent): void {
 
 export function readDirent(input: ByteReader): Dirent {
   const packed = input.u8()
-  return {
+  const entry = {
     index: packed & 0x0f,
     type: (packed >> 4) << 12,
-    ino: input.varint(),
+    ino: input.varint(INO_MAX),
     volume: input.varint(),
-    name: input.string(),
+    name: input.string(NAME_CHARS_MAX),
   }
+  if (entry.ino === 0 || !isName(entry.name)) throw new NexusError('NEXUS_CORRUPT', 'a stored directory entry is damaged')
+  return entry
 }
 
 export function encodeBucket(bucket: Bucket): Buffer {
@@ -87,6 +96,10 @@ export function encodeBucket(bucket: Bucket): Buffer {
 
 export function decodeBucket(input: ByteReader): Bucket {
   const bucket: Dirent[] = []
-  while (!input.done) bucket.push(readDirent(input))
+  while (!input.done) {
+    const entry = readDirent(input)
+    if (entry.index <= (bucket.at(-1)?.index ?? -1)) throw new NexusError('NEXUS_CORRUPT', 'stored entries are out of order')
+    bucket.push(entry)
+  }
   return bucket
 }

@@ -8,6 +8,10 @@ export const ROOT_INO = 1
 export const SNAPSHOTS_INO = 2
 export const FIRST_FREE_INO = 3
 export const INO_MAX = 0xffff_ffff
+/** of a name in a directory, and of an xattr's */
+export const NAME_CHARS_MAX = 255
+/** slots have 48 bits */
+export const SLOT_MAX = 0xffff_ffff_ffff
 
 /** Part of the format: never renumber. */
 export const Kind = {

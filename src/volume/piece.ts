@@ -127,8 +127,12 @@ function goesOn(last: Piece, piece: Piece): boolean {
 export function decodeWindow(input: ByteReader): Window {
   const window: Piece[] = []
   while (!input.done) {
-    const start = input.varint()
-    const length = input.varint()
+    const start = input.varint(WINDOW_BYTES)
+    const length = input.varint(WINDOW_BYTES - start)
+    const last = window.at(-1)
+    if (length === 0 || (last !== undefined && start < last.start + last.length)) {
+      throw new NexusError('NEXUS_CORRUPT', 'stored pieces of a file overlap')
+    }
     window.push({ start, length, ...readSource(input) })
   }
   return window

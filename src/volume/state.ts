@@ -46,18 +46,82 @@ export function encodeState(state: SavedState): Buffer {
 
 /** @throws NexusError NEXUS_CORRUPT for what is not a checkpoint */
 export function parseCheckpoint(value: Buffer): Checkpoint {
-  let document: unknown
+  const document = objectIn(value)
+  if (isCheckpoint(document)) return document
+  throw damagedInIndex('checkpoint')
+}
+
+/** @throws NexusError NEXUS_CORRUPT for what is not what is known of garbage */
+export function parseCollected(value: Buffer): CollectedState {
+  const document = objectIn(value)
+  const { log_bytes, released } = document
+  if (isCount(log_bytes) && isCount(released)) return { log_bytes, released }
+  throw damagedInIndex('note of the last collection')
+}
+
+/**
+ * A volume as the index has it, and its number.
+ * @param key what stands behind `v/`
+ * @throws NexusError NEXUS_CORRUPT for what is not one
+ */
+export function parseVolume(key: string, value: Buffer): [number: number, state: VolumeState] {
+  const document = objectIn(value)
+  if (isVolumeNumber(key) && isVolume(document)) return [Number(key), document]
+  throw damagedInIndex('volume')
+}
+
+/** @throws NexusError NEXUS_CORRUPT for what `encodeState` did not make */
+export function parseState(value: Buffer): SavedState {
+  const { checkpoint, catalog, volumes } = objectIn(value)
+  const isWhole =
+    isObject(checkpoint) &&
+    isCheckpoint(checkpoint) &&
+    isObject(catalog) &&
+    Object.values(catalog).every((text) => typeof text === 'string') &&
+    isObject(volumes) &&
+    Object.entries(volumes).every(([number, volume]) => isVolumeNumber(number) && isObject(volume) && isVolume(volume))
+  if (isWhole) return { checkpoint, catalog, volumes } as SavedState
+  throw new NexusError('NEXUS_CORRUPT', 'the log repeats a damaged state: restore the data directory from a backup')
+}
+
+type Document = Partial<Record<string, unknown>>
+
+/** What is no object is one without fields. */
+function objectIn(json: Buffer): Document {
   try {
-    document = JSON.parse(value.toString())
+    const document: unknown = JSON.parse(json.toString())
+    return isObject(document) ? document : {}
   } catch {
-    // Said below.
+    return {}
   }
-  const fields = ['segment', 'offset', 'sequence', 'durable'] as const
-  const values = typeof document === 'object' && document !== null ? (document as Partial<Record<string, unknown>>) : {}
-  if (fields.every((field) => Number.isSafeInteger(values[field]))) return values as unknown as Checkpoint
-  throw new NexusError(
+}
+
+function isObject(value: unknown): value is Document {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isCheckpoint(document: Document): document is Document & Checkpoint {
+  const { segment, offset, sequence, durable } = document
+  return [segment, offset, sequence, durable].every(isCount)
+}
+
+function isVolumeNumber(text: string): boolean {
+  return /^\d{1,10}$/.test(text)
+}
+
+function isVolume(document: Document): document is Document & VolumeState {
+  const { root, domain, ino_next } = document
+  return (root === null || (typeof root === 'string' && /^[0-9a-f]{64}$/.test(root))) && isCount(domain) && isCount(ino_next)
+}
+
+function damagedInIndex(what: string): NexusError {
+  return new NexusError(
     'NEXUS_CORRUPT',
-    'the index holds a damaged checkpoint: mount again with --rebuild-index to make it anew from the log',
+    `the index holds a damaged ${what}: mount again with --rebuild-index to make it anew from the log`,
   )
 }
 
@@ -74,8 +138,7 @@ export function scanLog(
   let last: SavedState | undefined
   for (const segment of segments) {
     for (const record of readOneSegment(disk, store, segment)) {
-      // The checksums have proved that these are bytes that encodeState made.
-      if (record.type === RecordType.state) last = JSON.parse(record.meta.toString()) as SavedState
+      if (record.type === RecordType.state) last = parseState(record.meta)
       else if (record.type !== RecordType.changes) adopt(record)
     }
   }

@@ -9,7 +9,7 @@ import { assert, NexusError } from '../errors.ts'
 import type { Tree } from '../tree/tree.ts'
 import { type Attr, isDirectory, isRegular, readAttr } from './attr.ts'
 import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, withoutIndex } from './dirent.ts'
-import { FIRST_FREE_INO, Kind, numberKey, numberPart, orphanKey, plainKey, stringKey, stringPart } from './keys.ts'
+import { FIRST_FREE_INO, Kind, numberKey, numberPart, orphanKey, plainKey, SLOT_MAX, stringKey, stringPart } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
 import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window } from './piece.ts'
 
@@ -91,6 +91,8 @@ export class Volume {
   /** The entries of a directory behind a cookie (0: all), in cookie order, with their slots. */
   *entries(directory: number, cookie = 0): Generator<[slot: number, entry: Dirent]> {
     const position = positionOf(cookie)
+    // A program may seek to where no entry can be.
+    if (position.slot > SLOT_MAX) return
     for (const [slot, bucket] of this.#buckets(directory, position.slot)) {
       for (const entry of bucket) {
         if (slot > position.slot || entry.index >= position.index) yield [slot, entry]

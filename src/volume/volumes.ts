@@ -27,7 +27,16 @@ import { type Live, Pin, type Root } from './live.ts'
 import { type MergeTools, mergeFrozen, type Pause } from './merge.ts'
 import type { RawSource } from './piece.ts'
 import { purposeOf } from './purpose.ts'
-import { type Checkpoint, type CollectedState, parseCheckpoint, type SavedState, scanLog, type VolumeState } from './state.ts'
+import {
+  type Checkpoint,
+  type CollectedState,
+  parseCheckpoint,
+  parseCollected,
+  parseVolume,
+  type SavedState,
+  scanLog,
+  type VolumeState,
+} from './state.ts'
 import { measureUsage, type Usage } from './usage.ts'
 import { type Super, Volume } from './volume.ts'
 
@@ -437,7 +446,7 @@ export class Volumes {
   async #load(): Promise<void> {
     const collected = this.#options.index.get(COLLECTED_KEY)
     if (collected !== undefined) {
-      const { log_bytes, released } = JSON.parse(collected.toString()) as CollectedState
+      const { log_bytes, released } = parseCollected(collected)
       this.#collectedBytes = log_bytes
       this.#released = released
     }
@@ -445,8 +454,7 @@ export class Volumes {
       this.catalog.load(key.toString().slice(CATALOG_PREFIX.length), value.toString())
     }
     for await (const [key, value] of this.#options.index.entries(Buffer.from(VOLUME_PREFIX))) {
-      const number = Number(key.toString().slice(VOLUME_PREFIX.length))
-      this.#restoreVolume(number, JSON.parse(value.toString()) as VolumeState)
+      this.#restoreVolume(...parseVolume(key.toString().slice(VOLUME_PREFIX.length), value))
     }
   }
 

@@ -1,5 +1,6 @@
 /** What the catalog holds of workspaces and snapshots, as JSON under a key each. */
 import { NexusError } from '../errors.ts'
+import { VOLUMES_MAX } from '../vfs/core.ts'
 
 export interface WorkspaceRecord {
   number: number
@@ -58,19 +59,80 @@ export function snapshotKey(id: string): string {
   return SNAPSHOT_PREFIX + id
 }
 
-/**
- * Reads a document that this program wrote.
- * @throws NexusError NEXUS_CORRUPT when it is not JSON with an object inside
- */
-export function parseRecord<T extends WorkspaceRecord | SnapshotRecord>(key: string, text: string): T {
+type Document = Partial<Record<string, unknown>>
+type Checks<T> = Record<keyof T, (value: unknown) => boolean>
+
+const isText = (value: unknown): boolean => typeof value === 'string'
+const isTextOrNull = (value: unknown): boolean => value === null || isText(value)
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+/** of a workspace or a view */
+const isNumber = (value: unknown): boolean => isCount(value) && (value as number) < VOLUMES_MAX
+const isRoot = (value: unknown): boolean => value === null || (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const isPairs = (value: unknown): boolean => isObject(value) && Object.values(value).every(isText)
+
+const workspaceFields: Checks<WorkspaceRecord> = {
+  number: isNumber,
+  parent_volume: isNumber,
+  parent_ino: isCount,
+  name: isText,
+  domain: isCount,
+  created_at: isText,
+  metadata: isPairs,
+  parent: isTextOrNull,
+}
+
+const nestedFields: Checks<NestedRecord> = {
+  record: (value) => hasAll(workspaceFields, value),
+  root: isRoot,
+  ino_next: isCount,
+  view: isNumber,
+}
+
+const snapshotFields: Checks<SnapshotRecord> = {
+  id: isText,
+  name: isTextOrNull,
+  workspace: isNumber,
+  ino: isCount,
+  path: isText,
+  created_at: isText,
+  root: isRoot,
+  domain: isCount,
+  ino_next: isCount,
+  view: isNumber,
+  files: isCount,
+  bytes: isCount,
+  metadata: isPairs,
+  parent: isTextOrNull,
+  automatic: (value) => typeof value === 'boolean',
+  nested: (value) => Array.isArray(value) && value.every((each) => hasAll(nestedFields, each)),
+}
+
+function isObject(value: unknown): value is Document {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function hasAll<T>(checks: Checks<T>, value: unknown): boolean {
+  if (!isObject(value)) return false
+  return Object.entries<(field: unknown) => boolean>(checks).every(([name, check]) => check(value[name]))
+}
+
+/** @throws NexusError NEXUS_CORRUPT for what this program did not write */
+export function parseWorkspace(key: string, text: string): WorkspaceRecord {
+  return parseRecord(workspaceFields, key, text)
+}
+
+/** @throws NexusError NEXUS_CORRUPT for what this program did not write */
+export function parseSnapshot(key: string, text: string): SnapshotRecord {
+  return parseRecord(snapshotFields, key, text)
+}
+
+function parseRecord<T>(checks: Checks<T>, key: string, text: string): T {
   let document: unknown
   try {
     document = JSON.parse(text)
-  } catch (cause) {
-    throw new NexusError('NEXUS_CORRUPT', `the catalog's entry ${key} is damaged: mount again with --rebuild-index`, { cause })
+  } catch {
+    // Said below.
   }
-  if (typeof document !== 'object' || document === null) {
-    throw new NexusError('NEXUS_CORRUPT', `the catalog's entry ${key} is damaged: mount again with --rebuild-index`)
-  }
-  return document as T
+  if (hasAll(checks, document)) return document as T
+  throw new NexusError('NEXUS_CORRUPT', `the catalog's entry ${key} is damaged: mount again with --rebuild-index`)
 }

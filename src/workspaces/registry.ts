@@ -13,7 +13,8 @@ import type { Root } from '../volume/live.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import {
-  parseRecord,
+  parseSnapshot,
+  parseWorkspace,
   SNAPSHOT_PREFIX,
   type SnapshotRecord,
   snapshotKey,
@@ -48,7 +49,7 @@ export class WorkspaceRegistry implements Registry {
     this.#volumes = volumes
     this.#now = now
     for (const record of this.workspaces()) this.#taken.add(record.number)
-    for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseRecord<SnapshotRecord>(key, text))
+    for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseSnapshot(key, text))
   }
 
   workspace(number: number): WorkspaceRecord | undefined {
@@ -57,13 +58,13 @@ export class WorkspaceRegistry implements Registry {
     if (text === undefined) return undefined
     const parsed = this.#parsed.get(number)
     if (parsed?.text === text) return parsed.record
-    const record = parseRecord<WorkspaceRecord>(key, text)
+    const record = parseWorkspace(key, text)
     this.#parsed.set(number, { text, record })
     return record
   }
 
   *workspaces(): Generator<WorkspaceRecord> {
-    for (const [key, text] of this.#volumes.catalog.list(WORKSPACE_PREFIX)) yield parseRecord<WorkspaceRecord>(key, text)
+    for (const [key, text] of this.#volumes.catalog.list(WORKSPACE_PREFIX)) yield parseWorkspace(key, text)
   }
 
   /** The workspaces that lie somewhere inside one, outer before inner. */

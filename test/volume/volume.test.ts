@@ -76,7 +76,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       else model.orphans.delete(i)
     },
   })),
-  fc.tuple(ino, fc.constantFrom(...slots), fc.nat(3), fc.nat(20)).map(([i, slot, index, target]) => ({
+  fc.tuple(ino, fc.constantFrom(...slots), fc.nat(3), fc.integer({ min: 1, max: 20 })).map(([i, slot, index, target]) => ({
     name: `entry ${i} ${slot}.${index} -> ${target}`,
     run({ test, model }: Real) {
       const entry: Dirent = { index, name: `name${slot}.${index}`, type: S_IFREG, ino: target, volume: 0 }

@@ -25,12 +25,12 @@ static int64_t monotonic_nanos(void) {
 
 static bool get_target(napi_env env, const napi_value *args, struct target *target) {
   void *stamp;
-  size_t stamp_length;
+  size_t stamp_count;
   if (!get_int(env, args[0], &target->fd)) return false;
   if (!get_bytes(env, args[1], &target->bytes, &target->length)) return false;
-  if (!get_bytes(env, args[2], &stamp, &stamp_length)) return false;
+  if (!get_array(env, args[2], napi_float64_array, &stamp, &stamp_count)) return false;
   target->stamp = stamp;
-  if (stamp_length >= 2 * sizeof(double)) return true;
+  if (stamp_count >= 2) return true;
   napi_throw_type_error(env, NULL, "a stamp is a Float64Array of two");
   return false;
 }

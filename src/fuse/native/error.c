@@ -2,6 +2,7 @@
 #include "nexus_fuse.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,14 +42,38 @@ bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *v
 }
 
 bool get_int(napi_env env, napi_value value, int *number) {
-  if (napi_get_value_int32(env, value, number) == napi_ok) return true;
-  napi_throw_type_error(env, NULL, "expected a number");
+  double given;
+  /* Node itself would take NaN and 2^32 for descriptor 0. */
+  if (napi_get_value_double(env, value, &given) == napi_ok && given >= INT_MIN && given <= INT_MAX) {
+    *number = (int)given;
+    if (*number == given) return true;
+  }
+  napi_throw_type_error(env, NULL, "expected a whole number of 32 bits");
   return false;
 }
 
 bool get_bytes(napi_env env, napi_value value, void **bytes, size_t *length) {
   if (napi_get_buffer_info(env, value, bytes, length) == napi_ok) return true;
   napi_throw_type_error(env, NULL, "expected a buffer");
+  return false;
+}
+
+bool get_array(napi_env env, napi_value value, napi_typedarray_type type, void **items, size_t *count) {
+  bool is_array;
+  napi_typedarray_type found;
+  if (napi_is_typedarray(env, value, &is_array) == napi_ok && is_array &&
+      napi_get_typedarray_info(env, value, &found, count, items, NULL, NULL) == napi_ok && found == type)
+    return true;
+  napi_throw_type_error(env, NULL, "expected another kind of typed array");
+  return false;
+}
+
+bool get_handle(napi_env env, napi_value value, enum handle_kind kind, void **handle) {
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) == napi_ok && type == napi_external &&
+      napi_get_value_external(env, value, handle) == napi_ok && *(enum handle_kind *)*handle == kind)
+    return true;
+  napi_throw_type_error(env, NULL, kind == HANDLE_WATCH ? "expected a watch" : "expected a notifier");
   return false;
 }
 

@@ -21,6 +21,13 @@ void throw_errno(napi_env env, int error, const char *syscall, const char *detai
 bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *values);
 bool get_int(napi_env env, napi_value value, int *number);
 bool get_bytes(napi_env env, napi_value value, void **bytes, size_t *length);
+/* Items of a typed array of this type, which are aligned; any other is a TypeError. */
+bool get_array(napi_env env, napi_value value, napi_typedarray_type type, void **items, size_t *count);
+
+/* What every struct behind a handle begins with, so that none is taken for another. */
+enum handle_kind { HANDLE_WATCH = 0x6e787761, HANDLE_NOTIFIER = 0x6e786e6f };
+bool get_handle(napi_env env, napi_value value, enum handle_kind kind, void **handle);
+
 /* A malloc'ed, terminated copy of a string that holds no NUL byte. */
 char *get_string(napi_env env, napi_value value);
 

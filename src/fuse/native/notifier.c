@@ -43,8 +43,10 @@ enum state { STARTING, RUNNING, STOPPING };
 
 /* Owned by the thread and by the JavaScript value; the last one frees it. */
 struct notifier {
+  enum handle_kind kind;
   int fuse_fd;
   int event_fd; /* readable while there are results; the thread and the process have one each */
+  int own_event_fd; /* the process's, of the same number; -1 once it is closed: that number may be another's */
   pthread_mutex_t mutex;
   pthread_cond_t changed;
   /* All below are guarded by the mutex. */
@@ -194,7 +196,9 @@ static void stop(struct notifier *notifier) {
   notifier->state = STOPPING;
   pthread_cond_broadcast(&notifier->changed);
   pthread_mutex_unlock(&notifier->mutex);
-  if (running) close(notifier->event_fd);
+  if (!running) return;
+  close(notifier->own_event_fd);
+  notifier->own_event_fd = -1;
 }
 
 static void on_collected(napi_env env, void *data, void *hint) {
@@ -211,8 +215,10 @@ static struct notifier *new_notifier(int fuse_fd, int event_fd) {
   pthread_cond_init(&notifier->changed, NULL);
   clear(&notifier->given);
   clear(&notifier->done);
+  notifier->kind = HANDLE_NOTIFIER;
   notifier->fuse_fd = fuse_fd;
   notifier->event_fd = event_fd;
+  notifier->own_event_fd = event_fd;
   notifier->owners = 2;
   return notifier;
 }
@@ -282,16 +288,17 @@ napi_value nexus_start_notifier(napi_env env, napi_callback_info info) {
 }
 
 static bool get_notifier(napi_env env, napi_value value, struct notifier **notifier) {
-  if (napi_get_value_external(env, value, (void **)notifier) == napi_ok) return true;
-  napi_throw_type_error(env, NULL, "expected a notifier");
-  return false;
+  void *handle;
+  if (!get_handle(env, value, HANDLE_NOTIFIER, &handle)) return false;
+  *notifier = handle;
+  return true;
 }
 
 napi_value nexus_notifier_fd(napi_env env, napi_callback_info info) {
   napi_value args[1];
   struct notifier *notifier;
   if (!get_args(env, info, 1, args) || !get_notifier(env, args[0], &notifier)) return NULL;
-  return make_int(env, notifier->event_fd);
+  return make_int(env, notifier->own_event_fd);
 }
 
 /* The lengths must add up to the bytes given, or the thread would read past them. */
@@ -312,10 +319,9 @@ napi_value nexus_notify(napi_env env, napi_callback_info info) {
   napi_value args[3];
   struct notifier *notifier;
   void *bytes, *lengths;
-  size_t total, lengths_size;
+  size_t total, count;
   if (!get_args(env, info, 3, args) || !get_notifier(env, args[0], &notifier)) return NULL;
-  if (!get_bytes(env, args[1], &bytes, &total) || !get_bytes(env, args[2], &lengths, &lengths_size)) return NULL;
-  size_t count = lengths_size / sizeof(uint32_t);
+  if (!get_bytes(env, args[1], &bytes, &total) || !get_array(env, args[2], napi_uint32_array, &lengths, &count)) return NULL;
   if (!lengths_fit(lengths, count, total)) {
     throw_errno(env, EINVAL, "notify", NULL);
     return NULL;
@@ -343,7 +349,7 @@ static napi_value make_results(napi_env env, const struct batch *batch) {
 /* Everything that is done by now; the eventfd is reset first, so that what follows wakes us again. */
 static struct batch *take_done(struct notifier *notifier) {
   eventfd_t count;
-  eventfd_read(notifier->event_fd, &count);
+  eventfd_read(notifier->own_event_fd, &count);
   pthread_mutex_lock(&notifier->mutex);
   struct batch *batches = notifier->done.first;
   clear(&notifier->done);

@@ -8,13 +8,16 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+/* Of what is a whole number in JavaScript. */
+static const double BYTES_LIMIT = 9007199254740992.0;
+
 /* Sparse: what is never touched costs nothing. */
 napi_value nexus_memory_file(napi_env env, napi_callback_info info) {
   napi_value args[1];
   double bytes;
   if (!get_args(env, info, 1, args)) return NULL;
-  if (napi_get_value_double(env, args[0], &bytes) != napi_ok) {
-    napi_throw_type_error(env, NULL, "bytes must be a number");
+  if (napi_get_value_double(env, args[0], &bytes) != napi_ok || !(bytes >= 0 && bytes < BYTES_LIMIT)) {
+    napi_throw_type_error(env, NULL, "bytes must be a number from 0 to 2^53");
     return NULL;
   }
   int fd = memfd_create("nexus", MFD_CLOEXEC);

@@ -10,6 +10,7 @@
  * collected. The last to let go frees it.
  */
 struct watch {
+  enum handle_kind kind;
   uv_poll_t poll;
   napi_env env;
   napi_ref callback;
@@ -106,12 +107,16 @@ napi_value nexus_watch(napi_env env, napi_callback_info info) {
   int fd;
   bool keep_alive;
   if (!get_args(env, info, 3, args) || !get_int(env, args[0], &fd) || !get_function(env, args[1])) return NULL;
-  if (napi_get_value_bool(env, args[2], &keep_alive) != napi_ok) return NULL;
+  if (napi_get_value_bool(env, args[2], &keep_alive) != napi_ok) {
+    napi_throw_type_error(env, NULL, "expected true or false");
+    return NULL;
+  }
   struct watch *watch = calloc(1, sizeof(*watch));
   if (watch == NULL) {
     throw_errno(env, ENOMEM, "malloc", NULL);
     return NULL;
   }
+  watch->kind = HANDLE_WATCH;
   watch->env = env;
   int error = start_poll(watch, fd, keep_alive);
   if (error != 0) {
@@ -131,7 +136,6 @@ napi_value nexus_watch(napi_env env, napi_callback_info info) {
 napi_value nexus_unwatch(napi_env env, napi_callback_info info) {
   napi_value args[1];
   void *watch;
-  if (!get_args(env, info, 1, args)) return NULL;
-  if (napi_get_value_external(env, args[0], &watch) == napi_ok) close_watch(watch);
+  if (get_args(env, info, 1, args) && get_handle(env, args[0], HANDLE_WATCH, &watch)) close_watch(watch);
   return NULL;
 }
