@@ -45,7 +45,6 @@ export class Recorder {
   readonly notes: Note[] = []
   readonly disk: Disk
   readonly index: Index
-  /** a fault of the store for a test of this test: syncs of files that end before their time */
   #runs = 0
 
   /** @param image the disk as it is at the start, all of it safe */
@@ -121,15 +120,42 @@ interface NameChange {
   name: string
   file: number | undefined
 }
-/** What became of an unsynced write: all of it, nothing, or so many bytes; with zeros, the file is as long as it would be. */
-export type Fate = boolean | { bytes: number; zeros: boolean }
+/** So many bytes of a write are there; with zeros, the file is as long as with all of it. */
+export interface Tear {
+  bytes: number
+  zeros: boolean
+}
+/** What became of an unsynced write: all of it, nothing, or a part. */
+type Fate = boolean | Tear
 
 /** How much is tried for each moment. */
 export interface Thoroughness {
-  /** where a last write is torn */
-  cuts(bytes: number): Iterable<number>
+  /** how a last write is torn */
+  tears(bytes: number): Iterable<Tear>
   /** up to so many unsynced writes, any of them may be there; above, all but one, and one alone */
   subsets: number
+}
+
+const SECTOR_BYTES = 512
+/** In a record's header, and between it and what follows. */
+const HEADER_CUTS = [20, 56, 66]
+
+/** At every sector, in the header and behind it, and before the last byte; with zeros and without. */
+export const thorough: Thoroughness = {
+  *tears(length) {
+    const sectors = Array.from({ length: Math.floor((length - 1) / SECTOR_BYTES) }, (_, i) => (i + 1) * SECTOR_BYTES)
+    for (const bytes of new Set([...HEADER_CUTS, ...sectors, length - 1]))
+      if (bytes > 0 && bytes < length) for (const zeros of [false, true]) yield { bytes, zeros }
+  },
+  subsets: 6,
+}
+
+/** What is in one way in each sequence, because shorter ones tried the others. */
+export const quick: Thoroughness = {
+  *tears(length) {
+    if (length > 1) yield { bytes: length > SECTOR_BYTES ? SECTOR_BYTES : length - 1, zeros: true }
+  },
+  subsets: 4,
 }
 
 /** Follows the notes, and knows what is safe. */
@@ -235,20 +261,16 @@ export class Machine {
     this.#batch = undefined
   }
 
-  *#fates({ cuts, subsets }: Thoroughness): Generator<{ fates: Fate[]; words: string }> {
+  *#fates({ tears, subsets }: Thoroughness): Generator<{ fates: Fate[]; words: string }> {
     const count = this.#pending.length
     for (let kept = 0; kept <= count; kept++) {
       const fates = this.#pending.map((_, i): Fate => i < kept)
       yield { fates, words: `${kept} of ${count} writes` }
       const torn = this.#pending[kept]
       if (torn === undefined || !('bytes' in torn)) continue
-      for (const bytes of cuts(torn.bytes.length)) {
-        for (const zeros of [false, true]) {
-          yield {
-            fates: fates.with(kept, { bytes, zeros }),
-            words: `${kept} writes and ${bytes} bytes${zeros ? ' and zeros' : ''}`,
-          }
-        }
+      for (const tear of tears(torn.bytes.length)) {
+        const words = `${kept} writes and ${tear.bytes} bytes${tear.zeros ? ' and zeros' : ''}`
+        yield { fates: fates.with(kept, tear), words }
       }
     }
     if (count <= subsets) {

@@ -24,11 +24,18 @@ export class Explorer {
   readonly #found = new Map<string, string>()
   /** the same by state of the disk after the start: those are the same store, and were checked */
   readonly #checked = new Map<string, string>()
+  readonly #began = performance.now()
   readonly counts = { sequences: 0, moments: 0, states: 0, distinct: 0, stores: 0 }
 
   constructor(data: string, start: Image) {
     this.#data = data
     this.#start = start
+  }
+
+  get figures(): string {
+    const { sequences, moments, states, distinct, stores } = this.counts
+    const time = `${((performance.now() - this.#began) / 1000).toFixed(1)} s`
+    return `${sequences} sequences, ${moments} moments, ${states} states, ${distinct} distinct, ${stores} stores, ${time}`
   }
 
   /** @param whole also from the beginning; else what shorter sequences have in common with it is left out */

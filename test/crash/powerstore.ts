@@ -62,8 +62,8 @@ export type Step = (test: TestEngine) => unknown
 /** Each once, on names that others use as well. */
 export const OPERATIONS: Record<string, Step> = {
   create: (test) => test.engine.fs.create(caller, at(test, W), 'n', 0o640, 0, 0o200),
-  write: (test) => test.write(`${W}/a`, noise(40, 11), 10),
-  append: (test) => test.write(`${W}/a`, noise(600, 12), test.stat(`${W}/a`).size),
+  write: (test) => write(test, `${W}/a`, 10, noise(40, 11)),
+  append: (test) => write(test, `${W}/a`, 'end', noise(600, 12)),
   truncate: (test) => test.engine.fs.setattr(caller, at(test, `${W}/a`), { size: 33 }),
   fallocate: (test) => test.engine.fs.fallocate(caller, at(test, `${W}/a`), 0, 1000, 3000),
   link: (test) => test.engine.fs.link(caller, at(test, `${W}/a`), at(test, `${W}/d`), 'l'),
@@ -103,6 +103,12 @@ export async function perform(test: TestEngine, step: Step): Promise<void> {
 }
 
 const REFUSALS: ReadonlySet<string> = new Set(['NEXUS_NOT_FOUND', 'NEXUS_EXISTS', 'NEXUS_USAGE'])
+
+/** To a file that is there: `TestEngine.write` would make it, and be two operations. */
+function write(test: TestEngine, file: string, offset: number | 'end', bytes: Buffer): void {
+  at(test, file)
+  test.write(file, bytes, offset === 'end' ? test.stat(file).size : offset)
+}
 
 function at(test: TestEngine, file: string): number {
   try {
