@@ -134,6 +134,8 @@ export interface Thoroughness {
   tears(bytes: number): Iterable<Tear>
   /** up to so many unsynced writes, any of them may be there; above, all but one, and one alone */
   subsets: number
+  /** each store is opened without its index as well */
+  rebuilds: boolean
 }
 
 const SECTOR_BYTES = 512
@@ -148,6 +150,7 @@ export const thorough: Thoroughness = {
       if (bytes > 0 && bytes < length) for (const zeros of [false, true]) yield { bytes, zeros }
   },
   subsets: 6,
+  rebuilds: true,
 }
 
 /** What is in one way in each sequence, because shorter ones tried the others. */
@@ -156,6 +159,7 @@ export const quick: Thoroughness = {
     if (length > 1) yield { bytes: length > SECTOR_BYTES ? SECTOR_BYTES : length - 1, zeros: true }
   },
   subsets: 4,
+  rebuilds: false,
 }
 
 /** Follows the notes, and knows what is safe. */

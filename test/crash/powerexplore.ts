@@ -70,7 +70,7 @@ export class Explorer {
       for (const { image, hash, words } of machine.images(how)) {
         this.counts.states++
         const found =
-          this.#found.get(hash) ?? (await this.#open(image, hash, `after ${i} of ${notes.length} (${note.kind}), ${words}`))
+          this.#found.get(hash) ?? (await this.#open(image, hash, how, `after ${i} of ${notes.length} (${note.kind}), ${words}`))
         if (right.has(found)) continue
         const which = digests.indexOf(found)
         const what =
@@ -83,7 +83,7 @@ export class Explorer {
   }
 
   /** @returns the digest of what can be seen */
-  async #open(image: Image, hash: string, words: string): Promise<string> {
+  async #open(image: Image, hash: string, how: Thoroughness, words: string): Promise<string> {
     this.counts.distinct++
     try {
       const [disk, index] = [diskOf(image), image.index.clone()]
@@ -93,6 +93,7 @@ export class Explorer {
       if (found === undefined) {
         found = digest(dump(test))
         await checkStore(test)
+        if (how.rebuilds) await this.#rebuild(image, found)
         this.#checked.set(opened, found)
         this.counts.stores++
       }
@@ -101,6 +102,13 @@ export class Explorer {
     } catch (error) {
       throw new Error(`${words}: ${error}`, { cause: error })
     }
+  }
+
+  /** The same from the log alone. */
+  async #rebuild({ files }: Image, wanted: string): Promise<void> {
+    const test = await openStore(this.#data, diskOf({ files, index: new MemoryIndex() }), new MemoryIndex())
+    if (digest(dump(test)) !== wanted) throw new Error('without its index it is another store')
+    await checkStore(test)
   }
 
   async #difference(image: Image, wanted: string): Promise<string> {
@@ -184,9 +192,4 @@ export class Run implements Recording {
 
 function digest(text: string): string {
   return createHash('sha1').update(text).digest('base64')
-}
-
-/** An index that was lost, and everything else as it is. */
-export function withoutIndex({ files }: Image): Image {
-  return { files, index: new MemoryIndex() }
 }

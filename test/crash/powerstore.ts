@@ -6,6 +6,7 @@ import { FS, FsError, type NexusError } from '../../src/errors.ts'
 import type { Disk } from '../../src/journal/disk.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { nodeOf } from '../../src/vfs/core.ts'
+import { KnownNodes, SLAB_BYTES } from '../../src/vfs/known.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import { MemoryIndex, noise } from '../cas/support.ts'
 import { MemoryDisk } from '../journal/support.ts'
@@ -22,6 +23,8 @@ const EXCHANGE = 2
 const SEGMENT_BYTES = 1600
 
 let seconds = 1_000_000
+/** One for all: of the stores that are opened only the last is at work. */
+const slab = new Uint8Array(SLAB_BYTES)
 
 export async function openStore(data: string, disk: Disk, index: Index): Promise<TestEngine> {
   const engine = await Engine.open({
@@ -32,6 +35,7 @@ export async function openStore(data: string, disk: Disk, index: Index): Promise
     limits: { segmentBytesMax: SEGMENT_BYTES, nodeCacheBytesMax: 20_000, chunkCacheBytesMax: 1, sealWorkers: 0 },
     owner: caller,
     singleUser: true,
+    known: new KnownNodes({ slab: (index) => (index === 0 ? slab.fill(0) : undefined) }),
     now: () => ({ s: seconds, ns: 7 }),
   })
   return new TestEngine(engine)
