@@ -6,7 +6,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { dataFor } from './pair.ts'
-import { quick, thorough } from './powerdisk.ts'
+import { type Image, quick, thorough } from './powerdisk.ts'
 import { type Action, Explorer, type Run } from './powerexplore.ts'
 import { makeImage, OPERATIONS, SYNCS } from './powerstore.ts'
 
@@ -47,22 +47,50 @@ t.test('sequences of three operations', async (t) => {
   t.equal(explorer.counts.sequences, RUNS)
 })
 
-t.test('a collection, and an operation begun at one of its pauses', async (t) => {
+async function besideCollection(explorer: Explorer, name: string, pauses: number): Promise<boolean> {
+  let wasBegun = false
+  const work = async (run: Run): Promise<void> => {
+    wasBegun = await run.collectBeside(name, pauses)
+  }
+  await explorer.exploreRun(work, quick, `collect, and ${name} after ${pauses} pauses`)
+  return wasBegun
+}
+
+t.test('a checkpoint beside a collection, begun at each of its pauses, does not lead to what is not stored yet', async (t) => {
   const data = dataFor(t)
   const explorer = new Explorer(data, await makeImage(data))
-  const beside = async (name: string, pauses: number): Promise<boolean> => {
-    let wasBegun = false
-    const work = async (run: Run): Promise<void> => {
-      wasBegun = await run.collectBeside(name, pauses)
-    }
-    await explorer.exploreRun(work, quick, `collect, and ${name} after ${pauses} pauses`)
-    return wasBegun
-  }
-  // A checkpoint stored where content was being moved to before that was on the disk.
   let pauses = 0
-  while (await beside('checkpoint', pauses)) pauses++
-  const picked = fc.sample(fc.tuple(fc.constantFrom(...names), fc.nat(pauses - 1)), { seed: 1, numRuns: Math.ceil(RUNS / 4) })
-  for (const [name, after] of picked) await beside(name, after)
+  while (await besideCollection(explorer, 'checkpoint', pauses)) pauses++
   t.comment(`${pauses} pauses, ${explorer.figures}`)
   t.ok(pauses > 20)
+})
+
+t.test('a collection, and any operation begun at one of its pauses', async (t) => {
+  const data = dataFor(t)
+  const explorer = new Explorer(data, await makeImage(data))
+  const picks = fc.sample(fc.tuple(fc.constantFrom(...names), fc.nat(40)), { seed: 1, numRuns: Math.ceil(RUNS / 4) })
+  for (const [name, pauses] of picks) await besideCollection(explorer, name, pauses)
+  t.comment(explorer.figures)
+  t.equal(explorer.counts.sequences, picks.length)
+})
+
+t.test('power that is lost again while a start cleans up, and behind it', async (t) => {
+  const data = dataFor(t)
+  const first = new Explorer(data, await makeImage(data))
+  const plan: Action[] = ['collect', 'append', 'snapshot', 'unlink'].map((name) => ({ kind: 'operation', name }))
+  await first.explore(plan, thorough, true)
+  const step = Math.max(1, Math.floor(first.unclean.length / RUNS))
+  let [starts, states] = [0, 0]
+  for (let i = 0; i < first.unclean.length; i += step) {
+    const again = new Explorer(data, first.unclean[i] as Image)
+    const then: Action[] = [
+      { kind: 'operation', name: 'mkdir' },
+      { kind: 'sync', name: 'fsync' },
+    ]
+    await again.explore(then, quick, true)
+    starts++
+    states += again.counts.distinct
+  }
+  t.comment(`${starts} starts of ${first.unclean.length} that have something to clean up, ${states} states`)
+  t.ok(starts >= Math.min(RUNS, first.unclean.length))
 })

@@ -82,6 +82,9 @@ export class Explorer {
     }
   }
 
+  /** States of the disk in which a start has something to clean up. */
+  readonly unclean: Image[] = []
+
   /** @returns the digest of what can be seen */
   async #open(image: Image, hash: string, how: Thoroughness, words: string): Promise<string> {
     this.counts.distinct++
@@ -89,6 +92,7 @@ export class Explorer {
       const [disk, index] = [diskOf(image), image.index.clone()]
       const test = await openStore(this.#data, disk, index)
       const opened = hashOf(imageOf(disk, index))
+      if (opened !== hash) this.unclean.push(image)
       let found = this.#checked.get(opened)
       if (found === undefined) {
         found = digest(dump(test))
