@@ -75,7 +75,7 @@ export class Access implements Guard {
   /** whether less may be seen inside of a directory than the directory itself */
   #narrows = false
   /** whether what has no tuples has the rights of its directory */
-  #inherits = false
+  #inherits: boolean | undefined
   /** whether somebody may not see all that lies in what he may read; looked at when it is asked for */
   #hides: boolean | undefined
   #remembered = new Map<number, Remembered>()
@@ -170,6 +170,12 @@ export class Access implements Guard {
   get hides(): boolean {
     this.#hides ??= hides(this.#model)
     return this.#hides
+  }
+
+  /** Tried out when it is asked for the first time: a mount for a single user never does. */
+  get #inheritsAll(): boolean {
+    this.#inherits ??= inheritsAll(this.#model, ['read', 'write'])
+    return this.#inherits
   }
 
   get isBuiltinModel(): boolean {
@@ -267,7 +273,7 @@ export class Access implements Guard {
   #evaluatorOf(model: Model): Evaluator {
     this.#narrows = narrows(model)
     this.#hides = undefined
-    this.#inherits = inheritsAll(model, ['read', 'write'])
+    this.#inherits = undefined
     return new Evaluator(model, this.graph, {
       depthMax: DEPTH_MAX,
       onRefusal: (why) => this.#options.logger.warn({ why }, 'access was refused because it could not be computed'),
@@ -284,7 +290,7 @@ export class Access implements Guard {
     const key = `${volume.number}/${isOwn ? ino : attr.parent}`
     const found = map.get(key)
     if (found !== undefined) return found
-    const above = isOwn || !this.#inherits ? undefined : volume.attr(attr.parent)
+    const above = isOwn || !this.#inheritsAll ? undefined : volume.attr(attr.parent)
     const bits =
       above === undefined ? this.#compute(uid, volume.number, ino) : this.#rights(uid, { volume, ino: attr.parent, attr: above })
     if (this.#rememberedCount++ > REMEMBERED_MAX) this.forget()

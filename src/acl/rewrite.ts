@@ -125,6 +125,15 @@ const costs: Record<Step['kind'], number> = { this: 0, computed: 1, union: 2, in
 
 /** The model with every name looked up, by the names of types. */
 export function planModel(model: Model): ReadonlyMap<string, TypePlan> {
+  const plans = planned.get(model) ?? makePlans(model)
+  planned.set(model, plans)
+  return plans
+}
+
+/** Those who ask about one model share its plans. */
+const planned = new WeakMap<Model, ReadonlyMap<string, TypePlan>>()
+
+function makePlans(model: Model): ReadonlyMap<string, TypePlan> {
   const types = new Map<string, TypeDraft>()
   for (const [name, relations] of model.types) {
     const type = { name, wildcard: `${name}:*`, relations: new Map<string, Draft>() }

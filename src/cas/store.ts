@@ -269,11 +269,16 @@ export class ContentStore {
     }
   }
 
-  /** Hands what is pending to the index, and then `more`, all or none of it. */
-  async flush(more: readonly IndexEntry[]): Promise<void> {
+  /**
+   * Stores the log safely, hands what is pending to the index, and then `more`, all or none of it. What becomes pending
+   * meanwhile lies behind what was stored: the index must not lead to it before the next time.
+   * @param more asked for when the log is stored
+   */
+  async flush(more: () => readonly IndexEntry[] = () => []): Promise<void> {
     this.#flushing = this.#pending
     this.#pending = new Map()
     try {
+      await this.#log.sync()
       let batch: IndexEntry[] = []
       for (const [key, value] of this.#flushing) {
         batch.push({ key: Buffer.from(key, 'latin1'), value })
@@ -282,7 +287,8 @@ export class ContentStore {
         batch = []
       }
       if (batch.length > 0) await this.#index.write(batch)
-      if (more.length > 0) await this.#index.write(more)
+      const last = more()
+      if (last.length > 0) await this.#index.write(last)
       await this.writeForgotten()
     } catch (error) {
       for (const [key, value] of this.#pending) this.#flushing.set(key, value)

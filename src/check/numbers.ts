@@ -1,6 +1,6 @@
 /** A growing list of numbers in blocks: as dense as a typed array, and it never stops to copy itself. */
 
-const BLOCK = 65_536
+const BLOCK = 4096
 
 type Block = Uint8Array | Uint16Array | Uint32Array | Float64Array
 

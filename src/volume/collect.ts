@@ -171,10 +171,7 @@ export class Collector {
         this.#move(content, chosen)
         if (store.pendingCount >= MOVE_BATCH) {
           await log.sync()
-          await inTurn(async () => {
-            await log.sync()
-            await store.flush([])
-          })
+          await inTurn(() => store.flush())
         }
       }
       await pause()

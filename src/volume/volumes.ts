@@ -630,10 +630,12 @@ export class Volumes {
         this.#giveBack(catalog, removed)
         return await this.#checkpointNow(force)
       }
-      await this.#log.sync()
-      const checkpoint: Checkpoint = { ...position, sequence, durable: this.#log.durable }
+      const checkpoint: Checkpoint = { ...position, sequence, durable: sequence }
       const volumes = Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
-      await this.#content.flush([...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()])
+      await this.#content.flush(() => {
+        checkpoint.durable = this.#log.durable
+        return [...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()]
+      })
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
       this.checkpointTimes.addSince(start)

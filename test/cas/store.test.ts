@@ -118,7 +118,7 @@ t.test('a flipped bit anywhere in stored bytes is found when they are read', asy
   for (const [name, write, read] of reads) {
     const made = make()
     write(made)
-    await made.store.flush([])
+    await made.store.flush()
     const file = made.disk.bytesOf(segmentName(1))
     let found = 0
     for (let at = 64; at < file.length; at++) {
@@ -157,7 +157,7 @@ t.test('what was stored is found again after a crash', async (t) => {
   adoptAll(replayed.store, replayed.disk)
   check(replayed.store)
   t.equal(replayed.store.pendingCount, made.store.pendingCount)
-  await replayed.store.flush([])
+  await replayed.store.flush()
   t.equal(replayed.store.pendingCount, 0)
   check(replayed.store)
   check(make(replayed.disk, replayed.index).store)
@@ -174,7 +174,7 @@ t.test('a flush hands everything over, and what it is given last', async (t) => 
     for (const content of contents.slice(0, 3)) t.ok(store.hasChunk(0, addressOf(content)), 'it is there all the while')
     await write(entries)
   }
-  await store.flush([{ key: Buffer.from('m/last'), value: Buffer.from('1') }])
+  await store.flush(() => [{ key: Buffer.from('m/last'), value: Buffer.from('1') }])
   t.same(order, [1000, 1000, 500, 1])
   t.equal(index.values.size, 2501)
 })
@@ -189,11 +189,14 @@ t.test('a flush that fails keeps what it could not hand over', async (t) => {
       if (index.writes === failing) throw new ShortWrite(0)
       if (index.writes === 1) store.putChunk(0, addressOf(late), late)
     }
-    await t.rejects(store.flush([{ key: Buffer.from('m/last'), value: Buffer.from('1') }]), { code: 'ENOSPC' })
+    await t.rejects(
+      store.flush(() => [{ key: Buffer.from('m/last'), value: Buffer.from('1') }]),
+      { code: 'ENOSPC' },
+    )
     t.notOk(index.values.has('m/last'))
     t.ok([...contents, ...(failing > 1 ? [late] : [])].every((content) => store.hasChunk(0, addressOf(content))))
     index.fault = undefined
-    await store.flush([{ key: Buffer.from('m/last'), value: Buffer.from('1') }])
+    await store.flush(() => [{ key: Buffer.from('m/last'), value: Buffer.from('1') }])
     t.equal(index.values.size, 2101 + (failing > 1 ? 1 : 0))
   }
 })
