@@ -14,6 +14,14 @@ export interface WorkspaceRecord {
   metadata: Record<string, string>
   /** snapshot that its state descends from */
   parent: string | null
+  /** absent: none */
+  quota?: QuotaRecord | undefined
+}
+
+/** How much a workspace may take, with all that lie in it; null: as much as there is. */
+export interface QuotaRecord {
+  bytes: number | null
+  inodes: number | null
 }
 
 export interface SnapshotRecord {

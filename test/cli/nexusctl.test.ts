@@ -5,7 +5,19 @@ import t from 'tap'
 import { type Host, openSession } from '../../src/cli/session.ts'
 import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
-import { collected, diff, diskUsage, forked, restored, scratchDir, snapshot, status, workspace } from '../control/fake-service.ts'
+import {
+  collected,
+  diff,
+  diskUsage,
+  forked,
+  quota,
+  quotaShown,
+  restored,
+  scratchDir,
+  snapshot,
+  status,
+  workspace,
+} from '../control/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
 
 const path = '/workspace/acme'
@@ -62,6 +74,15 @@ t.test('words become calls, and --json prints the answer as one document', async
       call: ['fork', path, '/workspace/trial', { withGrants: true, owner: 'agent:coder-7' }],
       want: forked,
     },
+    { in: `quota set ${path} --bytes 10GiB`, call: ['quotaSet', path, { bytes: 10 * 2 ** 30 }], want: quota },
+    { in: `quota set ${path} --bytes none --inodes 7`, call: ['quotaSet', path, { bytes: null, inodes: 7 }], want: quota },
+    { in: `quota show ${path}`, call: ['quotaShow', path], want: quotaShown },
+    { in: 'quota list', call: ['quotaList'], want: [quota] },
+    {
+      in: `workspace create ${path} --quota-bytes 5KiB --quota-inodes 6`,
+      call: ['workspaceCreate', path, { quotaBytes: 5120, quotaInodes: 6 }],
+      want: workspace,
+    },
     { in: 'checkpoint', call: ['checkpoint'], want: { elapsed_ms: 7 } },
     { in: 'gc', call: ['collect'], want: collected },
     { in: 'status', want: status },
@@ -97,6 +118,10 @@ t.test('wrong usage is one line on stderr and exit status 2', async (t) => {
     { in: ['snapshot', '/a\n\u001b[2Jb'], want: /control character/ },
     { in: ['snapshot', 'diff', path, 'a', '--limit', '-1'], want: /whole number from 0 to 100000/ },
     { in: ['snapshot', 'diff', path, 'a', '--limit', '100001'], want: /whole number from 0 to 100000/ },
+    { in: ['quota', 'set', path], want: 'nexusctl: nothing to set: give --bytes, --inodes or both\n' },
+    { in: ['quota', 'set', path, '--bytes', '10GB'], want: /It must be bytes, or a number of KiB/ },
+    { in: ['quota', 'set', path, '--inodes', '-1'], want: /It must be a whole number/ },
+    { in: ['workspace', 'create', path, '--quota-bytes', 'none'], want: /It must be bytes, or a number of KiB/ },
     { in: ['workspace', 'update', path], want: /required option '--meta <k=v>' not specified/ },
     { in: ['status', '--data', ''], want: /--data is empty/ },
   ]
