@@ -44,7 +44,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
     }
     const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
     const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
-    demandRoom(context, parent.volume.number, takenMore(context, changes.changes), newPath)
+    demandRoom(context, parent.volume.number, () => takenMore(context, changes.changes), newPath)
     const tuples = grantsOfFork(context, changes, parent, options)
     context.core.volumes.commit([
       ...changes.changes,

@@ -66,11 +66,15 @@ function quotaInfo({ core, registry, quotas }: Context, number: number): QuotaIn
 /**
  * Refuses what would take more than the quotas around it leave.
  * @param volume what it is added to
+ * @param added asked only where there is a quota: it may have to be read from what nobody could read otherwise
  * @param what as in `… takes N bytes more`
  * @throws NexusError NEXUS_NO_SPACE
  */
-export function demandRoom({ core, registry, quotas }: Context, volume: number, more: Taken, what: string): void {
-  for (const account of quotas.accountsOf(volume)) {
+export function demandRoom({ core, registry, quotas }: Context, volume: number, added: () => Taken, what: string): void {
+  const accounts = quotas.accountsOf(volume)
+  if (accounts.length === 0) return
+  const more = added()
+  for (const account of accounts) {
     for (const unit of ['bytes', 'inodes'] as const) {
       const left = remaining(account, unit)
       if (more[unit] <= 0 || more[unit] <= left) continue
@@ -91,7 +95,12 @@ export function demandRoomToRestore(
   changes: readonly Change[],
 ): void {
   if (isWhole && workspace.number === 0) return
-  demandRoom(context, isWhole ? workspace.parent_volume : workspace.number, takenMore(context, changes), `restoring ${path}`)
+  demandRoom(
+    context,
+    isWhole ? workspace.parent_volume : workspace.number,
+    () => takenMore(context, changes),
+    `restoring ${path}`,
+  )
 }
 
 /** How much more these changes take; less than nothing when they free. Content is not counted where nothing but it changes. */

@@ -82,39 +82,24 @@ export class WorkspaceQuotas implements Quotas {
     this.#members = new Map()
     this.#changed = []
     this.#revision = this.#volumes.catalog.revisionOf(WORKSPACE_PREFIX)
+    if (!this.#registry.mayHaveQuotas) return
+    const records = new Map<number, WorkspaceRecord>()
     const accounts = new Map<number, Account>()
-    for (const record of this.#records()) {
-      if (record.quota !== undefined) accounts.set(record.number, accountFor(record.number, record.quota))
-    }
-    if (accounts.size === 0) return
-    for (const { number } of this.#records()) {
-      const volume = this.#volumes.get(number)
-      const around = this.around(number).flatMap((outer) => accounts.get(outer) ?? [])
-      if (volume === undefined || around.length === 0) continue
-      const note = (): void => void this.#changed.push(member)
-      const member: Member = { volume, accounts: around, taken: { bytes: 0, inodes: 0 }, note }
-      this.#members.set(number, member)
-      this.#settle(member)
-    }
-  }
-
-  /** A workspace and those around it, from inside out. */
-  around(workspace: number): number[] {
-    const found: number[] = []
-    for (let number = workspace; !found.includes(number); ) {
-      const record = this.#registry.workspace(number)
-      if (record === undefined) break
-      found.push(number)
-      number = record.parent_volume
-    }
-    return found
-  }
-
-  *#records(): Generator<WorkspaceRecord> {
     for (const number of this.#volumes.numbers()) {
       const record = this.#registry.workspace(number)
-      if (record !== undefined) yield record
+      if (record !== undefined) records.set(number, record)
+      if (record?.quota !== undefined) accounts.set(number, accountFor(number, record.quota))
     }
+    if (accounts.size > 0) for (const number of records.keys()) this.#join(number, accountsAround(number, records, accounts))
+  }
+
+  #join(number: number, accounts: Account[]): void {
+    const volume = this.#volumes.get(number)
+    if (volume === undefined || accounts.length === 0) return
+    const note = (): void => void this.#changed.push(member)
+    const member: Member = { volume, accounts, taken: { bytes: 0, inodes: 0 }, note }
+    this.#members.set(number, member)
+    this.#settle(member)
   }
 
   #settle(member: Member): void {
@@ -131,6 +116,23 @@ export class WorkspaceQuotas implements Quotas {
 /** What a quota leaves of what it limits: never less than nothing. */
 export function remaining({ taken, limit }: Account, what: keyof Taken): number {
   return Math.max(0, limit[what] - taken[what])
+}
+
+/** Of a workspace and of those around it, from inside out. */
+function accountsAround(
+  workspace: number,
+  records: ReadonlyMap<number, WorkspaceRecord>,
+  accounts: ReadonlyMap<number, Account>,
+): Account[] {
+  const found: Account[] = []
+  let record = records.get(workspace)
+  // Records that lie in each other, which only damage makes, would lead around for ever.
+  for (let depth = 0; record !== undefined && depth <= records.size; depth++) {
+    const account = accounts.get(record.number)
+    if (account !== undefined) found.push(account)
+    record = record.number === 0 ? undefined : records.get(record.parent_volume)
+  }
+  return found
 }
 
 function accountFor(workspace: number, { bytes, inodes }: QuotaRecord): Account {

@@ -35,7 +35,7 @@ export async function createWorkspace(
 ): Promise<WorkspaceInfo> {
   const { core, registry, access } = context
   const { parent, name } = freeParent(context, path)
-  demandRoom(context, parent.volume.number, { bytes: 0, inodes: 1 }, path)
+  demandRoom(context, parent.volume.number, () => ({ bytes: 0, inodes: 1 }), path)
   const quota = quotaFor({ bytes: quotaBytes ?? null, inodes: quotaInodes ?? null })
   const node = nodeOf(parent.volume.number, parent.ino)
   const tuples: StoredTuple[] = []
