@@ -57,6 +57,7 @@ export const FS = {
   ENODATA: new FsError('ENODATA', ENODATA),
   EOPNOTSUPP: new FsError('EOPNOTSUPP', e.EOPNOTSUPP),
   ESTALE: new FsError('ESTALE', e.ESTALE),
+  EDQUOT: new FsError('EDQUOT', e.EDQUOT),
 } as const
 
 /** What can go wrong for a command or in the store. Codes are stable; messages are for people. */

@@ -10,7 +10,7 @@ import { CatalogCheck } from './catalog.ts'
 import { lookForChunks, WantedChunks, wrongPlace } from './chunks.ts'
 import { Findings, type Fix, type Report } from './finding.ts'
 import { InodeTable, type NestedEntry } from './inodes.ts'
-import { judge } from './judge.ts'
+import { isCounted, judge, shownCounters } from './judge.ts'
 import { Pace } from './pace.ts'
 import { StateReader } from './reader.ts'
 import { eachChunkPiece } from './users.ts'
@@ -118,10 +118,8 @@ class Check {
 
   /** What the daemon counts with may have gone wrong where what it has stored is right. */
   #atWork(state: State, { stored, counted }: InodeTable, working: Super): void {
-    const isRight = (counters: Super | undefined): boolean =>
-      counters?.files === counted.files && counters.directories === counted.directories && counters.bytes === counted.bytes
-    if (isRight(working) || !isRight(stored)) return
-    const text = `the daemon counts ${working.files} files, ${working.directories} directories, ${working.bytes} bytes; stored are other numbers`
+    if (isCounted(working, counted) || stored === undefined || !isCounted(stored, counted)) return
+    const text = `the daemon counts ${shownCounters(working)}; stored are other numbers`
     const fix: Fix[] = [{ kind: 'recount' }]
     this.#findings.add(state.holders, this.#viewOf(state), { kind: 'counters', severity: 'error', text, fix })
   }

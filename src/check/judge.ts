@@ -3,7 +3,7 @@ import { NexusError } from '../errors.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
-import type { Volume } from '../volume/volume.ts'
+import type { Super, Volume } from '../volume/volume.ts'
 import type { Fix, Report } from './finding.ts'
 import type { InodeTable } from './inodes.ts'
 import { Numbers } from './numbers.ts'
@@ -111,9 +111,7 @@ class Judgement {
     }
     if (stored === undefined || !isCounted(stored, counted)) {
       const shown = (counters: typeof counted | undefined): string =>
-        counters === undefined
-          ? 'nothing'
-          : `${counters.files} files, ${counters.directories} directories, ${counters.bytes} bytes`
+        counters === undefined ? 'nothing' : shownCounters(counters)
       const text = `counted as ${shown(stored)}; there are ${shown(counted)}`
       this.#report({ kind: 'counters', severity: 'error', text, fix: [{ kind: 'recount' }] })
     } else if (stored.inoNext < counted.inoNext) {
@@ -235,8 +233,16 @@ class Judgement {
   }
 }
 
-function isCounted(a: { files: number; directories: number; bytes: number }, b: typeof a): boolean {
-  return a.files === b.files && a.directories === b.directories && a.bytes === b.bytes
+/** @param given of an older tree, they may leave open what is allocated and how many inodes there are */
+export function isCounted(given: Super, counted: Super): boolean {
+  const { files, directories, bytes } = counted
+  if (given.files !== files || given.directories !== directories || given.bytes !== bytes) return false
+  return Number.isNaN(given.inodes) || (given.allocated === counted.allocated && given.inodes === counted.inodes)
+}
+
+export function shownCounters({ files, directories, bytes, allocated, inodes }: Super): string {
+  const shown = `${files} files, ${directories} directories, ${bytes} bytes`
+  return Number.isNaN(inodes) ? shown : `${shown}, ${inodes} inodes with ${allocated} bytes`
 }
 
 function octal(type: number): string {

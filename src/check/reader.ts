@@ -123,8 +123,10 @@ export class StateReader {
     if (ino === SNAPSHOTS_INO || !TYPES.has(attr.mode & S_IFMT)) {
       this.#wrong(ino, `inode ${ino} has the mode 0${attr.mode.toString(8)}, which is no type of file`)
     }
-    if (attr.nlink === 0) return
     const { counted } = this.#table
+    counted.allocated += attr.allocated
+    counted.inodes++
+    if (attr.nlink === 0) return
     if (isDirectory(attr)) counted.directories++
     else counted.files++
     if (isRegular(attr)) counted.bytes += attr.size

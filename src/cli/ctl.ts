@@ -8,6 +8,7 @@ import { addGrantCommands } from './commands/grant.ts'
 import { addGroupCommands } from './commands/group.ts'
 import { addIdentityCommands } from './commands/identity.ts'
 import { addModelCommands } from './commands/model.ts'
+import { addQuotaCommands } from './commands/quota.ts'
 import { addRestoreCommand } from './commands/restore.ts'
 import { addScrubCommand } from './commands/scrub.ts'
 import { addSnapshotCommands } from './commands/snapshot.ts'
@@ -70,6 +71,7 @@ function buildProgram(host: Host): Command {
   addGroupCommands(program, open)
   addModelCommands(program, open)
   addTenantCommands(program, open)
+  addQuotaCommands(program, open)
   addStatusCommands(program, open)
   addSpaceCommands(program, open)
   addFsckCommand(program, open)

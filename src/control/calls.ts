@@ -11,6 +11,7 @@ import {
   checkMetadata,
   checkObject,
   checkPath,
+  checkQuota,
   checkRate,
   checkSnapshotName,
   checkSnapshotReference,
@@ -78,10 +79,14 @@ const permission = field('permission', checkPermission)
 const group = field('group', checkGroup)
 const member = field('member', checkSubject)
 const owner = optional(checkSubject)
+const quotaBytes = optional(checkQuota)
+const quotaInodes = optional(checkQuota)
+/** undefined: as it is; null: none */
+const limit = optional(nullable(checkQuota))
 
 const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } = {
   status: [],
-  workspaceCreate: [path, options<'workspaceCreate'>({ metadata, owner })],
+  workspaceCreate: [path, options<'workspaceCreate'>({ metadata, owner, quotaBytes, quotaInodes })],
   workspaceList: [],
   workspaceShow: [path],
   workspaceDelete: [path],
@@ -120,8 +125,17 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
   modelApply: [field('text', checkModelText)],
   tenantOnboard: [
     field('id', checkTenant),
-    options<'tenantOnboard'>({ admin: checkSubject, metadata, directories: optional(checkDirectories) }),
+    options<'tenantOnboard'>({
+      admin: checkSubject,
+      metadata,
+      directories: optional(checkDirectories),
+      quotaBytes,
+      quotaInodes,
+    }),
   ],
+  quotaSet: [path, options<'quotaSet'>({ bytes: limit, inodes: limit })],
+  quotaShow: [path],
+  quotaList: [],
   checkpoint: [],
   collect: [],
   collectStatus: [],

@@ -83,6 +83,27 @@ export interface ForkInfo {
   elapsed_ms: number
 }
 
+/** What a workspace takes with all workspaces in it, and may take. */
+export interface QuotaInfo {
+  path: string
+  number: number
+  /** allocated to files, as du(1) counts them; snapshots are not counted */
+  bytes_used: number
+  /** null: none */
+  bytes_limit: number | null
+  /** of the limit alone, 0 when more is used; null without one */
+  bytes_remaining: number | null
+  /** files, directories and whatever else there is, each once; also what is deleted and still open */
+  inodes_used: number
+  inodes_limit: number | null
+  inodes_remaining: number | null
+}
+
+export interface QuotaShowInfo extends QuotaInfo {
+  /** of the workspaces that it lies in, those with a quota, from inside out */
+  around: QuotaInfo[]
+}
+
 export interface StatusInfo {
   version: string
   /** of the process that serves; another may take over */
@@ -283,7 +304,10 @@ export interface ScrubInfo {
 
 export interface Service {
   status(): Promise<StatusInfo>
-  workspaceCreate(path: string, options: { metadata?: Metadata; owner?: string }): Promise<WorkspaceInfo>
+  workspaceCreate(
+    path: string,
+    options: { metadata?: Metadata; owner?: string; quotaBytes?: number; quotaInodes?: number },
+  ): Promise<WorkspaceInfo>
   workspaceList(): Promise<WorkspaceInfo[]>
   workspaceShow(path: string): Promise<WorkspaceInfo>
   workspaceDelete(path: string): Promise<WorkspaceInfo>
@@ -325,7 +349,16 @@ export interface Service {
   /** refused when the text does not parse, lacks what the filesystem asks for, or does not fit the tuples there are */
   modelApply(text: string): Promise<ModelInfo>
   /** the workspace /tenants/ID with its directories, its owner and a first snapshot: all of it or nothing */
-  tenantOnboard(id: string, options: { admin: string; metadata?: Metadata; directories?: string[] }): Promise<TenantInfo>
+  tenantOnboard(
+    id: string,
+    options: { admin: string; metadata?: Metadata; directories?: string[]; quotaBytes?: number; quotaInodes?: number },
+  ): Promise<TenantInfo>
+  /** holds from the next operation of any process on. @param options what is absent stays, null is no limit */
+  quotaSet(path: string, options: { bytes?: number | null; inodes?: number | null }): Promise<QuotaInfo>
+  /** of the workspace that a path lies in */
+  quotaShow(path: string): Promise<QuotaShowInfo>
+  /** of all workspaces that have one, by path */
+  quotaList(): Promise<QuotaInfo[]>
   /** writes everything out and makes the next start quick */
   checkpoint(): Promise<{ elapsed_ms: number }>
   /** gives back the space of what was deleted; the daemon also does so by itself */

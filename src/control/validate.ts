@@ -61,6 +61,12 @@ export function checkRate(value: unknown, label: string): number {
   throw usage(`${label} must be a whole number of bytes a second, from 1 on`)
 }
 
+/** Bytes or inodes of a quota. */
+export function checkQuota(value: unknown, label: string): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
+  throw usage(`${label} must be a whole number, from 0 on`)
+}
+
 /** A JSON object: neither null nor an array. */
 export function checkObject(value: unknown, label: string): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw usage(`${label} must be a JSON object`)

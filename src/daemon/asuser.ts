@@ -19,6 +19,11 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
     ...allowed,
     status: async () => publicPart(await allowed.status()),
     workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
+    quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
+    quotaShow: async (path) => {
+      const shown = await allowed.quotaShow(path)
+      return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
+    },
     workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
     fork: (path, newPath, options) => allowed.fork(path, newPath, { ...options, owner: options.owner ?? caller.subject }),
     snapshotDiff: async (path, from, to, limit) => {

@@ -24,6 +24,7 @@ import type { Pause } from '../volume/merge.ts'
 import type { Usage } from '../volume/usage.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
+import { WorkspaceQuotas } from '../workspaces/quotas.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 import { type Store, type StoreOptions, withStore } from './store.ts'
 import { type StoreState, Upkeep } from './upkeep.ts'
@@ -52,6 +53,7 @@ export interface Measured extends Usage {
 export class Engine {
   readonly volumes: Volumes
   readonly registry: WorkspaceRegistry
+  readonly quotas: WorkspaceQuotas
   readonly access: Access
   readonly known: KnownNodes
   readonly fs: NexusFs
@@ -85,6 +87,7 @@ export class Engine {
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
     this.registry.neverGive(this.known.volumes())
+    this.quotas = new WorkspaceQuotas(volumes, this.registry)
     this.access = new Access({
       catalog: volumes.catalog,
       tree: new VolumesTree(volumes, this.registry),
@@ -96,6 +99,7 @@ export class Engine {
       volumes,
       registry: this.registry,
       guard: this.access,
+      quotas: this.quotas,
       known: this.known,
       now,
       owner,

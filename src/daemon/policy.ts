@@ -12,7 +12,7 @@ import { originOf } from '../snapshots/graft.ts'
 import type { Place } from '../vfs/core.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Context, findSnapshot, targetAt } from '../workspaces/context.ts'
-import type { SnapshotRecord } from '../workspaces/records.ts'
+import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import type { Caller } from './caller.ts'
 
 /** Throws NEXUS_DENIED (or NEXUS_NOT_FOUND) when the caller may not; `context` is where that is read from. */
@@ -20,8 +20,9 @@ type Rule<K extends CallName> = (ask: { caller: Caller; context: Context }, ...a
 
 export const policy: { readonly [K in CallName]: Rule<K> } = {
   status: anybody,
-  workspaceCreate: ({ caller }, path, { owner }) => {
+  workspaceCreate: ({ caller }, path, { owner, quotaBytes, quotaInodes }) => {
     caller.demandMaking(path)
+    if (quotaBytes !== undefined || quotaInodes !== undefined) caller.refuse('make workspaces with a quota')
     refuseOtherOwner(caller, owner)
   },
   // What the caller may not read is taken out of the answer.
@@ -80,6 +81,16 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
   modelShow: anybody,
   modelApply: root('change the model'),
   tenantOnboard: root('make tenants'),
+  quotaSet: ({ caller, context }, path) => {
+    const { parent_volume } = workspaceOf(caller, context, path)
+    const outer = context.core.volumes.get(parent_volume)
+    // Whose quota it counts for may deal it out.
+    if (parent_volume === 0 || outer === undefined) return caller.refuse(`change the quota of ${path}`)
+    demandOnRoot(caller, 'share', { volume: outer }, path)
+  },
+  quotaShow: on('read'),
+  // What the caller may not read is taken out of the answer.
+  quotaList: anybody,
   checkpoint: root('ask for a checkpoint'),
   collect: root('collect garbage'),
   collectStatus: root('collect garbage'),
@@ -106,6 +117,12 @@ function root(what: string): Rule<never> {
 /** A permission on the path that is the first argument. */
 function on(permission: string): ({ caller }: { caller: Caller }, path: string) => void {
   return ({ caller }, path) => void caller.demand(permission, path)
+}
+
+function workspaceOf(caller: Caller, { registry }: Context, path: string): WorkspaceRecord {
+  const record = registry.workspace(caller.lookUp(path).volume.number)
+  if (record === undefined) throw new NexusError('NEXUS_NOT_FOUND', `there is no ${path}: see "nexusctl workspace list"`)
+  return record
 }
 
 /** A workspace that the caller shares; a tenant is root's to change. */

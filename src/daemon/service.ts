@@ -30,6 +30,7 @@ import {
   whatCan,
   whoCan,
 } from '../workspaces/grants.ts'
+import { listQuotas, type NewQuota, setQuota, showQuota } from '../workspaces/limits.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import {
   createWorkspace,
@@ -81,6 +82,7 @@ export class DaemonService implements api.Service {
       core: engine.fs.core,
       registry: engine.registry,
       access: engine.access,
+      quotas: engine.quotas,
       kernel,
       now: () => new Date(),
       newId,
@@ -281,6 +283,18 @@ export class DaemonService implements api.Service {
 
   tenantOnboard(id: string, options: NewTenant): Promise<api.TenantInfo> {
     return this.#changing(() => onboardTenant(this.#context, id, options))
+  }
+
+  async quotaSet(path: string, options: NewQuota): Promise<api.QuotaInfo> {
+    return setQuota(this.#context, path, options)
+  }
+
+  async quotaShow(path: string): Promise<api.QuotaShowInfo> {
+    return showQuota(this.#context, path)
+  }
+
+  async quotaList(): Promise<api.QuotaInfo[]> {
+    return listQuotas(this.#context)
   }
 
   async checkpoint(): Promise<{ elapsed_ms: number }> {

@@ -11,6 +11,7 @@ import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, entryChanged, findSnapshot, nestedIn, targetAt, volumesOf } from '../workspaces/context.ts'
 import { ownerTuple } from '../workspaces/grants.ts'
+import { demandRoom, takenMore } from '../workspaces/limits.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
 import { freeParent } from '../workspaces/workspaces.ts'
@@ -43,6 +44,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
     }
     const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
     const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
+    demandRoom(context, parent.volume.number, () => takenMore(context, changes.changes), newPath)
     const tuples = grantsOfFork(context, changes, parent, options)
     context.core.volumes.commit([
       ...changes.changes,
@@ -100,6 +102,7 @@ function forkChanges(
     changes.push(
       registry.storeWorkspace({
         ...record,
+        quota: undefined,
         number,
         created_at,
         parent_volume: isTop ? place.volume : (numbers.get(record.parent_volume) ?? place.volume),

@@ -1,6 +1,6 @@
 /** A new tenant: its workspace with folders, an owner and a first snapshot, all of it or nothing. */
 import type { Metadata, TenantInfo } from '../control/service.ts'
-import { FsError, NexusError } from '../errors.ts'
+import { FS, FsError, NexusError } from '../errors.ts'
 import { nodeOf } from '../vfs/core.ts'
 import { mkdir } from '../vfs/names.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -18,6 +18,8 @@ export interface NewTenant {
   admin: string
   metadata?: Metadata
   directories?: string[]
+  quotaBytes?: number
+  quotaInodes?: number
 }
 
 export async function onboardTenant(context: Context, id: string, options: NewTenant): Promise<TenantInfo> {
@@ -38,6 +40,9 @@ export async function onboardTenant(context: Context, id: string, options: NewTe
     return { tenant: id, workspace: showWorkspace(context, path), admin: options.admin, directories, snapshot }
   } catch (error) {
     await discard(context, path)
+    if (error === FS.EDQUOT) {
+      throw new NexusError('NEXUS_NO_SPACE', `a quota has no room for the directories of the tenant ${id}: give it a larger one`)
+    }
     if (error instanceof FsError) {
       throw new NexusError(
         'NEXUS_USAGE',
@@ -53,9 +58,10 @@ export async function discardUnfinished(context: Context): Promise<void> {
   for (const [key] of [...context.core.volumes.catalog.list(UNFINISHED)]) await discard(context, key.slice(UNFINISHED.length))
 }
 
-async function createWorkspaceMarked(context: Context, path: string, { admin, metadata }: NewTenant): Promise<void> {
+async function createWorkspaceMarked(context: Context, path: string, options: NewTenant): Promise<void> {
+  const { admin, directories: _, ...others } = options
   const mark = { kind: 'catalog', key: UNFINISHED + path, value: new Date().toISOString() } as const
-  await createWorkspace(context, path, { owner: admin, ...(metadata === undefined ? {} : { metadata }) }, [mark])
+  await createWorkspace(context, path, { owner: admin, ...others }, [mark])
 }
 
 async function discard(context: Context, path: string): Promise<void> {

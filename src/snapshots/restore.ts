@@ -13,6 +13,7 @@ import {
   targetAt,
   volumesOf,
 } from '../workspaces/context.ts'
+import { demandRoomToRestore } from '../workspaces/limits.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
@@ -74,6 +75,7 @@ async function restorePinned(
       })
       const old = liveState(context, states)
       const changes = restoreChanges(context, target, record, old)
+      demandRoomToRestore(context, target, isWhole(target, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
       for (const number of [0, ...old.keys()]) core.guard.moved(number)
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
@@ -164,7 +166,9 @@ function graftChanges(context: Context, target: Target, record: SnapshotRecord, 
     const parent_ino = then.parent_volume === target.workspace.number ? inos.get(then.parent_ino) : undefined
     const parent_volume = volumes.get(then.parent_volume) ?? then.parent_volume
     const number = volumes.get(then.number) ?? then.number
-    return returnChanges(context, nested, { ...then, number, parent_volume, parent_ino: parent_ino ?? then.parent_ino })
+    // What takes the place of one that is elsewhere is a copy, and a quota is not copied.
+    const quota = number === then.number ? then.quota : undefined
+    return returnChanges(context, nested, { ...then, number, parent_volume, parent_ino: parent_ino ?? then.parent_ino, quota })
   })
   const inner = elsewhere.flatMap(({ record: then }) => repointed(state, volumes, then))
   return [...changes, ...goneChanges(context, target, wanted), ...back, ...inner]
@@ -188,8 +192,13 @@ function returnChanges({ core, registry, access }: Context, { root, ino_next }: 
   const inoNext = Math.max(ino_next, granted, core.volumes.get(place.number)?.super.inoNext ?? 0)
   return [
     { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },
-    registry.storeWorkspace(live === undefined ? place : { ...place, metadata: live.metadata, parent: live.parent }),
+    registry.storeWorkspace(live === undefined ? place : { ...place, ...keptOf(live) }),
   ]
+}
+
+/** What a workspace that is there keeps of the present. */
+function keptOf({ metadata, parent, quota }: WorkspaceRecord): Partial<WorkspaceRecord> {
+  return { metadata, parent, quota }
 }
 
 /** True when a workspace lay, at the time of the snapshot, in the directory that is restored. */

@@ -14,6 +14,7 @@ import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
 import { OtherNames } from './othernames.ts'
+import type { Quotas } from './quotas.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -75,6 +76,7 @@ export interface CoreOptions {
   volumes: Volumes
   registry: Registry
   guard: Guard
+  quotas: Quotas
   known: KnownNodes
   now(): Time
   /** owner of what belongs to nobody: the hidden snapshot directories */
@@ -85,6 +87,7 @@ export class Core {
   readonly volumes: Volumes
   readonly registry: Registry
   readonly guard: Guard
+  readonly quotas: Quotas
   readonly known: KnownNodes
   readonly now: () => Time
   readonly otherNames = new OtherNames()
@@ -100,6 +103,7 @@ export class Core {
     this.volumes = options.volumes
     this.registry = options.registry
     this.guard = options.guard
+    this.quotas = options.quotas
     this.known = options.known
     this.now = options.now
     this.#options = options

@@ -58,6 +58,7 @@ export function write(
   const changes: Change[] = [{ kind: 'write', volume: volume.number, ino, offset, length, from: 0 }]
   const attr = changed(core, place, changes, offset, length, true, killSuidGid)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
+  core.quotas.admit(volume.number, attr.allocated - place.attr.allocated, 0)
   const grows = attr.size > place.attr.size || attr.allocated > place.attr.allocated
   core.volumes.commit(changes, { buffer, start, length }, grows ? 'data' : 'overwrite')
   return length
@@ -125,6 +126,7 @@ function allocate(core: Core, place: Place, ranges: [number, number][], wanted: 
   }))
   const attr = changed(core, place, changes, wanted.offset, wanted.length, extend, wanted.killSuidGid)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
+  core.quotas.admit(volume.number, attr.allocated - place.attr.allocated, 0)
   core.volumes.commit(changes)
 }
 
@@ -209,6 +211,7 @@ export function copyFileRange(
   }
   const after = dropCapability(to, attr, changes)
   changes.push({ kind: 'attr', ...base, attr: after })
+  core.quotas.admit(base.volume, gained, 0)
   core.volumes.commit(changes)
   return bytes
 }

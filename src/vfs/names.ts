@@ -102,6 +102,7 @@ export function makeWorkspace(
 ): { stat: Stat; number: number } {
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
+  core.quotas.admit(directory.volume.number, 0, 1)
   const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name)
   const isGuarded = core.guard.guards(number)
   // Relations decide who gets in, so the umask is not to lock out those who do.
@@ -126,6 +127,7 @@ export function makeWorkspace(
 export function tmpfile(core: Core, caller: Caller, parent: number, mode: number, umask: number): Stat {
   const directory = core.writableDirectory(parent)
   const { volume } = directory
+  core.quotas.admit(volume.number, 0, 1)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
   const attr: Attr = { ...inode.attr, nlink: 0 }
@@ -278,6 +280,7 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
   const { volume } = directory
+  core.quotas.admit(volume.number, 0, 1)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
   const attr: Attr = { ...inode.attr, parent: directory.ino, name }

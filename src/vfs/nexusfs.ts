@@ -165,10 +165,11 @@ export class NexusFs implements Filesystem {
     readdir(this.core, caller, node, cookie, withStats, sink)
   }
 
-  statfs(): StatFs {
+  statfs(_caller: Caller, node: number): StatFs {
     const counters = this.core.volumes.numbers().map((number) => this.core.volumes.get(number)?.super)
     const used = counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
-    return { ...this.#options.space(), files: FILES_MAX, filesFree: FILES_MAX - used, nameBytesMax: NAME_BYTES_MAX }
+    const disk = { ...this.#options.space(), files: FILES_MAX, filesFree: FILES_MAX - used, nameBytesMax: NAME_BYTES_MAX }
+    return this.core.quotas.within(volumeOf(node), disk)
   }
 
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {

@@ -9,7 +9,20 @@ import { assert, NexusError } from '../errors.ts'
 import type { Tree } from '../tree/tree.ts'
 import { type Attr, isDirectory, isRegular, readAttr } from './attr.ts'
 import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, withoutIndex } from './dirent.ts'
-import { FIRST_FREE_INO, Kind, numberKey, numberPart, orphanKey, plainKey, SLOT_MAX, stringKey, stringPart } from './keys.ts'
+import {
+  FIRST_FREE_INO,
+  inoOf,
+  Kind,
+  kindOf,
+  numberKey,
+  numberPart,
+  orphanKey,
+  plainKey,
+  ROOT_INO,
+  SLOT_MAX,
+  stringKey,
+  stringPart,
+} from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
 import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window } from './piece.ts'
 
@@ -21,19 +34,34 @@ export interface Super {
   directories: number
   /** sum of the sizes of regular files */
   bytes: number
+  /** sum of what is allocated to inodes, those without a name among them; NaN in a tree that does not say */
+  allocated: number
+  /** all of them, those without a name too; NaN likewise, and both stay so until `taken` counts */
+  inodes: number
+}
+
+/** What a quota limits. */
+export interface Taken {
+  /** allocated, as du(1) counts: without holes */
+  bytes: number
+  inodes: number
 }
 
 export function encodeSuper(counters: Super): Buffer {
-  return new ByteWriter(40).u64(counters.inoNext).u64(counters.files).u64(counters.directories).u64(counters.bytes).view()
+  const out = new ByteWriter(56).u64(counters.inoNext).u64(counters.files).u64(counters.directories).u64(counters.bytes)
+  return (Number.isNaN(counters.inodes) ? out : out.u64(counters.allocated).u64(counters.inodes)).view()
 }
 
 export function decodeSuper(value: Buffer): Super {
   const input = new ByteReader(value)
-  return { inoNext: input.u64(), files: input.u64(), directories: input.u64(), bytes: input.u64() }
+  const counters = { inoNext: input.u64(), files: input.u64(), directories: input.u64(), bytes: input.u64() }
+  // Trees of before there were quotas end here.
+  if (input.done) return { ...counters, allocated: Number.NaN, inodes: Number.NaN }
+  return { ...counters, allocated: input.u64(), inodes: input.u64() }
 }
 
 const EMPTY_WINDOW: Window = []
-const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0 }
+const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0 }
 const SUPER_KEY = plainKey(0, Kind.super)
 
 export class Volume {
@@ -55,6 +83,8 @@ export class Volume {
   epoch = 0
   /** allocated bytes that came and went since the volume was opened, the sum of it; for estimates */
   allocated = 0
+  /** called once, when the counters are next about to change */
+  onCount: (() => void) | undefined
 
   constructor(number: number, domain: number, tree: Tree, root: Address | null) {
     this.number = number
@@ -98,6 +128,15 @@ export class Volume {
         if (slot > position.slot || entry.index >= position.index) yield [slot, entry]
       }
     }
+  }
+
+  /** What it takes of quotas. Of a tree that does not say it is counted, once, which takes as long as reading the tree. */
+  get taken(): Taken {
+    if (Number.isNaN(this.super.inodes)) {
+      const { bytes: allocated, inodes } = this.#countTaken()
+      Object.assign(this.super, { allocated, inodes })
+    }
+    return { bytes: this.super.allocated, inodes: this.super.inodes }
   }
 
   hasEntries(directory: number): boolean {
@@ -262,6 +301,7 @@ export class Volume {
    * @param onDamage told when the new tree cannot be read; whoever looks into it gets the same error
    */
   reset(root: Address | null, inoNext: number, onDamage?: (error: NexusError) => void): void {
+    this.#tellCount()
     this.root = root
     this.active = new Layer()
     this.frozen = null
@@ -328,8 +368,32 @@ export class Volume {
     for (const [key] of this.#tree.scan(this.root, orphanKey(0), plainKey(0, Kind.orphan + 1))) yield key.readUInt32BE(5)
   }
 
+  #countTaken(): Taken {
+    const taken: Taken = { bytes: 0, inodes: 0 }
+    const add = (attr: Attr | undefined): void => {
+      if (attr === undefined) return
+      taken.bytes += attr.allocated
+      taken.inodes++
+    }
+    const changed = new Set([...this.active.inodes.keys(), ...(this.frozen?.inodes.keys() ?? [])])
+    for (const ino of changed) add(this.attr(ino))
+    for (const [key, value] of this.#tree.scan(this.root, plainKey(ROOT_INO, 0))) {
+      if (kindOf(key) === Kind.attr && !changed.has(inoOf(key))) add(readAttr(new ByteReader(value)))
+    }
+    return taken
+  }
+
+  #tellCount(): void {
+    const tell = this.onCount
+    this.onCount = undefined
+    tell?.()
+  }
+
   #count(attr: Attr, sign: 1 | -1): void {
+    if (this.onCount !== undefined) this.#tellCount()
     this.allocated += sign * attr.allocated
+    this.super.allocated += sign * attr.allocated
+    this.super.inodes += sign
     // What is only open has no name any more: nobody who counts files would find it.
     if (attr.nlink === 0) return
     if (isDirectory(attr)) this.super.directories += sign

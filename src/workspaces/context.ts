@@ -6,6 +6,7 @@ import type { KernelCaches } from '../vfs/filesystem.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/volumes.ts'
 import { directoryAt, isInside } from './paths.ts'
+import type { WorkspaceQuotas } from './quotas.ts'
 import type { SnapshotRecord, WorkspaceRecord } from './records.ts'
 import type { WorkspaceRegistry } from './registry.ts'
 
@@ -13,6 +14,7 @@ export interface Context {
   core: Core
   registry: WorkspaceRegistry
   access: Access
+  quotas: WorkspaceQuotas
   kernel: KernelCaches
   /** for what follows a call and nobody waits for; failures are logged */
   inBackground(what: string, run: () => Promise<void>): void

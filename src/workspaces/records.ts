@@ -15,6 +15,14 @@ export interface WorkspaceRecord {
   metadata: Record<string, string>
   /** snapshot that its state descends from */
   parent: string | null
+  /** absent: none */
+  quota?: QuotaRecord | undefined
+}
+
+/** How much a workspace may take, with all that lie in it; null: as much as there is. */
+export interface QuotaRecord {
+  bytes: number | null
+  inodes: number | null
 }
 
 export interface SnapshotRecord {
@@ -65,10 +73,13 @@ type Checks<T> = Record<keyof T, (value: unknown) => boolean>
 const isText = (value: unknown): boolean => typeof value === 'string'
 const isTextOrNull = (value: unknown): boolean => value === null || isText(value)
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+const isCountOrNull = (value: unknown): boolean => value === null || isCount(value)
 /** of a workspace or a view */
 const isNumber = (value: unknown): boolean => isCount(value) && (value as number) < VOLUMES_MAX
 const isRoot = (value: unknown): boolean => value === null || (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
 const isPairs = (value: unknown): boolean => isObject(value) && Object.values(value).every(isText)
+
+const quotaFields: Checks<QuotaRecord> = { bytes: isCountOrNull, inodes: isCountOrNull }
 
 const workspaceFields: Checks<WorkspaceRecord> = {
   number: isNumber,
@@ -79,6 +90,7 @@ const workspaceFields: Checks<WorkspaceRecord> = {
   created_at: isText,
   metadata: isPairs,
   parent: isTextOrNull,
+  quota: (value) => value === undefined || hasAll(quotaFields, value),
 }
 
 const nestedFields: Checks<NestedRecord> = {

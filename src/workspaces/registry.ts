@@ -42,13 +42,18 @@ export class WorkspaceRegistry implements Registry {
   /** records of workspaces, as long as the catalog has the same text */
   readonly #parsed = new Map<number, { text: string; record: WorkspaceRecord }>()
   readonly #viewOwners = new Map<number, string>()
+  /** false: since the start no workspace has had a quota */
+  mayHaveQuotas = false
   #nextNumber = 1
   readonly #taken = new Set<number>([0])
 
   constructor(volumes: Volumes, now: () => Date) {
     this.#volumes = volumes
     this.#now = now
-    for (const record of this.workspaces()) this.#taken.add(record.number)
+    for (const record of this.workspaces()) {
+      this.#taken.add(record.number)
+      if (record.quota !== undefined) this.mayHaveQuotas = true
+    }
     for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseSnapshot(key, text))
   }
 
@@ -161,6 +166,7 @@ export class WorkspaceRegistry implements Registry {
   }
 
   storeWorkspace(record: WorkspaceRecord): Change {
+    if (record.quota !== undefined) this.mayHaveQuotas = true
     return { kind: 'catalog', key: workspaceKey(record.number), value: JSON.stringify(record) }
   }
 

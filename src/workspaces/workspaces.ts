@@ -10,6 +10,7 @@ import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Context, entryChanged, type Target, targetAt } from './context.ts'
 import { ownerTuple } from './grants.ts'
+import { demandRoom, quotaFor } from './limits.ts'
 import { removeSnapshots } from './lineage.ts'
 import { parentAt, pathOf } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
@@ -21,24 +22,29 @@ export interface NewWorkspace {
   metadata?: Metadata
   /** subject that owns it; nobody but the administrator when not given */
   owner?: string
+  quotaBytes?: number
+  quotaInodes?: number
 }
 
 /** @param also changes to commit at the same instant */
 export async function createWorkspace(
   context: Context,
   path: string,
-  { metadata, owner }: NewWorkspace,
+  { metadata, owner, quotaBytes, quotaInodes }: NewWorkspace,
   also: readonly Change[] = [],
 ): Promise<WorkspaceInfo> {
   const { core, registry, access } = context
   const { parent, name } = freeParent(context, path)
+  demandRoom(context, parent.volume.number, () => ({ bytes: 0, inodes: 1 }), path)
+  const quota = quotaFor({ bytes: quotaBytes ?? null, inodes: quotaInodes ?? null })
   const node = nodeOf(parent.volume.number, parent.ino)
   const tuples: StoredTuple[] = []
   const more = (number: number): Change[] => {
     const record = registry.newRecord(parent.volume.number, parent.ino, name, number)
     const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
     if (owner !== undefined) tuples.push(ownerTuple(context, number, type, owner))
-    return [registry.storeWorkspace({ ...record, metadata: metadata ?? {} }), ...tuples.map(storeTuple), ...also]
+    const stored = { ...record, metadata: metadata ?? {}, ...(quota && { quota }) }
+    return [registry.storeWorkspace(stored), ...tuples.map(storeTuple), ...also]
   }
   makeWorkspace(core, { ...makerOf(context, owner, parent), pid: 0 }, node, name, { mode: S_IFDIR | 0o777, umask: UMASK }, more)
   access.written(tuples)

@@ -38,7 +38,13 @@ const counters = (sample: Sample, files: number, directories = 0): Edit => {
   const { super: now } = sample.volume
   return {
     key: plainKey(0, Kind.super),
-    value: encodeSuper({ ...now, inoNext: 5000, files: now.files + files, directories: now.directories + directories }),
+    value: encodeSuper({
+      ...now,
+      inoNext: 5000,
+      files: now.files + files,
+      directories: now.directories + directories,
+      inodes: now.inodes + files + directories,
+    }),
   }
 }
 
@@ -126,8 +132,21 @@ export const rows: Row[] = [
   },
   {
     name: 'allocated bytes',
-    make: (sample) => [sample.attrEdit('sparse', { allocated: 7 })],
+    make: (sample) => [sample.attrEdit('sparse', { allocated: 7 }), allocatedEdit(sample, -1)],
     want: [['size', '/workspace/a/sparse']],
+  },
+  {
+    name: 'the sum of allocated bytes',
+    make: (sample) => [allocatedEdit(sample, 1)],
+    want: [['counters', null]],
+  },
+  {
+    name: 'the number of inodes',
+    make: (sample) => {
+      const { super: now } = sample.volume
+      return [{ key: plainKey(0, Kind.super), value: encodeSuper({ ...now, inodes: now.inodes + 1 }) }]
+    },
+    want: [['counters', null]],
   },
   {
     name: 'content behind the end',
@@ -164,7 +183,7 @@ export const rows: Row[] = [
     name: 'content without attributes',
     make: (sample) => [
       { key: plainKey(sample.ino('d/big'), Kind.attr), value: null },
-      { key: plainKey(0, Kind.super), value: superWith(sample, -300_000, -1) },
+      { key: plainKey(0, Kind.super), value: superWith(sample, -300_000, -1, -300_000) },
     ],
     want: [['attributes', null]],
   },
@@ -254,9 +273,15 @@ export const rows: Row[] = [
   },
 ]
 
-function superWith(sample: Sample, bytes: number, files = 0): Buffer {
+function superWith(sample: Sample, bytes: number, files = 0, allocated = 0): Buffer {
   const { super: now } = sample.volume
-  return encodeSuper({ ...now, bytes: now.bytes + bytes, files: now.files + files })
+  const inodes = now.inodes + (allocated === 0 ? 0 : files)
+  return encodeSuper({ ...now, bytes: now.bytes + bytes, files: now.files + files, allocated: now.allocated + allocated, inodes })
+}
+
+function allocatedEdit(sample: Sample, more: number): Edit {
+  const { super: now } = sample.volume
+  return { key: plainKey(0, Kind.super), value: encodeSuper({ ...now, allocated: now.allocated + more }) }
 }
 
 function overlapping(): Buffer {

@@ -21,6 +21,8 @@ import type {
   GroupInfo,
   IdentityInfo,
   ModelInfo,
+  QuotaInfo,
+  QuotaShowInfo,
   ReachInfo,
   RestoreInfo,
   ScrubInfo,
@@ -184,6 +186,19 @@ export const tenant: Required<TenantInfo> = {
   snapshot: { ...snapshot, name: 'initial-setup' },
 }
 
+export const quota: Required<QuotaInfo> = {
+  path: '/workspace/acme',
+  number: 2,
+  bytes_used: 3 * 1024 * 1024,
+  bytes_limit: 4 * 1024 * 1024,
+  bytes_remaining: 1024 * 1024,
+  inodes_used: 12,
+  inodes_limit: null,
+  inodes_remaining: null,
+}
+
+export const quotaShown: Required<QuotaShowInfo> = { ...quota, around: [{ ...quota, path: '/', number: 0 }] }
+
 export const status: Required<StatusInfo> = {
   version: '0.1.0',
   pid: 4321,
@@ -303,6 +318,9 @@ export function fakeService(overrides: Partial<Service> = {}): FakeService {
     modelShow: answering('modelShow', model),
     modelApply: answering('modelApply', { ...model, builtin: false }),
     tenantOnboard: answering('tenantOnboard', tenant),
+    quotaSet: answering('quotaSet', quota),
+    quotaShow: answering('quotaShow', quotaShown),
+    quotaList: answering('quotaList', [quota]),
     checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
     collect: answering('collect', collected),
     shutdown: answering('shutdown', { pid: 4321 }),

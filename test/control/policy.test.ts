@@ -36,6 +36,7 @@ const rows: { [K in CallName]: Row<K>[] } = {
     { args: ['/workspace/new', {}], may: everybody },
     { args: (role) => ['/workspace/new', { owner: subject(role) }], may: everybody },
     { args: ['/workspace/new', { owner: 'user:else' }], may: root },
+    { args: [`${SPACE}/new`, { quotaBytes: 1 }], may: root },
     { args: ['/tenants/new', {}], may: root },
     { args: ['/new', {}], may: root },
     { args: [`${SPACE}/new`, {}], may: editors },
@@ -134,6 +135,18 @@ const rows: { [K in CallName]: Row<K>[] } = {
   modelShow: [{ args: [], may: everybody }],
   modelApply: [{ args: ['model'], may: root }],
   tenantOnboard: [{ args: ['new', { admin: 'user:else' }], may: root }],
+  quotaSet: [
+    { args: [SPACE, { bytes: 1 }], may: root },
+    { args: [TENANT, { bytes: 1 }], may: root },
+    { args: ['/', { bytes: 1 }], may: root },
+    { args: [`${SPACE}/nested`, { bytes: 1 }], may: owners },
+  ],
+  quotaShow: [
+    { args: [SPACE], may: viewers },
+    { args: [TENANT], may: viewers },
+    { args: ['/'], may: root },
+  ],
+  quotaList: [{ args: [], may: everybody }],
   checkpoint: [{ args: [], may: root }],
   collect: [{ args: [], may: root }],
   collectStatus: [{ args: [], may: root }],
@@ -174,7 +187,7 @@ async function worldFor(t: Test): Promise<World> {
   }
   let ids = 0
   const context: Context = {
-    ...{ core: engine.fs.core, registry: engine.registry, access: engine.access, kernel },
+    ...{ core: engine.fs.core, registry: engine.registry, access: engine.access, quotas: engine.quotas, kernel },
     ...{ now: () => new Date(), newId: () => `snap_${ids++}`, inBackground: () => undefined },
   }
   return { made, context, as: (role) => service.forUser(typeof role === 'number' ? role : uids[role]) }

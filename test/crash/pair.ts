@@ -147,7 +147,7 @@ export class Pair {
   }
 
   #checkStatfs(): void {
-    const { files, filesFree } = this.engine.fs.statfs()
+    const { files, filesFree } = this.engine.fs.statfs({ uid: 0, gid: 0, pid: 1 }, nodeOf(0, 1))
     const counted = this.model.counters
     const used = counted.files + counted.directories + TOP_INODES
     if (files - filesFree !== used) throw new Error(`statfs counts ${files - filesFree} inodes, there are ${used}`)

@@ -64,7 +64,12 @@ const parsers: { name: string; good: Json; seeds?: string; parse(text: string): 
   { name: 'collected', good: { log_bytes: 9, released: 3 }, parse: (text) => parseCollected(Buffer.from(text)) },
   { name: 'volume', good: volume, parse: (text) => parseVolume('7', Buffer.from(text)) },
   { name: 'state', good: state, seeds: 'state', parse: (text) => parseState(Buffer.from(text)) },
-  { name: 'workspace', good: { ...aWorkspace }, seeds: 'catalog', parse: (text) => parseWorkspace('w/7', text) },
+  {
+    name: 'workspace',
+    good: structuredClone(aWorkspace) as unknown as Json,
+    seeds: 'catalog',
+    parse: (text) => parseWorkspace('w/7', text),
+  },
   {
     name: 'snapshot',
     good: structuredClone(aSnapshot) as unknown as Json,

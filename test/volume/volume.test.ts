@@ -211,7 +211,8 @@ function countersOf(model: Model, inoNext: number) {
   const attrs = [...model.inodes.values()].flatMap(({ attr }) => attr ?? [])
   const directories = attrs.filter(({ mode }) => (mode & 0o170000) === S_IFDIR).length
   const bytes = attrs.reduce((sum, { mode, size }) => sum + ((mode & 0o170000) === S_IFREG ? size : 0), 0)
-  return { inoNext, files: attrs.length - directories, directories, bytes }
+  const allocated = attrs.reduce((sum, { mode, size }) => sum + attrOf(mode, size).allocated, 0)
+  return { inoNext, files: attrs.length - directories, directories, bytes, allocated, inodes: attrs.length }
 }
 
 t.test('the root depends on the content, not on how it came about', async (t) => {
@@ -305,7 +306,7 @@ t.test('a reset voids a merge that runs', async (t) => {
   t.not(test.volume.epoch, epoch)
   t.equal(test.volume.frozen, null)
   t.equal(test.volume.attr(10), undefined)
-  t.same(test.volume.super, { inoNext: 11, files: 0, directories: 0, bytes: 0 })
+  t.same(test.volume.super, { inoNext: 11, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0 })
 })
 
 t.test('damage in the log costs the stretch that it hit, and is told', async (t) => {

@@ -5,6 +5,7 @@ import { align } from '../format.ts'
 import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'
 import type { OpenSession } from '../session.ts'
+import { quotaOptions } from './quota.ts'
 
 const usualDirectories = ['data', 'models', 'exports']
 
@@ -13,6 +14,8 @@ export interface OnboardArguments {
   admin: string
   metadata?: Metadata
   directories?: string[]
+  quotaBytes?: number
+  quotaInodes?: number
 }
 
 export async function runTenantOnboard(service: Service, { id, ...options }: OnboardArguments, output: Output): Promise<void> {
@@ -33,18 +36,28 @@ function describeTenant({ tenant, workspace, admin, directories, snapshot }: Ten
 export function addTenantCommands(program: Command, open: OpenSession): void {
   const tenant = program.command('tenant').description('set up tenants: a workspace each, under /tenants')
   tenant.addHelpText('after', examples('tenant onboard acme --admin alice'))
+  const [bytes, inodes] = quotaOptions('quota-')
   tenant
     .command('onboard <ID>')
     .description('make /tenants/ID with its directories, its owner and a first snapshot: all of it or nothing')
     .requiredOption('--admin <SUBJECT>', 'who owns it')
     .addOption(metaOption())
     .addOption(directoriesOption())
+    .addOption(bytes)
+    .addOption(inodes)
     .addHelpText('after', examples('tenant onboard acme --admin alice --meta plan=gold --dirs data,models'))
-    .action(async (id: string, { meta, admin, dirs }: MetaOptions & { admin: string; dirs: string[] }) => {
+    .action(async (id: string, { meta, dirs, ...others }: MetaOptions & TenantOptions) => {
       const { service, output } = open()
       const metadata = metadataOf(meta === undefined ? {} : { meta })
-      await runTenantOnboard(service, { id, admin, ...metadata, directories: dirs }, output)
+      await runTenantOnboard(service, { id, ...others, ...metadata, directories: dirs }, output)
     })
+}
+
+interface TenantOptions {
+  admin: string
+  dirs: string[]
+  quotaBytes?: number
+  quotaInodes?: number
 }
 
 /** `--dirs a,b`; an empty list for none. */

@@ -5,10 +5,11 @@ import { align, count, localTime, printable, size, table } from '../format.ts'
 import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'
 import type { OpenSession } from '../session.ts'
+import { quotaOptions } from './quota.ts'
 
 export async function runWorkspaceCreate(
   service: Service,
-  { path, ...options }: { path: string; metadata?: Metadata; owner?: string },
+  { path, ...options }: { path: string; metadata?: Metadata; owner?: string; quotaBytes?: number; quotaInodes?: number },
   output: Output,
 ): Promise<void> {
   const info = await service.workspaceCreate(path, options)
@@ -94,17 +95,26 @@ export function addWorkspaceCommands(program: Command, open: OpenSession): void 
 }
 
 function addCreate(workspace: Command, open: OpenSession): void {
+  const [bytes, inodes] = quotaOptions('quota-')
   workspace
     .command('create <PATH>')
     .description('make an empty workspace; mkdir under /workspace does the same')
     .addOption(metaOption())
     .option('--owner <SUBJECT>', 'grant this subject owner on it')
+    .addOption(bytes)
+    .addOption(inodes)
     .addHelpText('after', examples('workspace create /workspace/acme --meta team=red --owner alice'))
-    .action(async (path: string, { meta, ...owner }: MetaOptions & { owner?: string }) => {
+    .action(async (path: string, { meta, ...others }: MetaOptions & NewOptions) => {
       const { service, output, resolve } = open()
       const metadata = metadataOf(meta === undefined ? {} : { meta })
-      await runWorkspaceCreate(service, { path: await resolve(path), ...metadata, ...owner }, output)
+      await runWorkspaceCreate(service, { path: await resolve(path), ...metadata, ...others }, output)
     })
+}
+
+interface NewOptions {
+  owner?: string
+  quotaBytes?: number
+  quotaInodes?: number
 }
 
 function addList(workspace: Command, open: OpenSession): void {
