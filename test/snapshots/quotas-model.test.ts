@@ -251,6 +251,8 @@ class World {
     } else if (kind === 'punch') {
       if (this.nat(2) === 0) engine.fallocate(caller, node, 3, from * BLOCK, count * BLOCK)
       else {
+        // What is allocated behind the end goes with a truncate to less only.
+        engine.setattr(caller, node, { size: BLOCKS * BLOCK })
         engine.setattr(caller, node, { size: from * BLOCK })
         engine.setattr(caller, node, { size: BLOCKS * BLOCK })
         for (let i = from; i < BLOCKS; i++) inode.blocks.delete(i)
