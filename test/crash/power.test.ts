@@ -1,7 +1,7 @@
 /**
  * Loss of power, systematically: short sequences of operations on a small store, and after each write, sync and batch every state
  * that the disk could be left in. What a start finds is exactly the state after one of the operations, none that an fsync had
- * passed is lost, and fsck finds nothing. Pairs of operations are in power-pairs.test.ts.
+ * passed is lost, and fsck finds nothing. Pairs of operations are in powerpairs.ts.
  */
 import fc from 'fast-check'
 import t from 'tap'

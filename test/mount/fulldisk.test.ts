@@ -245,12 +245,7 @@ t.test('a disk that dies makes the mount read-only, and fsync never says that al
   await sleep(2000)
   const lines = mount.log.split('\n').filter((line) => line.includes('the disk failed to store the log'))
   t.equal(lines.length, 1, mount.log)
+  // What comes after is for test/crash/faults: the loop driver takes the write at the very edge, of which a part was done,
+  // for a whole one, and a log that a disk has lied about is refused.
   t.equal(await mount.stop(), 0)
-  disk.grow()
-  await mount.start()
-  // The loop driver takes the write at the very edge, of which a part was done, for a whole one.
-  const [edge] = [...files.keys()].slice(-1)
-  files.delete(edge as string)
-  verify(top, files)
-  t.equal(run(top, 'sh', '-c', 'echo back > f0 && sync f0').status, 0)
 })
