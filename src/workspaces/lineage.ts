@@ -15,15 +15,23 @@ export function removeSnapshots(
 ): void {
   const parents = new Map(removed.map((record) => [record.id, record.parent]))
   // What descends from a snapshot that goes descends from its parent.
-  const heirs = registry.snapshots().filter((record) => isHeir(parents, record) && !parents.has(record.id))
-  const orphaned = heirs.map((record) => ({ ...record, parent: ancestor(parents, record.parent) }))
+  const inherited = <T extends { parent: string | null }>(one: T): T => ({ ...one, parent: ancestor(parents, one.parent) })
+  // So do the workspaces that a snapshot would bring back with it.
+  const heirs = registry
+    .snapshots()
+    .filter((record) => [record, ...record.nested.map((inner) => inner.record)].some((one) => isHeir(parents, one)))
+    .filter((record) => !parents.has(record.id))
+  const orphaned = heirs.map((record) => ({
+    ...inherited(record),
+    nested: record.nested.map((inner) => ({ ...inner, record: inherited(inner.record) })),
+  }))
   const workspaces = [...registry.workspaces()].filter(
     (record) => isHeir(parents, record) && !gone.some((other) => other.number === record.number),
   )
   core.volumes.commit([
     ...removed.map((record) => registry.removeSnapshot(record.id)),
     ...orphaned.map((record) => registry.storeSnapshot(record)),
-    ...workspaces.map((record) => registry.storeWorkspace({ ...record, parent: ancestor(parents, record.parent) })),
+    ...workspaces.map((record) => registry.storeWorkspace(inherited(record))),
     ...more,
   ])
   for (const record of orphaned) registry.snapshotStored(record)
