@@ -16,9 +16,9 @@ export class MemoryIndex implements Index {
 
   async *entries(prefix: Buffer): AsyncIterable<[Buffer, Buffer]> {
     const start = prefix.toString('latin1')
-    for (const key of [...this.values.keys()].filter((each) => each.startsWith(start)).sort()) {
-      yield [Buffer.from(key, 'latin1'), this.values.get(key) as Buffer]
-    }
+    // As of now, whatever is written meanwhile: LevelDB's iterators read a snapshot.
+    const found = [...this.values].filter(([key]) => key.startsWith(start)).sort(([a], [b]) => (a < b ? -1 : 1))
+    for (const [key, value] of found) yield [Buffer.from(key, 'latin1'), value]
   }
 
   async write(entries: readonly IndexEntry[]): Promise<void> {
