@@ -45,13 +45,14 @@ export function rotateLog(file: string, bytesMax = BYTES_MAX): void {
   try {
     if (fs.fstatSync(log).size <= bytesMax) return
     const unfinished = `${file}.new`
-    const old = fs.openSync(unfinished, 'w', 0o600)
+    const old = fs.openSync(unfinished, 'w+', 0o600)
     try {
       const done = copy(log, old, 0)
       for (let number = OLD_MAX - 1; number >= 1; number--) moveIfThere(`${file}.${number}`, `${file}.${number + 1}`)
       fs.renameSync(unfinished, `${file}.1`)
       copy(log, old, done)
       fs.ftruncateSync(log, 0)
+      cutUnfinishedLine(old)
     } finally {
       fs.closeSync(old)
       // It is there when the disk was full.
@@ -71,6 +72,17 @@ function copy(from: number, to: number, start: number): number {
     for (let done = 0; done < bytes; ) done += fs.writeSync(to, buffer, done, bytes - done)
     at += bytes
   }
+}
+
+/** A line over the end of a page becomes longer in two steps, and the file may have been read between them. */
+function cutUnfinishedLine(file: number): void {
+  const bytes = fs.fstatSync(file).size
+  const start = Math.max(0, bytes - COPY_BYTES)
+  const tail = Buffer.alloc(bytes - start)
+  fs.readSync(file, tail, 0, tail.length, start)
+  const end = tail.lastIndexOf('\n') + 1
+  // Without any end of a line in so much it is no log of lines.
+  if (end > 0) fs.ftruncateSync(file, start + end)
 }
 
 function moveIfThere(from: string, to: string): void {

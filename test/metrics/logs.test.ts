@@ -44,12 +44,14 @@ t.test('no more is remembered than there is room for', async (t) => {
   t.equal(lines.length, 5000)
 })
 
+const longLine = (text: string): string => `${text.padEnd(100, text)}\n`
+
 t.test('a log is put aside when it is too large, three of them', async (t) => {
   const file = path.join(scratchDir(t), 'nexusd.log')
   const read = (name: string) => (fs.existsSync(name) ? fs.readFileSync(name, 'utf8') : undefined)
   const writer = fs.openSync(file, 'a')
   for (const text of ['first', 'second', 'third', 'fourth', 'fifth']) {
-    fs.writeSync(writer, `${text}\n`.padEnd(101, text))
+    fs.writeSync(writer, longLine(text))
     rotateLog(file, 100)
     t.equal(read(file), '', `${text} is put aside`)
     rotateLog(file, 100)
@@ -60,7 +62,7 @@ t.test('a log is put aside when it is too large, three of them', async (t) => {
   t.equal(read(file), 'last\n', 'who has it open writes on at its beginning')
   t.strictSame(
     [1, 2, 3, 4].map((number) => read(`${file}.${number}`)),
-    [...['fifth', 'fourth', 'third'].map((text) => `${text}\n`.padEnd(101, text)), undefined],
+    [...['fifth', 'fourth', 'third'].map(longLine), undefined],
   )
   t.strictSame(fs.readdirSync(path.dirname(file)).length, 4)
 })
