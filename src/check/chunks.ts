@@ -3,8 +3,8 @@ import type { Address } from '../cas/address.ts'
 import { AddressMap } from '../cas/addressmap.ts'
 import type { Location } from '../cas/location.ts'
 import type { ContentStore } from '../cas/store.ts'
+import type { Pace } from '../pace.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import type { Pace } from './pace.ts'
 
 /** A chunk has at most 128 KiB: 18 bits, and one above for having been found. */
 const FOUND = 1 << 24

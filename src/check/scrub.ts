@@ -7,12 +7,12 @@ import { type Address, fromHex, toHex } from '../cas/address.ts'
 import { AddressMap } from '../cas/addressmap.ts'
 import type { BadContent, ScrubInfo } from '../control/service.ts'
 import type { Logger } from '../logger.ts'
+import { Pace } from '../pace.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import { type Capture, capture, type Hold, viewOf } from './capture.ts'
 import { WantedChunks } from './chunks.ts'
 import { namesOf, pathIn } from './finding.ts'
 import { needsOf } from './needs.ts'
-import { Pace } from './pace.ts'
 import { eachChunkPiece } from './users.ts'
 
 export interface ScrubOptions {

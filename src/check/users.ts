@@ -1,10 +1,10 @@
 /** Which files of a state refer to some chunks. */
 import type { Address } from '../cas/address.ts'
+import type { Pace } from '../pace.ts'
 import type { Tree } from '../tree/tree.ts'
 import { inoOf, Kind, kindOf } from '../volume/keys.ts'
 import type { Piece } from '../volume/piece.ts'
 import { readableWindow } from './needs.ts'
-import type { Pace } from './pace.ts'
 
 export type ChunkPiece = Extract<Piece, { kind: 'chunk' }>
 

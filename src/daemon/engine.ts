@@ -2,7 +2,6 @@
  * Everything behind the mount, put together: the store, the volumes, the workspaces and the
  * filesystem. It needs no mount, which is how most tests use it.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Access } from '../acl/access.ts'
 import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
@@ -10,6 +9,7 @@ import { Scrub } from '../check/scrub.ts'
 import { isNoSpace } from '../errors.ts'
 import type { Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
+import { Pace } from '../pace.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
@@ -42,7 +42,6 @@ export interface EngineOptions extends StoreOptions {
 
 /** On a nearly full disk little is alive in few segments: those go that give anything at all. */
 const PRESSED_SHARE = 0.95
-const SLICE_MS = 2
 const USAGE_AGE_MS = 60_000
 
 export interface Measured extends Usage {
@@ -133,7 +132,8 @@ export class Engine {
    * it as can be had with the room that there is.
    */
   async collect(options: CollectOptions = {}): Promise<Collected> {
-    await this.#layGhosts(options.pause ?? slices())
+    const pace = new Pace()
+    await this.#layGhosts(options.pause ?? (() => pace.pause()))
     this.#dropOrphans()
     const space = this.#space
     const pressed = space.isTight ? () => ({ share: PRESSED_SHARE, copyBytes: space.copyBytesMax }) : undefined
@@ -224,17 +224,6 @@ export class Engine {
     } catch (error) {
       if (!isNoSpace(error)) throw error
     }
-  }
-}
-
-/** Returns to the event loop when a slice is over. */
-function slices(): Pause {
-  let start = performance.now()
-  return () => {
-    if (performance.now() - start < SLICE_MS) return undefined
-    return nextTurn().then(() => {
-      start = performance.now()
-    })
   }
 }
 

@@ -2,7 +2,6 @@
  * Telling the kernel what a restore changed: exactly that, and of that only what it may know. The
  * new state is in place before this begins; when it is through, no cache shows the old one.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type Core, nodeOf, type Replacement } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { S_IFDIR } from '../volume/attr.ts'
@@ -10,11 +9,8 @@ import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from '../workspaces/context.ts'
-import { heard } from '../workspaces/heard.ts'
+import { tellAll } from '../workspaces/tell.ts'
 import { type InodeDiff, inodeDiffs } from './trees.ts'
-
-const SLICE_MS = 5
-const IN_FLIGHT_MAX = 4096
 
 /**
  * Keeps pages of the state before a restore from being written into the state after it. A mapping may dirty pages at
@@ -86,20 +82,12 @@ export async function invalidateBetween(
   after: Volume,
   guard: PageGuard,
 ): Promise<void> {
-  let pending: Promise<void>[] = []
-  let sliceStart = performance.now()
-  for (const diff of inodeDiffs(before, after)) {
-    if (context.core.known.has(number, diff.ino)) pending.push(...heard(invalidateInode(context, number, diff, guard)))
-    if (pending.length > IN_FLIGHT_MAX) {
-      await Promise.all(pending)
-      pending = []
-    }
-    if (performance.now() - sliceStart > SLICE_MS) {
-      await nextTurn()
-      sliceStart = performance.now()
+  function* batches(): Generator<Promise<void>[]> {
+    for (const diff of inodeDiffs(before, after)) {
+      yield context.core.known.has(number, diff.ino) ? invalidateInode(context, number, diff, guard) : []
     }
   }
-  await Promise.all(pending)
+  await tellAll(batches())
 }
 
 function invalidateInode({ core, kernel }: Context, number: number, diff: InodeDiff, guard: PageGuard): Promise<void>[] {

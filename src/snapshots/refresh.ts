@@ -4,10 +4,9 @@
  */
 import { nodeOf } from '../vfs/core.ts'
 import type { Context } from '../workspaces/context.ts'
+import { tellAll } from '../workspaces/tell.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { stateOfSnapshot } from './snapshots.ts'
-
-const IN_FLIGHT_MAX = 4096
 
 /** It may have been a restore: what that removed is in the snapshot which it took before. */
 export function hauntUndone(context: Context): void {
@@ -20,15 +19,10 @@ export function hauntUndone(context: Context): void {
 export async function refreshKernel(context: Context): Promise<void> {
   const { core, kernel } = context
   await kernel.invalidateNames()
-  let pending: Promise<void>[] = []
-  for (const number of core.known.volumes()) {
-    for (const ino of core.known.of(number)) {
-      pending.push(kernel.invalidateNode(nodeOf(number, ino)))
-      if (pending.length < IN_FLIGHT_MAX) continue
-      await Promise.all(pending)
-      pending = []
-    }
-  }
-  await Promise.all(pending)
+  for (const number of core.known.volumes()) await tellAll(dropAll(context, number))
   await layGhosts(core)
+}
+
+function* dropAll({ core, kernel }: Context, number: number): Generator<Promise<void>[]> {
+  for (const ino of core.known.of(number)) yield [kernel.invalidateNode(nodeOf(number, ino))]
 }

@@ -13,6 +13,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { FsError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { Pace } from '../pace.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { AclEntry } from './acl.ts'
 import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
@@ -296,12 +297,11 @@ export class Gates {
   /** Workspaces whose names the kernel keeps, and which a uid may not see. */
   async #hiddenFrom(gate: Gate, uid: number): Promise<number[]> {
     const hidden: number[] = []
-    let sliceStart = performance.now()
+    const pace = new Pace(SLICE_MS)
     for (const volume of this.#names.in(gate.ino)) {
       if (!this.#sees(uid, volume)) hidden.push(volume)
-      if (performance.now() - sliceStart < SLICE_MS) continue
-      await nextTurn()
-      sliceStart = performance.now()
+      const wait = pace.pause()
+      if (wait !== undefined) await wait
     }
     return hidden
   }

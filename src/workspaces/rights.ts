@@ -2,16 +2,12 @@
  * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. Gates first, so that nobody
  * gets in any more; then what lies inside. The daemon refuses by the new rights from the moment they are stored.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from './context.ts'
-import { heard } from './heard.ts'
-
-const SLICE_MS = 5
-const IN_FLIGHT_MAX = 4096
+import { tellAll } from './tell.ts'
 
 /**
  * Resolves when no process sees the rights of before in these workspaces, in those inside them and in their snapshots.
@@ -25,29 +21,18 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
     [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
   )
   await Promise.all([core.gates.expire(live), ...gates])
-  for (const number of numbers) await dropKnown(context, number, revoked)
+  for (const number of numbers) await tellAll(dropKnown(context, number, revoked))
 }
 
-async function dropKnown(context: Context, number: number, revoked: boolean): Promise<void> {
+function* dropKnown(context: Context, number: number, revoked: boolean): Generator<Promise<void>[]> {
   const { core, kernel } = context
   const volume = core.volumes.get(number) ?? core.registry.view(number)
   if (volume === undefined) return
-  let pending: Promise<void>[] = []
-  let sliceStart = performance.now()
   for (const ino of [...core.known.of(number)]) {
     const node = nodeOf(number, ino)
-    pending.push(...heard([revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node)]))
-    pending.push(...heard(dropNames(context, volume, ino)))
-    if (pending.length > IN_FLIGHT_MAX) {
-      await Promise.all(pending)
-      pending = []
-    }
-    if (performance.now() - sliceStart > SLICE_MS) {
-      await nextTurn()
-      sliceStart = performance.now()
-    }
+    yield [revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node)]
+    yield dropNames(context, volume, ino)
   }
-  await Promise.all(pending)
 }
 
 /** Where callers now differ in what they may see, no name must be left that was kept for all. */

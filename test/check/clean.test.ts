@@ -2,7 +2,7 @@
 import t from 'tap'
 import { capture } from '../../src/check/capture.ts'
 import { needsOf } from '../../src/check/needs.ts'
-import { Pace } from '../../src/check/pace.ts'
+import { Pace } from '../../src/pace.ts'
 import { caller } from '../snapshots/support.ts'
 import { bigContent, type Sample, sampleFor } from './support.ts'
 

@@ -5,11 +5,16 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 const SLICE_MS = 2
 
 export class Pace {
+  readonly #sliceMs: number
   #start = performance.now()
+
+  constructor(sliceMs = SLICE_MS) {
+    this.#sliceMs = sliceMs
+  }
 
   /** Resolves at once (undefined) until the slice is used up. */
   pause(): Promise<void> | undefined {
-    if (performance.now() - this.#start < SLICE_MS) return undefined
+    if (performance.now() - this.#start < this.#sliceMs) return undefined
     return nextTurn().then(() => {
       this.#start = performance.now()
     })
