@@ -8,6 +8,9 @@ const INTERVAL_MS_MIN = 100
 const INTERVAL_MS_MAX = 3_600_000
 const secondsOf: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 7 * 86_400 }
 
+/** Bytes in what may stand behind a number of them; each command says which it takes. */
+export const bytesOf: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 }
+
 /** What `--meta` leaves in a command's options. */
 export interface MetaOptions {
   meta?: Metadata

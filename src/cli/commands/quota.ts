@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { QuotaInfo, QuotaShowInfo, Service } from '../../control/service.ts'
 import { usage } from '../../control/validate.ts'
 import { align, printable, size, table } from '../format.ts'
-import { examples } from '../options.ts'
+import { bytesOf, examples } from '../options.ts'
 import type { Output } from '../output.ts'
 import type { OpenSession } from '../session.ts'
 
@@ -12,8 +12,6 @@ export interface QuotaFlags {
   bytes?: number | 'none'
   inodes?: number | 'none'
 }
-
-const units: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 }
 
 export async function runQuotaSet(service: Service, path: string, flags: QuotaFlags, output: Output): Promise<void> {
   if (flags.bytes === undefined && flags.inodes === undefined) throw usage('nothing to set: give --bytes, --inodes or both')
@@ -80,7 +78,7 @@ export function quotaOptions(prefix = ''): [bytes: Option, inodes: Option] {
 /** @throws InvalidArgumentError */
 export function parseSize(text: string): number {
   const [, number, unit = ''] = /^([0-9]{1,16})([KMGT]iB)?$/.exec(text) ?? []
-  const bytes = Number(number) * (units[unit] as number)
+  const bytes = Number(number) * (bytesOf[unit] as number)
   if (number === undefined || !Number.isSafeInteger(bytes)) {
     throw new InvalidArgumentError('It must be bytes, or a number of KiB, MiB, GiB or TiB such as 10GiB.')
   }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { BadContent, ScrubInfo, Service } from '../../control/service.ts'
 import { localTime, printable, size } from '../format.ts'
-import { examples } from '../options.ts'
+import { bytesOf, examples } from '../options.ts'
 import type { Output } from '../output.ts'
 import { AnswerIsNo, type Host, type OpenSession } from '../session.ts'
 
@@ -17,7 +17,6 @@ export interface ScrubFlags {
 const POLL_MS = 200
 const BAR_CELLS = 30
 const FINISHED: ReadonlySet<ScrubInfo['state']> = new Set(['none', 'stopped', 'done', 'failed'])
-const units: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
 
 /**
  * @param watch told how far it is, while it is waited for
@@ -85,7 +84,7 @@ export function progressBar({ done_bytes, total_bytes }: ScrubInfo): string {
 /** `50MiB`: bytes a second. */
 export function parseRate(text: string): number {
   const [, number, unit = ''] = /^(\d{1,9})(KiB|MiB|GiB)?$/.exec(text) ?? []
-  const rate = Number(number) * (units[unit] ?? Number.NaN)
+  const rate = Number(number) * (bytesOf[unit] ?? Number.NaN)
   if (rate > 0) return rate
   throw new InvalidArgumentError('It must be a number of bytes a second, such as 50MiB.')
 }
