@@ -1,5 +1,6 @@
 /** What serves a mount: the engine, the kernel's requests, and the control socket, until the unmount or the next process. */
 import fs from 'node:fs'
+import { open as openFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
@@ -13,6 +14,7 @@ import { KernelNotifier } from '../fuse/notify.ts'
 import { Session } from '../fuse/session.ts'
 import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
+import { DirectWrites } from '../vfs/direct.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
@@ -104,7 +106,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     notifier = new Notifier(channel)
     // Outside of workspaces, directories list for each caller the workspaces that he may see.
     const listingDependsOnCaller = singleUser ? undefined : (node: number): boolean => volumeOf(node) === 0
-    const session = new Session({
+    const writeBack = async (): Promise<void> => {
+      await syncfs(mountpoint)
+      await session.drained()
+    }
+    const kernel = new KernelNotifier({ notifier, writeBack, logger })
+    const session: Session = new Session({
       channel,
       fs: engine.fs,
       logger,
@@ -113,13 +120,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       listingDependsOnCaller,
       takeover: terms,
       mark: handover,
+      direct: new DirectWrites(known, kernel),
       onAccept: (agreed) => handover.accept(agreed),
     })
-    const writeBack = async (): Promise<void> => {
-      await syncfs(mountpoint)
-      await session.drained()
-    }
-    const kernel = new KernelNotifier({ notifier, writeBack, logger })
     const stop = (): void => end('asked')
     const service = new DaemonService({
       engine,
@@ -141,7 +144,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
-    if (terms === undefined) setReadAhead(mountpoint)
+    if (terms === undefined) {
+      setReadAhead(mountpoint)
+      await endOpens(session, mountpoint, logger)
+    }
     if (terms === undefined && !singleUser && session.expiresNames) await gates.serve(kernel, logger)
     await gates.takenOver
     engine.start()
@@ -165,6 +171,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await engine.close()
     throw error
   }
+}
+
+/** Only saves requests, so a mount that something keeps from it is as good. */
+async function endOpens(session: Session, mountpoint: string, logger: Logger): Promise<void> {
+  const open = session.endOpens(async (name) => (await openFile(path.join(mountpoint, name), 'r')).close())
+  await withTimeout(open, READY_MS_MAX, 'the kernel did not open a file').catch((err: unknown) => {
+    logger.warn({ err }, 'the kernel will tell of each file that is opened until one that existed is')
+  })
 }
 
 /** The process before this one may take a moment to be gone, after it was killed. */

@@ -11,7 +11,7 @@ import { SLAB_BYTES, type Slabs } from '../vfs/known.ts'
 /** Sparse: what the kernel does not hold costs nothing. */
 const BYTES = 1 << 30
 /** 'nxh', and the version of the layout: a program that has another cannot take over. */
-const MAGIC = 0x6e786801
+const MAGIC = 0x6e786802
 
 /** Positions of words in the first slab; the others are those of `KnownNodes`. */
 const Word = {

@@ -1,7 +1,7 @@
-/** Operations on what is in files. Handles are not looked at: the node says which file, also after a restart. */
+/** Operations on what is in files. The node says which file, also after a restart; a handle says only whether a WRITE is direct. */
 import { FS } from '../errors.ts'
-import type { Connection, Operation } from './operation.ts'
-import { FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
+import type { Answer, Connection, Encode, Operation } from './operation.ts'
+import { DIRECT_HANDLE, FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
 import { checkEnd } from './wire.ts'
@@ -12,9 +12,10 @@ const WRITE_IN_BYTES = 40
 const COPY_BYTES_MAX = 0xfffff000
 
 /** Pages that are not in the page cache, read ahead as it sees fit; and read(2) of O_DIRECT. Short means end of file. */
-function read({ fs }: Connection, request: Request, reply: Reply): number {
+function read({ fs, direct }: Connection, request: Request, reply: Reply): Answer {
   const size = request.u32(16)
   if (size > reply.capacity) throw FS.EINVAL
+  direct?.cached(request.node)
   return fs.read(request.caller, request.node, request.offsetCapped(8), size, reply.buffer, OUT_HEADER_BYTES)
 }
 
@@ -23,7 +24,9 @@ function read({ fs }: Connection, request: Request, reply: Reply): number {
  * the kernel likes: those carry nobody's name. The data is handed on where it lies, and the callee
  * may overwrite what is in front of it, so nothing of the request is read after the call.
  */
-function write(connection: Connection, request: Request, reply: Reply): number {
+function write(connection: Connection, request: Request, reply: Reply): Answer {
+  const { node } = request
+  const isDirect = request.u32(0) === DIRECT_HANDLE
   const offset = request.offset(8)
   const length = request.u32(16)
   const flags = request.u32(20)
@@ -33,17 +36,35 @@ function write(connection: Connection, request: Request, reply: Reply): number {
   if (isWriteBack) {
     connection.noteWriteBack()
     // Whole pages, of which somebody changed a byte: they would bring back all the rest of what was before.
-    if (connection.fs.isStale?.(request.node)) return reply.size(length)
+    if (connection.fs.isStale?.(node)) return reply.size(length)
   }
   const caller = isWriteBack ? KERNEL : request.caller
   const start = IN_HEADER_BYTES + WRITE_IN_BYTES
   const killSuidGid = (flags & WriteFlag.KILL_SUIDGID) !== 0
-  return reply.size(connection.fs.write(caller, request.node, offset, request.buffer, start, length, killSuidGid))
+  const written = connection.fs.write(caller, node, offset, request.buffer, start, length, killSuidGid)
+  return writtenAnswer(connection, reply, { node, offset, written, isDirect, again: false })
 }
 
 /** All of it was stored; since then somebody may have written there again. */
-function writeAgain(_connection: Connection, request: Request, reply: Reply): number {
-  return reply.size(request.u32(16))
+function writeAgain(connection: Connection, request: Request, reply: Reply): Answer {
+  const [offset, written, isDirect] = [request.offset(8), request.u32(16), request.u32(0) === DIRECT_HANDLE]
+  return writtenAnswer(connection, reply, { node: request.node, offset, written, isDirect, again: true })
+}
+
+interface Written {
+  node: number
+  offset: number
+  /** bytes */
+  written: number
+  isDirect: boolean
+  again: boolean
+}
+
+/** Who wrote goes on when nobody can read what was there before. */
+function writtenAnswer({ direct }: Connection, reply: Reply, { node, offset, written, isDirect, again }: Written): Answer {
+  if (!isDirect) direct?.cached(node)
+  const dropped = isDirect ? direct?.written(node, offset, written, again) : undefined
+  return dropped === undefined ? reply.size(written) : dropped.then<Encode>(() => (late) => late.size(written))
 }
 
 /** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */

@@ -8,9 +8,9 @@ import type { Logger } from '../logger.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
 import type { RequestClock } from './clock.ts'
 import { Failures } from './failures.ts'
-import type { Negotiated } from './init.ts'
+import { canWriteDirectly, type Negotiated } from './init.ts'
 import { type RequestMetrics, Stalls } from './meter.ts'
-import type { Connection, Encode, RequestMark } from './operation.ts'
+import type { Connection, DirectFiles, Encode, Probe, RequestMark } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
 import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
@@ -43,6 +43,7 @@ export interface DispatcherOptions {
   listingDependsOnCaller: ((node: number) => boolean) | undefined
   interruptGraceMs: number
   mark: RequestMark | undefined
+  direct: DirectFiles | undefined
   onAccept: (terms: Negotiated) => void
   onRefuse: (error: Error) => void
   /** an answer that had to wait was sent: its caller goes on, and will soon ask again */
@@ -64,6 +65,8 @@ export class Dispatcher implements Connection {
   readonly #pending: Pending
   /** requests since the last one of the kernel's write-back; `Session.drained` starts it anew */
   sinceWriteBack = 0
+  direct: DirectFiles | undefined
+  probe: Probe | undefined
   #terms: Negotiated | undefined
   #unknown = 0
   #readBytes = 0
@@ -74,7 +77,7 @@ export class Dispatcher implements Connection {
     this.fs = options.fs
     this.listingDependsOnCaller = options.listingDependsOnCaller
     this.#request = new Request(options.inbox)
-    this.#terms = options.terms
+    if (options.terms !== undefined) this.#agree(options.terms)
     this.#failures = new Failures(options.logger)
     this.#pending = new Pending({
       failures: this.#failures,
@@ -156,9 +159,13 @@ export class Dispatcher implements Connection {
       writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
       const micros = this.#send(operation.name, this.#reply.buffer, length)
       operation.meter.answered(micros)
-      if (operation === this.#table[Opcode.READ]) this.#readBytes += answer
-      else if (operation === this.#table[Opcode.WRITE]) this.#writtenBytes += this.#reply.buffer.readUInt32LE(OUT_HEADER_BYTES)
+      this.#countBytes(operation, answer)
     }
+  }
+
+  #countBytes(operation: Dispatched | undefined, payloadBytes: number): void {
+    if (operation === this.#table[Opcode.READ]) this.#readBytes += payloadBytes
+    else if (operation === this.#table[Opcode.WRITE]) this.#writtenBytes += this.#reply.buffer.readUInt32LE(OUT_HEADER_BYTES)
   }
 
   /** Notes the request; true when it was served before, but for the answer. @throws EIO when it would kill this process too */
@@ -196,7 +203,9 @@ export class Dispatcher implements Connection {
     const length = OUT_HEADER_BYTES + encode(this.#reply)
     writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
     this.#send(name, this.#reply.buffer, length)
-    this.#table[Opcode[name]]?.meter.answered((performance.now() - since) * 1000, true)
+    const operation = this.#table[Opcode[name]]
+    operation?.meter.answered((performance.now() - since) * 1000, true)
+    this.#countBytes(operation, length - OUT_HEADER_BYTES)
     this.#options.onLateAnswer()
   }
 
@@ -214,8 +223,13 @@ export class Dispatcher implements Connection {
     return result
   }
 
-  accept(terms: Negotiated): void {
+  #agree(terms: Negotiated): void {
     this.#terms = terms
+    this.direct = canWriteDirectly(terms) ? this.#options.direct : undefined
+  }
+
+  accept(terms: Negotiated): void {
+    this.#agree(terms)
     this.#options.onAccept(terms)
   }
 

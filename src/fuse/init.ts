@@ -29,10 +29,17 @@ export interface Negotiated {
 
 /** FUSE_NOTIFY_INC_EPOCH came with Linux 6.16. */
 const EPOCH_MINOR = 44
+/** FUSE_PASSTHROUGH came with Linux 6.9. */
+const PASSTHROUGH_MINOR = 40
 
 /** Whether another process can go on with a mount whose process died: the kernel sends again what was not answered. */
 export function canResend({ flags2 }: Negotiated): boolean {
   return (flags2 & InitFlag2.HAS_RESEND) !== 0
+}
+
+/** Whether the kernel drops cached pages before it writes past them. Since 6.6; 6.9 (7.40) is the first that can be told apart. */
+export function canWriteDirectly({ minor }: Negotiated): boolean {
+  return minor >= PASSTHROUGH_MINOR
 }
 
 /** Whether the kernel can be told to drop all names at once. */

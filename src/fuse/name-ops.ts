@@ -1,8 +1,8 @@
 /** Operations on names: finding, making, moving and removing them. Parents are the request's node. */
 import { FS } from '../errors.ts'
 import type { Stat } from '../vfs/filesystem.ts'
-import { type Connection, emptyAgain, type Operation, silent } from './operation.ts'
-import { ENTRY_OUT_BYTES, OpenFlag } from './protocol.ts'
+import { type Connection, emptyAgain, type Operation, type Probe, silent } from './operation.ts'
+import { DIRECT_HANDLE, ENTRY_OUT_BYTES, isWrittenDirectly, OpenFlag, PROBE_NODE, S_IFREG } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
 
@@ -11,11 +11,31 @@ import { KERNEL, type Request } from './request.ts'
  * inode the kernel has dropped. An answer is cached for ever, and so is "no such name" (node 0); a
  * filesystem that *throws* ENOENT instead is asked again the next time.
  */
-function lookup({ fs }: Connection, request: Request, reply: Reply): number {
+function lookup({ fs, probe }: Connection, request: Request, reply: Reply): number {
   const name = request.name(0)
+  if (probe !== undefined && name === probe.name) return reply.entry(0, probeStat(probe))
   if (name === '.') return reply.entry(0, fs.getattr(request.caller, request.node))
   const stat = fs.lookup(request.caller, request.node, name)
   return stat === undefined ? reply.noEntry(0) : reply.entry(0, stat)
+}
+
+function probeStat({ uid }: Probe): Stat {
+  const never = { s: 0, ns: 0 }
+  return {
+    node: PROBE_NODE,
+    mode: S_IFREG | 0o400,
+    nlink: 1,
+    uid,
+    gid: 0,
+    rdev: 0,
+    size: 0,
+    allocated: 0,
+    atime: never,
+    mtime: never,
+    ctime: never,
+    btime: never,
+    isPrivate: true,
+  }
 }
 
 /** symlink(2): the name comes first, then what it points to. */
@@ -73,15 +93,17 @@ function link({ fs }: Connection, request: Request, reply: Reply): number {
  * open(O_CREAT) of a name that the kernel knows (or believes) to be absent: makes it and opens it at
  * once. The kernel takes the file for new, so an existing one is truncated by us if O_TRUNC says so.
  */
-function create({ fs }: Connection, request: Request, reply: Reply): number {
+function create(connection: Connection, request: Request, reply: Reply): number {
   const { caller, node } = request
   const name = request.name(16)
-  return openedEntry(reply, fs.create(caller, node, name, request.u32(4), request.u32(8), request.u32(0)))
+  const flags = request.u32(0)
+  return openedEntry(connection, reply, connection.fs.create(caller, node, name, request.u32(4), request.u32(8), flags), flags)
 }
 
 /** open(O_TMPFILE), since 6.1 (7.37). The kernel sends some name along that means nothing. */
-function tmpfile({ fs }: Connection, request: Request, reply: Reply): number {
-  return openedEntry(reply, fs.tmpfile(request.caller, request.node, request.u32(4), request.u32(8)))
+function tmpfile(connection: Connection, request: Request, reply: Reply): number {
+  const stat = connection.fs.tmpfile(request.caller, request.node, request.u32(4), request.u32(8))
+  return openedEntry(connection, reply, stat, request.u32(0))
 }
 
 /** What was made, asked of the kernel's behalf: whoever made it was allowed to. */
@@ -99,11 +121,15 @@ function entryAgain(nameAt: number) {
 }
 
 function createAgain(connection: Connection, request: Request, reply: Reply): number {
-  return openedEntry(reply, made(connection, request.node, request.name(16)))
+  return openedEntry(connection, reply, made(connection, request.node, request.name(16)), request.u32(0))
 }
 
-function openedEntry(reply: Reply, stat: Stat): number {
-  return reply.entry(0, stat) + reply.opened(ENTRY_OUT_BYTES, OpenFlag.KEEP_CACHE)
+/** @param flags of the open(2) that made it */
+function openedEntry({ direct }: Connection, reply: Reply, stat: Stat, flags: number): number {
+  const entryBytes = reply.entry(0, stat)
+  if (direct === undefined || !isWrittenDirectly(flags)) return entryBytes + reply.opened(ENTRY_OUT_BYTES, OpenFlag.KEEP_CACHE)
+  direct.made(stat.node)
+  return entryBytes + reply.opened(ENTRY_OUT_BYTES, OpenFlag.DIRECT_IO, DIRECT_HANDLE)
 }
 
 /** readlink(2), once a symlink: the kernel keeps the answer (FUSE_CACHE_SYMLINKS). */

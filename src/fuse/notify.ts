@@ -65,6 +65,11 @@ export class KernelNotifier implements KernelCaches {
     await this.#send(invalidateInode(node, -1))
   }
 
+  /** Attributes, ACLs, and the pages that hold those bytes. */
+  async invalidateRange(node: number, offset: number, length: number): Promise<void> {
+    await this.#send(invalidateInode(node, offset, length))
+  }
+
   /**
    * A name, positive or negative. The kernel drops the parent's cached listing along with it only if it
    * had that name cached, so a change of what a directory holds needs `invalidateNode(parent)` too.
@@ -135,10 +140,11 @@ export class KernelNotifier implements KernelCaches {
 }
 
 /** fuse_notify_inval_inode_out; from offset 0 on all pages (length 0 is "to the end"), below 0 none. */
-function invalidateInode(node: number, offset: 0 | -1): Buffer {
+function invalidateInode(node: number, offset: number, length = 0): Buffer {
   const message = Buffer.alloc(OUT_HEADER_BYTES + 24)
   writeU64(message, OUT_HEADER_BYTES, node)
   writeU64(message, OUT_HEADER_BYTES + 8, offset)
+  writeU64(message, OUT_HEADER_BYTES + 16, length)
   return framed(message, Notify.INVAL_INODE)
 }
 

@@ -24,6 +24,10 @@ export interface Connection {
   readonly negotiated: Negotiated | undefined
   /** undefined: every listing is the same for all who may read the directory */
   readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
+  /** files whose makers write past the page cache; undefined: none do */
+  readonly direct: DirectFiles | undefined
+  /** a file that does not exist and can be opened all the same, while somebody wants the kernel to hear what OPEN is answered */
+  readonly probe: Probe | undefined
   /** Ends INIT well: all that follows is read with these terms. */
   accept(terms: Negotiated): void
   /** Ends INIT with a failure that only another kernel can mend. */
@@ -36,6 +40,30 @@ export interface Connection {
   forget(node: number, times: number): void
 }
 
+/** A name in the root directory that nobody else knows, and its inode's owner. */
+export interface Probe {
+  name: string
+  uid: number
+}
+
+/**
+ * Files that were opened as they were made, for writing only: what is written goes past the page cache, which would
+ * ask for `security.capability` first and copy every byte once more. Whoever opens such a file later reads through the
+ * page cache; a read that the kernel sends while something is written could leave old bytes there.
+ */
+export interface DirectFiles {
+  /** a file was made, and is written directly */
+  made(node: number): void
+  /** the kernel may cache what a file holds now */
+  cached(node: number): void
+  /**
+   * Bytes were written directly.
+   * @param again by a process before this one, which did not live to answer
+   * @returns when the kernel has dropped what it had of them; undefined when it had nothing
+   */
+  written(node: number, offset: number, length: number, again: boolean): Promise<void> | undefined
+}
+
 export interface Operation {
   /** least bytes of the body; shorter requests are EINVAL before `run` is called */
   readonly bodyBytes: number
@@ -46,7 +74,7 @@ export interface Operation {
    * The answer to a request that a process before this one served and did not live to answer; only for operations that
    * would fail, or do more, when they are run again.
    */
-  again?(connection: Connection, request: Request, reply: Reply): number
+  again?(connection: Connection, request: Request, reply: Reply): Answer
 }
 
 /** Where it is written which request is being served, so that a next process knows; see `Operation.again`. */

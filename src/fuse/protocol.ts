@@ -124,7 +124,29 @@ export const SetAttr = {
 } as const
 
 /** FOPEN_*: what the kernel may do with an opened file. */
-export const OpenFlag = { KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3 } as const
+export const OpenFlag = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3 } as const
+
+/** fuse_open_out.fh of a file that is written past the page cache: WRITE brings it back. */
+export const DIRECT_HANDLE = 1
+
+/** open(2) as asm-generic/fcntl.h has it; what a file is open for, and O_DSYNC, which O_SYNC includes. */
+const O_ACCMODE = 0o3
+const O_WRONLY = 0o1
+const O_DSYNC = 0o10000
+
+/**
+ * Whether what is made with these flags of open(2) is written past the page cache: nobody reads or maps it through
+ * this descriptor. With O_DSYNC the kernel has to sync what was written, which it does only for cached files.
+ */
+export function isWrittenDirectly(flags: number): boolean {
+  return (flags & O_ACCMODE) === O_WRONLY && (flags & O_DSYNC) === 0
+}
+
+/** The node of a probe (operation.ts): the last that there can be, which no volume has. */
+export const PROBE_NODE = Number.MAX_SAFE_INTEGER
+
+/** A regular file, as in linux/stat.h. */
+export const S_IFREG = 0o100000
 
 /** FUSE_WRITE_*: bits of fuse_write_in.write_flags. */
 export const WriteFlag = { CACHE: 1 << 0, KILL_SUIDGID: 1 << 2 } as const

@@ -7,6 +7,7 @@ import type { Stat, StatFs, Time } from '../vfs/filesystem.ts'
 import {
   ATTR_BYTES,
   ATTR_OUT_BYTES,
+  type DIRECT_HANDLE,
   ENTRY_OUT_BYTES,
   OPEN_OUT_BYTES,
   OUT_HEADER_BYTES,
@@ -107,9 +108,9 @@ export class Reply {
     return ATTR_OUT_BYTES
   }
 
-  /** fuse_open_out. The handle is always 0: what is open is named by its node. */
-  opened(at: number, flags: number): number {
-    this.u64(at, 0)
+  /** fuse_open_out. What is open is named by its node; the handle says only in what way. */
+  opened(at: number, flags: number, handle: 0 | typeof DIRECT_HANDLE = 0): number {
+    this.u64(at, handle)
     this.u32(at + 8, flags)
     this.u32(at + 12, 0)
     return OPEN_OUT_BYTES

@@ -1,4 +1,5 @@
 /** The loop that serves one mount: one thread, the ordinary event loop, and no waiting while work is coming. */
+import { randomUUID } from 'node:crypto'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
@@ -6,7 +7,7 @@ import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Negotiated } from './init.ts'
 import type { RequestMetrics } from './meter.ts'
-import type { RequestMark } from './operation.ts'
+import type { DirectFiles, RequestMark } from './operation.ts'
 import { InitFlag2, KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
 
 /** What the session needs of `Channel` in binding.ts. */
@@ -35,6 +36,8 @@ export interface SessionOptions {
   takeover?: Negotiated | undefined
   /** where requests are noted for the process that takes the mount over from this one */
   mark?: RequestMark
+  /** if given, and the kernel allows it: files that are made for writing are written past the page cache */
+  direct?: DirectFiles
   /** INIT was answered */
   onAccept?: (terms: Negotiated) => void
   /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
@@ -103,6 +106,7 @@ export class Session {
       listingDependsOnCaller: options.listingDependsOnCaller,
       interruptGraceMs: options.interruptGraceMs ?? INTERRUPT_GRACE_MS,
       mark: options.mark,
+      direct: options.direct,
       onAccept: (terms) => {
         options.onAccept?.(terms)
         this.#settleReady?.resolve()
@@ -144,6 +148,21 @@ export class Session {
     if (this.#state !== 'new') throw new TypeError('a session starts once')
     this.#state = 'serving'
     this.#channel.watch(() => this.#wake())
+  }
+
+  /**
+   * Lets the kernel hear what OPEN is answered, before anybody else opens a file: until it has, each file that is made
+   * costs a RELEASE.
+   * @param open opens a file of that name in the root directory, off this thread
+   */
+  async endOpens(open: (name: string) => Promise<void>): Promise<void> {
+    const name = randomUUID()
+    this.#dispatcher.probe = { name, uid: process.getuid?.() ?? 0 }
+    try {
+      await open(name)
+    } finally {
+      this.#dispatcher.probe = undefined
+    }
   }
 
   /** Serves no more; the channel stays open. Quiet when repeated. */

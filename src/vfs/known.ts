@@ -1,7 +1,7 @@
 /**
  * How often the kernel was handed each inode, so that we know which it may hold: a restore tells it
  * about those and no others, and an inode without a name goes when the last reference does. With it,
- * the generation that the kernel was told. In pages of a few inodes that come and go with what the
+ * the generation that the kernel was told, and whether it writes past its page cache. In pages of a few inodes that come and go with what the
  * kernel caches, in memory that another process can go on with: only this knows what the kernel holds.
  */
 import { NexusError } from '../errors.ts'
@@ -14,11 +14,14 @@ export interface Slabs {
 
 export const SLAB_BYTES = 1 << 20
 const PAGE_INODES = 64
-/** u32 each: volume + 1 (0: free), number of the page, generation of the volume, 0; then the counts, then a byte of generation each */
+/** u32 each: volume + 1 (0: free), number of the page, generation of the volume, 0; then the counts, then a byte of generation each, then one of flags */
 const HEADER_WORDS = 4
-const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 5
+const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 6
 const PAGES_PER_SLAB = Math.floor(SLAB_BYTES / PAGE_BYTES)
 const GENERATION_MAX = 255
+/** flags of an inode: its maker writes directly; the kernel may have pages of it all the same */
+const WRITTEN_DIRECTLY = 1
+const CACHED = 2
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -84,6 +87,7 @@ export class KnownNodes {
     page.words[at] = 0
     if (count !== 0) this.#inodes--
     page.bytes[generationAt(page, ino)] = 0
+    page.bytes[flagsAt(page, ino)] = 0
     if (count !== 0 && --page.used === 0) this.#drop(volume, ino, page)
     return true
   }
@@ -134,6 +138,30 @@ export class KnownNodes {
     if (known === undefined) return
     known.generation++
     for (const { words, at } of known.pages.values()) words[at + 2] = known.generation
+  }
+
+  /** An inode was handed out to somebody who writes it past the page cache. */
+  setWrittenDirectly(volume: number, ino: number): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return
+    // It is not new if the kernel had it before.
+    const isOld = (page.words[countAt(page, ino)] as number) > 1
+    const at = flagsAt(page, ino)
+    page.bytes[at] = (page.bytes[at] as number) | WRITTEN_DIRECTLY | (isOld ? CACHED : 0)
+  }
+
+  /** Of an inode that is written directly, the kernel may have pages now, or has none. */
+  setCached(volume: number, ino: number, isCached: boolean): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return
+    const at = flagsAt(page, ino)
+    if (page.bytes[at] !== 0) page.bytes[at] = WRITTEN_DIRECTLY | (isCached ? CACHED : 0)
+  }
+
+  /** Whether an inode is written directly, and the kernel may have pages of it. */
+  isCached(volume: number, ino: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && page.bytes[flagsAt(page, ino)] === (WRITTEN_DIRECTLY | CACHED)
   }
 
   #pageOf(volume: number, ino: number): Page | undefined {
@@ -226,6 +254,10 @@ function countAt(page: Page, ino: number): number {
 
 function generationAt(page: Page, ino: number): number {
   return (page.at + HEADER_WORDS + PAGE_INODES) * 4 + (ino % PAGE_INODES)
+}
+
+function flagsAt(page: Page, ino: number): number {
+  return (page.at + HEADER_WORDS + PAGE_INODES) * 4 + PAGE_INODES + (ino % PAGE_INODES)
 }
 
 /** Memory of this process alone. */

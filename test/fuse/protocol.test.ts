@@ -5,6 +5,7 @@ import t from 'tap'
 import { FS, NexusError } from '../../src/errors.ts'
 import { negotiate } from '../../src/fuse/init.ts'
 import { KernelNotifier } from '../../src/fuse/notify.ts'
+import type { DirectFiles } from '../../src/fuse/operation.ts'
 import { InitFlag, InitFlag2, Opcode, type OpcodeName } from '../../src/fuse/protocol.ts'
 import { operations } from '../../src/fuse/requests.ts'
 import { type RequestChannel, Session, type SessionOptions } from '../../src/fuse/session.ts'
@@ -624,6 +625,100 @@ t.test('a signal does not disturb an fsync that is soon through', async (t) => {
   t.same(channel.replies, [reply(EMPTY, -4)])
 })
 
+/** Answers when `drop` is called, for files that are made directly. */
+class Direct implements DirectFiles {
+  readonly calls: Call[] = []
+  drop: (() => void) | undefined
+  mustDrop = false
+
+  made(node: number): void {
+    this.calls.push(['made', node])
+  }
+  cached(node: number): void {
+    this.calls.push(['cached', node])
+  }
+  written(...range: [node: number, offset: number, length: number, again: boolean]): Promise<void> | undefined {
+    this.calls.push(['written', ...range])
+    if (!this.mustDrop) return undefined
+    return new Promise((resolve) => {
+      this.drop = resolve
+    })
+  }
+}
+
+t.test('what is made for writing only is written directly', async (t) => {
+  const direct = new Direct()
+  const { ask, fs, channel } = serve({ direct })
+  const create = (flags: number) => message(Opcode.CREATE, pack(flags, 0o100666, 0o22, 0, 'n'))
+  const directly = pack(ENTRY, 1n, 1, 0)
+  const made = [['made', STAT.node]]
+  const opens: [flags: number, answer: Buffer, calls: Call[]][] = [
+    [0o101, directly, made as Call[]],
+    [0o3301, directly, made as Call[]], // with O_EXCL, O_TRUNC, O_APPEND
+    [0o102, pack(ENTRY, OPENED), []], // read and mapped by its maker
+    [0o100, pack(ENTRY, OPENED), []],
+    [0o10101, pack(ENTRY, OPENED), []], // O_DSYNC
+    [0o4010101, pack(ENTRY, OPENED), []], // O_SYNC
+  ]
+  for (const [flags, answer, calls] of opens) {
+    t.same(ask(create(flags)), [reply(answer)], `0${flags.toString(8)}`)
+    t.same(direct.calls.splice(0), calls)
+  }
+  t.same(ask(message(Opcode.TMPFILE, pack(0o20200001, 0o100600, 0, 0, '/'))), [reply(directly)])
+  t.same(direct.calls.splice(0), made)
+
+  const node = Number(NODE)
+  const write = (handle: bigint) => message(Opcode.WRITE, pack(handle, 5n, 4, 0, 0n, 0, 0, Buffer.from('data')))
+  t.same(ask(write(1n)), [reply(pack(4, 0))])
+  t.same(ask(write(0n)), [reply(pack(4, 0))])
+  t.same(ask(message(Opcode.READ, pack(0n, 0n, 4, 0, 0n, 0, 0))), [reply(Buffer.from('data'))])
+  t.same(direct.calls.splice(0), [
+    ['written', node, 5, 4, false],
+    ['cached', node],
+    ['cached', node],
+  ])
+  direct.mustDrop = true
+  t.same(ask(write(1n)), [], 'who wrote waits until nobody sees what was there before')
+  t.same(fs.calls.at(-1)?.[0], 'write', 'and it is written by then')
+  direct.drop?.()
+  await turn()
+  t.same(channel.replies.splice(0), [reply(pack(4, 0))])
+})
+
+t.test('a direct write that another process did is dropped from the page cache all the same', async (t) => {
+  const direct = new Direct()
+  const mark = { begin() {}, isDone: () => true, isDeadly: () => false }
+  const { ask, fs } = serve({ direct, mark })
+  const write = message(Opcode.WRITE, pack(1n, 5n, 4, 0, 0n, 0, 0, Buffer.from('data')))
+  t.same(ask(write), [reply(pack(4, 0))])
+  t.same(fs.calls, [])
+  t.same(direct.calls, [['written', Number(NODE), 5, 4, true]])
+})
+
+t.test('kernels that do not drop their pages before a direct write get none', async (t) => {
+  const { ask } = serve({ direct: new Direct(), takeover: { ...ALL, minor: 39 } })
+  t.same(ask(message(Opcode.CREATE, pack(0o101, 0o100666, 0o22, 0, 'n'))), [reply(pack(ENTRY, OPENED))])
+})
+
+t.test('a file that does not exist can be opened while the kernel shall hear what OPEN is answered', async (t) => {
+  const { ask, session, fs } = serve()
+  const lookup = (name: string) => message(Opcode.LOOKUP, pack(name))
+  let probe = ''
+  await session.endOpens(async (name) => {
+    probe = name
+    const [answer] = ask(lookup(name))
+    t.equal(answer?.length, 16 + ENTRY.length)
+    t.equal(answer?.readBigUInt64LE(16), 2n ** 53n - 1n, 'no volume has it')
+    t.same(fs.calls, [])
+    t.same(ask(message(Opcode.OPEN, pack(0, 0))), [reply(EMPTY, ENOSYS)])
+  })
+  t.same(ask(lookup(probe)), [reply(ENTRY)], 'then it is a name like others')
+  await t.rejects(
+    session.endOpens(() => Promise.reject(new Error('no'))),
+    { message: 'no' },
+  )
+})
+
 const OFFERED = 0x73fffffb
 const WANTED_IN_5_10 =
   InitFlag.ASYNC_READ |
@@ -821,9 +916,10 @@ t.test('notifies', async (t) => {
   const logger = { ...silent, error: (details: object) => void logged.push(details) }
   let written = 0
   const caches = new KernelNotifier({ notifier, logger, writeBack: async () => void written++ })
-  results = [0, -2, 0, 0, -39, 0]
+  results = [0, 0, -2, 0, 0, -39, 0]
   await Promise.all([
     caches.invalidateNode(Number(NODE)),
+    caches.invalidateRange(Number(NODE), 4096, 10),
     caches.invalidateEntry(Number(NODE), 'caf\xe9'),
     caches.expireEntry(5, 'late'),
     caches.invalidateAttributes(5),
@@ -835,6 +931,7 @@ t.test('notifies', async (t) => {
   t.same(sent, [
     [
       notice(2, pack(NODE, 0n, 0n)),
+      notice(2, pack(NODE, 4096n, 10n)),
       notice(3, pack(NODE, 4, 0, 'caf\xe9')),
       notice(3, pack(5n, 4, 1, 'late')),
       notice(2, pack(5n, -1n, 0n)),

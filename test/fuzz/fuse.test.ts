@@ -42,6 +42,7 @@ class Kernel {
       listingDependsOnCaller: undefined,
       interruptGraceMs: 0,
       mark: undefined,
+      direct: undefined,
       onAccept: () => {},
       onRefuse: () => {},
       onLateAnswer: () => {},
