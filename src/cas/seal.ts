@@ -35,7 +35,8 @@ export function sealRun(run: Run, read: LogReader, store: bigint): Sealed[] {
   let good: RunPart[] = []
   let bytes: Buffer[] = []
   const finish = (): void => {
-    if (good.length > 0) sealed.push(...cut(good, Buffer.concat(bytes), store))
+    const [first] = bytes
+    if (first !== undefined) sealed.push(...cut(good, bytes.length === 1 ? first : Buffer.concat(bytes), store))
     good = []
     bytes = []
   }

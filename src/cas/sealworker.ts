@@ -1,4 +1,5 @@
 /** The thread that seals: reads runs from the segment files and answers with chunks. */
+import { constants, setPriority } from 'node:os'
 import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { directoryDisk } from '../journal/disk.ts'
@@ -21,6 +22,9 @@ export interface SealForget {
 }
 
 export type SealReply = { job: number; sealed: Sealed[][] } | { job: number; error: string }
+
+// Of this thread alone (setpriority(2), "C library/kernel differences"): who reads and writes comes first.
+setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
 
 const { directory, store } = workerData as SealWorkerData
 const disk = directoryDisk(path.resolve(directory))
