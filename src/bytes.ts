@@ -1,7 +1,10 @@
 /** Writing and reading small binary records. Numbers are little endian; varints are LEB128, up to 2^53. */
 import { NexusError } from './errors.ts'
 
+const TWO_31 = 0x8000_0000
 const TWO_32 = 0x1_0000_0000
+/** of 2^53 - 1 */
+const VARINT_BYTES_MAX = 8
 
 /** A buffer that grows. `reset` reuses it, so `view` holds only until then. */
 export class ByteWriter {
@@ -66,12 +69,14 @@ export class ByteWriter {
   }
 
   varint(value: number): this {
+    let at = this.#grow(VARINT_BYTES_MAX)
+    const buffer = this.#buffer
     let rest = value
-    while (rest >= 0x80) {
-      this.u8((rest % 0x80) | 0x80)
-      rest = Math.floor(rest / 0x80)
-    }
-    return this.u8(rest)
+    for (; rest >= TWO_31; rest = Math.floor(rest / 0x80)) buffer[at++] = (rest % 0x80) | 0x80
+    for (; rest >= 0x80; rest >>>= 7) buffer[at++] = (rest & 0x7f) | 0x80
+    buffer[at++] = rest
+    this.#length = at
+    return this
   }
 
   raw(bytes: Uint8Array): this {

@@ -68,7 +68,8 @@ export function create(
     if (isDirectory(place.attr)) throw FS.EISDIR
     return core.statEntry(directory, core.visible(caller, place))
   }
-  return make(core, caller, parent, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
+  checkName(directory, name)
+  return makeIn(core, caller, directory, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
 }
 
 export function symlink(core: Core, caller: Caller, parent: number, name: string, target: Uint8Array): Stat {
@@ -227,10 +228,14 @@ export function existing(directory: Place, name: string): Dirent {
 
 /** @throws EEXIST, ENAMETOOLONG, EINVAL when an entry of this name cannot be made */
 export function checkFree(directory: Place, name: string): void {
+  checkName(directory, name)
+  if (directory.volume.entry(directory.ino, name) !== undefined) throw FS.EEXIST
+}
+
+function checkName(directory: Place, name: string): void {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   if (name.length === 0 || name.includes('/') || name.includes('\0')) throw FS.EINVAL
   if (name === '.' || name === '..' || isReserved(directory, name)) throw FS.EEXIST
-  if (directory.volume.entry(directory.ino, name) !== undefined) throw FS.EEXIST
 }
 
 /** True for the name under which a workspace shows its snapshots. */
@@ -279,6 +284,11 @@ interface Wanted {
 function make(core: Core, caller: Caller, parent: number, name: string, wanted: Wanted): Stat {
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
+  return makeIn(core, caller, directory, name, wanted)
+}
+
+/** The same in a directory that is known to be free of that name. */
+function makeIn(core: Core, caller: Caller, directory: Place, name: string, wanted: Wanted): Stat {
   const { volume } = directory
   core.quotas.admit(volume.number, 0, 1)
   const ino = nextIno(volume)

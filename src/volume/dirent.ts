@@ -31,10 +31,16 @@ export function isName(name: string): boolean {
   return name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0')
 }
 
+/** The name that was asked for last: one operation asks several times. */
+const last = { name: '', slot: 0 }
+
 /** Where a name belongs: the upper 48 bits of its XXH64, never 0 (cookie 0 is the start). */
 export function slotOf(name: string): number {
+  if (name === last.name && last.slot !== 0) return last.slot
   const length = nameBuffer.write(name, 0, 'latin1')
-  return Number(xxh64(nameBuffer.subarray(0, length)) >> (64n - SLOT_BITS)) || 1
+  last.slot = Number(xxh64(nameBuffer.subarray(0, length)) >> (64n - SLOT_BITS)) || 1
+  last.name = name
+  return last.slot
 }
 
 /** The position just behind an entry: below 2^53. */

@@ -97,9 +97,8 @@ export class Volume {
   }
 
   attr(ino: number): Attr | undefined {
-    for (const delta of this.#deltas(ino)) {
-      if (delta.attr !== undefined) return delta.attr ?? undefined
-    }
+    const changed = this.#newest(ino, (delta) => delta.attr)
+    if (changed !== undefined) return changed ?? undefined
     const value = this.#tree.get(this.root, plainKey(ino, Kind.attr))
     return value === undefined ? undefined : readAttr(new ByteReader(value))
   }
@@ -109,11 +108,8 @@ export class Volume {
   }
 
   bucket(directory: number, slot: number): Bucket | undefined {
-    for (const delta of this.#deltas(directory)) {
-      const bucket = delta.dirents.get(slot)
-      if (bucket !== undefined) return bucket ?? undefined
-      if (delta.wiped) return undefined
-    }
+    const changed = this.#newest(directory, (delta) => delta.dirents.get(slot))
+    if (changed !== undefined) return changed ?? undefined
     const value = this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot))
     return value === undefined ? undefined : decodeBucket(new ByteReader(value))
   }
@@ -144,11 +140,8 @@ export class Volume {
   }
 
   window(ino: number, index: number): Window {
-    for (const delta of this.#deltas(ino)) {
-      const window = delta.windows.get(index)
-      if (window !== undefined) return window ?? EMPTY_WINDOW
-      if (delta.wiped) return EMPTY_WINDOW
-    }
+    const changed = this.#newest(ino, (delta) => delta.windows.get(index))
+    if (changed !== undefined) return changed ?? EMPTY_WINDOW
     const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
     return value === undefined ? EMPTY_WINDOW : decodeWindow(new ByteReader(value))
   }
@@ -190,19 +183,14 @@ export class Volume {
   }
 
   link(ino: number): Uint8Array | undefined {
-    for (const delta of this.#deltas(ino)) {
-      if (delta.link !== undefined) return delta.link
-      if (delta.wiped) return undefined
-    }
+    const changed = this.#newest(ino, (delta) => delta.link)
+    if (changed !== undefined) return changed ?? undefined
     return this.#tree.get(this.root, plainKey(ino, Kind.link))
   }
 
   xattr(ino: number, name: string): Uint8Array | undefined {
-    for (const delta of this.#deltas(ino)) {
-      const value = delta.xattrs.get(name)
-      if (value !== undefined) return value ?? undefined
-      if (delta.wiped) return undefined
-    }
+    const changed = this.#newest(ino, (delta) => delta.xattrs.get(name))
+    if (changed !== undefined) return changed ?? undefined
     return this.#tree.get(this.root, stringKey(ino, Kind.xattr, name))
   }
 
@@ -251,7 +239,7 @@ export class Volume {
   }
 
   setXattr(ino: number, name: string, value: Uint8Array | null): void {
-    this.active.touch(ino).xattrs.set(name, value)
+    this.active.touch(ino).setXattr(name, value)
   }
 
   setLink(ino: number, target: Uint8Array): void {
@@ -274,7 +262,7 @@ export class Volume {
       const count = Math.min(WINDOW_BYTES - start, length - done)
       const pieces: Piece[] = sourceAt === undefined ? [] : [{ ...sourceAt(done), start, length: count }]
       const window = splice(this.window(ino, index), start, start + count, pieces)
-      delta.windows.set(index, window.length === 0 ? null : window)
+      delta.setWindow(index, window.length === 0 ? null : window)
       done += count
     }
   }
@@ -399,6 +387,19 @@ export class Volume {
     if (isDirectory(attr)) this.super.directories += sign
     else this.super.files += sign
     if (isRegular(attr)) this.super.bytes += sign * attr.size
+  }
+
+  /** What the newest layer that says anything says; null when there is nothing, undefined when the tree has to be asked. */
+  #newest<T>(ino: number, says: (delta: InodeDelta) => T | null | undefined): T | null | undefined {
+    const active = this.active.inodes.get(ino)
+    if (active !== undefined) {
+      const said = says(active)
+      if (said !== undefined || active.wiped) return said ?? null
+    }
+    const frozen = this.frozen?.inodes.get(ino)
+    if (frozen === undefined) return undefined
+    const said = says(frozen)
+    return said !== undefined || frozen.wiped ? (said ?? null) : undefined
   }
 
   #deltas(ino: number): InodeDelta[] {
