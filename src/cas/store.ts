@@ -8,7 +8,7 @@ import { LRUCache } from 'lru-cache'
 import { ByteReader, ByteWriter } from '../bytes.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
-import type { Log } from '../journal/log.ts'
+import type { Log, Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import type { LogRecord } from '../journal/replay.ts'
 import { ADDRESS_BYTES, type Address, addressAt, addressOf, toHex, writeAddress } from './address.ts'
@@ -37,12 +37,31 @@ export interface StoredContent {
   location: Location
 }
 
+/** A part of a chunk, and where it goes. */
+export interface WantedChunk {
+  address: Address
+  /** within the chunk */
+  offset: number
+  length: number
+  /** in the buffer that is filled */
+  at: number
+}
+
+/** A chunk that is wanted whole. */
+interface WholeChunk extends WantedChunk {
+  key: Key
+  location: Location
+}
+
 type Key = string
 
 /** Told of every node (no domain) and chunk that is stored, or was there when it was to be stored. */
 export type Witness = (address: Address, domain: number | undefined) => void
 
 const BATCH_ENTRIES_MAX = 1000
+/** Who reads so much at once goes on behind it: the disk may begin. */
+const READ_AHEAD_BYTES = 1024 * 1024
+const READ_AHEAD_FROM_BYTES = 256 * 1024
 const NODE_PREFIX = 'n'.charCodeAt(0)
 /** keys have four bytes for it */
 const DOMAIN_MAX = 0xffff_ffff
@@ -128,29 +147,68 @@ export class ContentStore {
   }
 
   /**
-   * Copies [offset, offset + length) of a chunk to `into` at `at`; the whole chunk is verified.
-   * @throws NexusError NEXUS_CORRUPT when it is missing or not what was stored
+   * Fills `into` with chunks, and parts of some; each chunk is verified as a whole. Chunks that lie behind one another are read
+   * at once.
+   * @throws NexusError NEXUS_CORRUPT when one is missing or not what was stored
    */
-  readChunk(domain: number, address: Address, offset: number, length: number, into: Buffer, at: number): void {
-    const key = chunkKey(domain, address)
-    let chunk = this.#chunks.get(key)
-    if (chunk !== undefined) this.#chunkHits++
-    else {
-      this.#chunkMisses++
-      const location = this.#locate(key)
-      if (location === undefined) throw missing('chunk', address)
-      if (offset + length > location.length) throw damaged('chunk', address, location)
-      const whole = offset === 0 && length === location.length
-      chunk = this.#noting(key, () => {
-        const bytes = whole ? this.#read(location, into, at) : this.#read(location)
-        if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
-        return bytes
-      })
-      if (whole) return
-      this.#chunks.set(key, chunk)
+  readChunks(domain: number, wanted: readonly WantedChunk[], into: Buffer): void {
+    const whole: WholeChunk[] = []
+    for (const part of wanted) {
+      const { address, offset, length, at } = part
+      const key = chunkKey(domain, address)
+      let chunk = this.#chunks.get(key)
+      if (chunk !== undefined) this.#chunkHits++
+      else {
+        this.#chunkMisses++
+        const location = this.#locate(key)
+        if (location === undefined) throw missing('chunk', address)
+        if (offset + length > location.length) throw damaged('chunk', address, location)
+        if (offset === 0 && length === location.length) {
+          whole.push({ ...part, key, location })
+          continue
+        }
+        chunk = this.#readVerified({ ...part, key, location }, Buffer.allocUnsafeSlow(location.length), 0)
+        this.#chunks.set(key, chunk)
+      }
+      // What is kept was checked when it was read, but a piece may claim more than there is.
+      if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)
     }
-    // What is kept was checked when it was read, but a piece may claim more than there is.
-    if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)
+    if (whole.length > 1 && this.#readTogether(whole, into)) return
+    for (const chunk of whole) this.#readVerified(chunk, into, chunk.at)
+  }
+
+  /** @returns whether all of them could be read and are what was stored; if not, nobody knows which */
+  #readTogether(chunks: readonly WholeChunk[], into: Buffer): boolean {
+    const spans: Placed[] = []
+    for (const { location, at } of chunks) {
+      let to = at
+      for (const part of location.parts) {
+        const last = spans.at(-1)
+        if (last !== undefined && isNext(last, part, to)) last.length += part.length
+        else spans.push({ ...part, to })
+        to += part.length
+      }
+    }
+    try {
+      for (const { segment, offset, length, to } of spans) this.#log.read(segment, offset, length, into, to)
+      const last = spans.at(-1)
+      if (last !== undefined && last.length >= READ_AHEAD_FROM_BYTES) {
+        this.#log.willNeed(last.segment, last.offset + last.length, READ_AHEAD_BYTES)
+      }
+    } catch (error) {
+      if (error instanceof NexusError) return false
+      throw error
+    }
+    return chunks.every(({ at, length, location }) => xxh64(into.subarray(at, at + length), this.#options.store) === location.xxh)
+  }
+
+  /** A read that fails tells that what is stored there is damaged. */
+  #readVerified({ key, address, location }: WholeChunk, into: Buffer, at: number): Buffer {
+    return this.#noting(key, () => {
+      const bytes = this.#read(location, into, at)
+      if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
+      return bytes
+    })
   }
 
   /**
@@ -352,6 +410,15 @@ export class ContentStore {
     }
     return into.subarray(at, done)
   }
+}
+
+/** Bytes of the log, and where they go. */
+interface Placed extends Span {
+  to: number
+}
+
+function isNext(last: Placed, part: Span, to: number): boolean {
+  return last.segment === part.segment && last.offset + last.length === part.offset && last.to + last.length === to
 }
 
 function contentOf(key: Buffer, value: Buffer): StoredContent {

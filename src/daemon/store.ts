@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import { type Index, openIndex } from '../cas/index.ts'
 import { NexusError } from '../errors.ts'
+import { willNeed } from '../fuse/binding.ts'
 import { type Disk, directoryDisk } from '../journal/disk.ts'
 import { type Blocks, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
@@ -47,7 +48,7 @@ export async function withStore<T>(options: StoreOptions, make: (store: Store) =
     if (options.rebuildIndex === true) aside = await setIndexAside(data)
     index = options.index ?? (await openIndex(data.index, data.store))
     const volumes = await Volumes.open({
-      disk: options.disk ?? directoryDisk(data.log),
+      disk: options.disk ?? directoryDisk(data.log, willNeed),
       index,
       store: data.store,
       logDirectory: data.log,

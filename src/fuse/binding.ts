@@ -47,6 +47,7 @@ interface Addon {
   takeResults(notifier: NotifierHandle): Int32Array[]
   stopNotifier(notifier: NotifierHandle): void
   syncfs(path: string): Promise<void>
+  willNeed(fd: number, position: number, length: number): void
   peerCredentials(fd: number): PeerCredentials
   socketPair(): [number, number]
   sendDescriptor(socket: number, fd: number): void
@@ -112,6 +113,11 @@ export function mountWithHelper(mountpoint: string, options: string): number {
  */
 export function umount(mountpoint: string, flags = 0): void {
   addon.umount(mountpoint, flags)
+}
+
+/** Lets the kernel begin to read [position, position + length) of a file (posix_fadvise(2), POSIX_FADV_WILLNEED). It is advice: no errors. */
+export function willNeed(fd: number, position: number, length: number): void {
+  addon.willNeed(fd, position, length)
 }
 
 /** Writes everything of the filesystem that holds the directory `path` to its disk (syncfs(2), off the main thread). */

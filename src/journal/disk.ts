@@ -18,6 +18,8 @@ export interface Disk {
   write(fd: number, buffer: Uint8Array, start: number, length: number, position: number): void
   /** reads until `length` bytes or the end of the file; returns how many */
   read(fd: number, buffer: Uint8Array, start: number, length: number, position: number): number
+  /** begins to read what will be wanted soon, and waits for nothing */
+  willNeed?(fd: number, position: number, length: number): void
   truncate(fd: number, length: number): void
   remove(name: string): void
   /** resolves when the file's content is on stable storage */
@@ -32,8 +34,11 @@ export const PASSING: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EMFILE
 const fdatasync = promisify(fs.fdatasync)
 const fsync = promisify(fs.fsync)
 
-/** A directory of the local filesystem; it is created when it is missing. */
-export function directoryDisk(directory: string): Disk {
+/**
+ * A directory of the local filesystem; it is created when it is missing.
+ * @param willNeed posix_fadvise(2) with POSIX_FADV_WILLNEED, which Node has no name for
+ */
+export function directoryDisk(directory: string, willNeed?: Disk['willNeed']): Disk {
   fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
   const at = (name: string) => path.join(directory, name)
   return {
@@ -57,6 +62,7 @@ export function directoryDisk(directory: string): Disk {
       }
       return done
     },
+    ...(willNeed === undefined ? {} : { willNeed }),
     truncate: (fd, length) => fs.ftruncateSync(fd, length),
     remove: (name) => fs.unlinkSync(at(name)),
     sync: (fd) => fdatasync(fd),

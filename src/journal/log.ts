@@ -178,6 +178,11 @@ export class Log {
     }
   }
 
+  /** Whoever reads will soon want these bytes: the disk may begin. */
+  willNeed(segment: number, offset: number, length: number): void {
+    this.#disk.willNeed?.(this.#files.get(segment), offset, length)
+  }
+
   #readNow(segment: number, offset: number, length: number, into: Uint8Array, at: number): number {
     try {
       return this.#disk.read(this.#files.get(segment), into, at, length, offset)

@@ -1,5 +1,5 @@
 /** File content: read, write, fallocate, lseek, copy_file_range. */
-import type { ContentStore } from '../cas/store.ts'
+import type { WantedChunk } from '../cas/store.ts'
 import { FS } from '../errors.ts'
 import { type Attr, isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
@@ -23,21 +23,22 @@ export function read(core: Core, node: number, offset: number, size: number, int
   const length = Math.min(size, attr.size - offset)
   if (length <= 0) return 0
   let filled = offset
+  const chunks: WantedChunk[] = []
   for (const [start, piece] of volume.pieces(ino, offset, length)) {
     // Differences first: near the largest offset a sum of positions would be rounded.
     const to = at + (start - offset)
     if (start > filled) into.fill(0, at + (filled - offset), to)
-    readPiece(core, volume.domain, piece, into, to)
+    if (piece.kind === 'chunk') chunks.push({ address: piece.address, offset: piece.offset, length: piece.length, at: to })
+    else readPiece(core, piece, into, to)
     filled = start + piece.length
   }
   into.fill(0, at + (filled - offset), at + length)
+  core.volumes.content.readChunks(volume.domain, chunks, into)
   return length
 }
 
-function readPiece(core: Core, domain: number, piece: Piece, into: Buffer, at: number): void {
-  const content: ContentStore = core.volumes.content
-  if (piece.kind === 'chunk') content.readChunk(domain, piece.address, piece.offset, piece.length, into, at)
-  else if (piece.kind === 'raw') core.volumes.readRaw(piece, into, at)
+function readPiece(core: Core, piece: Exclude<Piece, { kind: 'chunk' }>, into: Buffer, at: number): void {
+  if (piece.kind === 'raw') core.volumes.readRaw(piece, into, at)
   else if (piece.kind === 'zero') into.fill(0, at, at + piece.length)
   else throw FS.EIO
 }

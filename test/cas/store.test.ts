@@ -22,7 +22,7 @@ function make(disk = new MemoryDisk(), index = new MemoryIndex(), chunkCacheByte
 
 function readAll(store: ContentStore, domain: number, content: Buffer): Buffer {
   const into = Buffer.alloc(content.length)
-  store.readChunk(domain, addressOf(content), 0, content.length, into, 0)
+  store.readChunks(domain, [{ address: addressOf(content), offset: 0, length: content.length, at: 0 }], into)
   return into
 }
 
@@ -93,12 +93,95 @@ t.test('any part of a chunk can be read, and no more than there is', (t) => {
     [500, 2000],
   ] as const) {
     into.fill('.')
-    store.readChunk(0, addressOf(content), offset, length, into, 10 % (3001 - length))
     const at = 10 % (3001 - length)
+    store.readChunks(0, [{ address: addressOf(content), offset, length, at }], into)
     t.ok(into.subarray(at, at + length).equals(content.subarray(offset, offset + length)))
     t.ok(into.subarray(0, at).every((byte) => byte === 46) && into.subarray(at + length).every((byte) => byte === 46))
   }
-  t.throws(() => make(new MemoryDisk()).store.readChunk(0, addressOf(content), 0, 1, into, 0), { code: 'NEXUS_CORRUPT' })
+  const absent = [{ address: addressOf(content), offset: 0, length: 1, at: 0 }]
+  t.throws(() => make(new MemoryDisk()).store.readChunks(0, absent, into), { code: 'NEXUS_CORRUPT' })
+  t.end()
+})
+
+t.test('chunks behind one another are read at once, and others as they lie', (t) => {
+  const { disk, log, store } = make()
+  const content = noise(4000, 8)
+  const span = log.append(1, content, Buffer.alloc(0))
+  /** Of what was just written, in so many parts. */
+  const chunk = (offset: number, length: number, parts = 1) => {
+    const bytes = content.subarray(offset, offset + length)
+    const step = length / parts
+    const spans = Array.from({ length: parts }, (_, i) => ({ ...span, offset: span.offset + offset + i * step, length: step }))
+    return { address: addressOf(bytes), location: { length, xxh: xxh64(bytes, STORE), parts: spans } }
+  }
+  const chunks = [chunk(0, 1000), chunk(1000, 500, 5), chunk(1500, 1500), chunk(3000, 1000)]
+  store.addChunks(3, [...chunks, sealed(log, noise(100, 9))])
+  const wanted = (...indexes: number[]) => {
+    let at = 7
+    return indexes.map((index) => {
+      const { address, location } = chunks[index] as (typeof chunks)[number]
+      at += location.length
+      return { address, offset: 0, length: location.length, at: at - location.length }
+    })
+  }
+  const reads: [indexes: number[], calls: number, content: Buffer][] = [
+    [[0, 1, 2, 3], 1, content],
+    [[0, 2, 3], 2, Buffer.concat([content.subarray(0, 1000), content.subarray(1500)])],
+    [[3, 2], 2, Buffer.concat([content.subarray(3000), content.subarray(1500, 3000)])],
+  ]
+  for (const [indexes, calls, bytes] of reads) {
+    const into = Buffer.alloc(5000, '.')
+    let count = 0
+    disk.readFault = () => void count++
+    store.readChunks(3, wanted(...indexes), into)
+    t.equal(count, calls)
+    t.ok(into.subarray(7, 7 + bytes.length).equals(bytes), String(indexes))
+    t.ok(into.subarray(0, 7).every((byte) => byte === 46) && into.subarray(7 + bytes.length).every((byte) => byte === 46))
+  }
+  disk.readFault = undefined
+  const file = disk.bytesOf(segmentName(1))
+  file[span.offset + 1600] = (file[span.offset + 1600] ?? 0) ^ 1
+  const damaged = (chunks[2] as (typeof chunks)[number]).address
+  t.throws(() => store.readChunks(3, wanted(0, 1, 2, 3), Buffer.alloc(5000)), {
+    code: 'NEXUS_CORRUPT',
+    message: new RegExp(Buffer.from(damaged, 'latin1').toString('hex')),
+  })
+  store.readChunks(3, wanted(0, 1, 3), Buffer.alloc(5000))
+  const { sequence } = log
+  store.addChunks(3, chunks)
+  t.equal(log.sequence, sequence + 1, 'only what is rotten is stored again')
+  const into = Buffer.alloc(1600)
+  disk.readFault = () => {
+    throw Object.assign(new Error('EIO'), { code: 'EIO' })
+  }
+  t.throws(() => store.readChunks(3, wanted(0, 1), into), { code: 'NEXUS_CORRUPT' })
+  disk.readFault = () => {
+    throw Object.assign(new Error('EMFILE'), { code: 'EMFILE' })
+  }
+  t.throws(() => store.readChunks(3, wanted(0, 3), into), { code: 'EMFILE' })
+  t.end()
+})
+
+t.test('who reads much at once has the disk begin with what comes next', (t) => {
+  const { disk, log, store } = make()
+  const asked: number[][] = []
+  Object.assign(disk, { willNeed: (_fd: number, position: number, length: number) => asked.push([position, length]) })
+  for (const [size, isMuch] of [
+    [100 * 1024, false],
+    [128 * 1024, true],
+  ] as const) {
+    // prettier-ignore
+    const halves = [noise(size, size), noise(size, size + 1)]
+    const span = log.append(1, Buffer.concat(halves), Buffer.alloc(0))
+    const parts = halves.map((bytes, i) => ({
+      address: addressOf(bytes),
+      location: { length: size, xxh: xxh64(bytes, STORE), parts: [{ ...span, offset: span.offset + i * size, length: size }] },
+    }))
+    store.addChunks(0, parts)
+    const wanted = parts.map(({ address }, i) => ({ address, offset: 0, length: size, at: i * size }))
+    store.readChunks(0, wanted, Buffer.alloc(2 * size))
+    t.same(asked.splice(0), isMuch ? [[span.offset + 2 * size, 1 << 20]] : [])
+  }
   t.end()
 })
 
@@ -110,7 +193,7 @@ t.test('a flipped bit anywhere in stored bytes is found when they are read', asy
     [
       'part of it',
       ({ log, store }) => store.addChunks(3, [sealed(log, content)]),
-      (store) => store.readChunk(3, addressOf(content), 5, 10, Buffer.alloc(10), 0),
+      (store) => store.readChunks(3, [{ address: addressOf(content), offset: 5, length: 10, at: 0 }], Buffer.alloc(10)),
     ],
     ['gathered chunk', ({ store }) => store.putChunk(3, addressOf(content), content), (store) => readAll(store, 3, content)],
     ['node', ({ store }) => store.put(node), (store) => store.get(addressOf(node))],

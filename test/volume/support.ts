@@ -64,7 +64,7 @@ export class TestVolume {
       end = at + piece.length
       const to = at - offset
       if (piece.kind === 'raw') this.log.read(piece.segment, piece.offset, piece.length, bytes, to)
-      else if (piece.kind === 'chunk') this.store.readChunk(0, piece.address, piece.offset, piece.length, bytes, to)
+      else if (piece.kind === 'chunk') this.store.readChunks(0, [{ ...piece, at: to }], bytes)
       else bytes.fill(piece.kind === 'zero' ? '0' : '!', to, to + piece.length)
     }
     return bytes.toString('latin1')

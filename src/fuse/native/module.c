@@ -16,6 +16,7 @@ static const napi_property_descriptor exported[] = {
     {"takeResults", NULL, nexus_take_results, NULL, NULL, NULL, napi_enumerable, NULL},
     {"stopNotifier", NULL, nexus_stop_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
     {"syncfs", NULL, nexus_syncfs, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"willNeed", NULL, nexus_will_need, NULL, NULL, NULL, napi_enumerable, NULL},
     {"peerCredentials", NULL, nexus_peer_credentials, NULL, NULL, NULL, napi_enumerable, NULL},
     {"socketPair", NULL, nexus_socket_pair, NULL, NULL, NULL, napi_enumerable, NULL},
     {"sendDescriptor", NULL, nexus_send_descriptor, NULL, NULL, NULL, napi_enumerable, NULL},

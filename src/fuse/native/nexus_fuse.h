@@ -51,6 +51,7 @@ napi_value nexus_notify(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_syncfs(napi_env env, napi_callback_info info);
+napi_value nexus_will_need(napi_env env, napi_callback_info info);
 napi_value nexus_peer_credentials(napi_env env, napi_callback_info info);
 napi_value nexus_socket_pair(napi_env env, napi_callback_info info);
 napi_value nexus_send_descriptor(napi_env env, napi_callback_info info);

@@ -1,8 +1,9 @@
-/* Two system calls that Node has no name for: syncfs(2) and SO_PEERCRED. */
+/* Three system calls that Node has no name for: syncfs(2), posix_fadvise(2) and SO_PEERCRED. */
 #include "nexus_fuse.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -72,6 +73,19 @@ napi_value nexus_syncfs(napi_env env, napi_callback_info info) {
   if (queue_sync(env, sync, &promise)) return promise;
   free_sync(env, sync);
   throw_errno(env, ENOMEM, "syncfs", NULL);
+  return NULL;
+}
+
+napi_value nexus_will_need(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  int fd;
+  int64_t position, length;
+  if (!get_args(env, info, 3, args) || !get_int(env, args[0], &fd)) return NULL;
+  if (napi_get_value_int64(env, args[1], &position) != napi_ok || napi_get_value_int64(env, args[2], &length) != napi_ok) {
+    napi_throw_type_error(env, NULL, "a position and a length are numbers");
+    return NULL;
+  }
+  posix_fadvise(fd, position, length, POSIX_FADV_WILLNEED);
   return NULL;
 }
 
