@@ -1,5 +1,6 @@
 /** The loop that serves one mount: one thread, the ordinary event loop, and no waiting while work is coming. */
 import { randomUUID } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
@@ -46,7 +47,10 @@ export interface SessionOptions {
   onUnmounted?: () => void
 }
 
-const SPIN_MICROS = 100
+/** Who waits on the only processor keeps from it whom he waits for. */
+const SPIN_MICROS = availableParallelism() > 1 ? 100 : 0
+/** So long an answer that another thread brings, as of an fsync, is waited for without a sleep: waking up takes as long as a fast disk. */
+const ANSWER_SPIN_MS = 1
 const INTERRUPT_GRACE_MS = 1000
 /** A turn of the event loop serves at most so many requests, or so long, then lets other events run. */
 const TURN_REQUESTS = 64
@@ -81,7 +85,10 @@ export class Session {
   #settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined
   #state: 'new' | 'serving' | 'stopped' = 'new'
   #turn: NodeJS.Immediate | undefined
+  /** a turn that only looks whether there is anything */
+  #look: NodeJS.Immediate | undefined
   #readFailures = 0
+  #servedAt = 0
   #onDrained: (() => void)[] = []
 
   constructor(options: SessionOptions) {
@@ -171,6 +178,7 @@ export class Session {
     this.#state = 'stopped'
     this.#channel.unwatch()
     clearImmediate(this.#turn)
+    clearImmediate(this.#look)
     this.#turn = undefined
     this.#settleReady?.reject(
       new NexusError('NEXUS_NOT_RUNNING', 'the mount ended before the kernel had asked for anything: mount again'),
@@ -198,6 +206,8 @@ export class Session {
 
   /** The descriptor is readable. A turn that is due anyway will see it. */
   #wake(): void {
+    clearImmediate(this.#look)
+    this.#look = undefined
     if (this.#turn === undefined) this.#serve()
   }
 
@@ -221,6 +231,7 @@ export class Session {
       const bytes = this.#next()
       if (bytes === 0) {
         this.#resolveDrained()
+        this.#lookAgain(served > 0)
         return
       }
       if (bytes < 0) {
@@ -235,6 +246,14 @@ export class Session {
       else if (at - began > TURN_MICROS || at < began) break
     }
     this.#continue()
+  }
+
+  /** Keeps the event loop from sleeping while an answer is near. @param isNews something was served since the last time */
+  #lookAgain(isNews: boolean): void {
+    if (this.#spinMicros === 0 || this.#dispatcher.waiting === 0) return
+    const now = performance.now()
+    if (isNews) this.#servedAt = now
+    if (now - this.#servedAt < ANSWER_SPIN_MS) this.#look ??= setImmediate(() => this.#wake())
   }
 
   /** Waits for the next one, unless an answer is due that only the event loop can bring. */
