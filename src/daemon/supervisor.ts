@@ -129,6 +129,10 @@ class Supervisor {
   upgrade(): void {
     if (this.#isStopping) return
     const { logger } = this.#options
+    if (!this.#canBeReplaced) {
+      logger.error({}, 'this kernel cannot send requests again (Linux 6.9 can): unmount, and mount again, to change the program')
+      return
+    }
     try {
       const next = this.#standby.renew()
       void next.prepared.then((isReady) => {
