@@ -3,6 +3,7 @@
  * next one goes on.
  */
 
+import { builtinModel } from '../acl/model.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
 import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
@@ -14,6 +15,10 @@ export const MEMORY_FD = 4
 
 /** From the serving process. */
 export type Told =
+  /** everything is loaded that can be before anybody has to be served: it waits for `serve` */
+  | { told: 'ready' }
+  /** it was told to serve, and opens the store */
+  | { told: 'begun' }
   /** the store is open: send the descriptor of the mount */
   | { told: 'opened' }
   | { told: 'serving'; canBeReplaced: boolean }
@@ -24,7 +29,7 @@ export type Told =
   | { told: 'unmounted' | 'handed over' }
 
 /** To the serving process. */
-export type Asked = { ask: 'take the mount' | 'stop' | 'hand over' }
+export type Asked = { ask: 'serve' | 'take the mount' | 'stop' | 'hand over' }
 
 export interface ServeOptions {
   mountpoint: string
@@ -40,19 +45,29 @@ const ALIVE_MS = 1000
 /** What ends the supervisor, which decides: a terminal and systemd send these to all processes of a group. */
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
-/** Serves until the end. @throws NexusError NEXUS_USAGE when no supervisor has started it */
+/**
+ * Loads everything, waits until it is needed, and serves until the end.
+ * @throws NexusError NEXUS_USAGE when no supervisor has started it
+ */
 export async function serve(options: ServeOptions): Promise<void> {
   if (process.send === undefined) {
     throw new NexusError('NEXUS_USAGE', 'serve is for nexusd itself: use "nexusd mount"')
   }
-  dieWithParent(process.ppid)
+  endWithSupervisor()
   for (const signal of SIGNALS) process.on(signal, () => undefined)
   const asked = new Asks()
   try {
+    // Whatever can fail without the store does so before anybody counts on this process.
+    const logger = makeLogger()
+    const handover = new Handover(MEMORY_FD)
+    builtinModel()
+    tell({ told: 'ready' })
+    await asked.toServe
+    tell({ told: 'begun' })
     const daemon = await startDaemon({
       ...options,
-      logger: makeLogger(),
-      handover: new Handover(MEMORY_FD),
+      logger,
+      handover,
       supervisor: process.ppid,
       mount: async () => {
         tell({ told: 'opened' })
@@ -70,18 +85,35 @@ export async function serve(options: ServeOptions): Promise<void> {
     const { code, message } = error instanceof NexusError ? error : unexpected(error)
     tell({ told: 'failed', code, message })
   }
+  process.off('disconnect', end)
   // What it had to say must be out.
   process.disconnect()
 }
 
+/** By the kernel, and for one that the kernel did not know in time to be its parent, by the end of the channel. */
+function endWithSupervisor(): void {
+  process.on('disconnect', end)
+  dieWithParent(process.ppid)
+  if (!process.connected) end()
+}
+
+function end(): never {
+  process.exit(1)
+}
+
 /** What the supervisor asks for, be the daemon ready or not. */
 class Asks {
+  readonly toServe: Promise<void>
   readonly theMount: Promise<void>
+  #onServe: () => void = () => undefined
   #onMount: () => void = () => undefined
   #daemon: Daemon | undefined
   #early: Asked | undefined
 
   constructor() {
+    this.toServe = new Promise((resolve) => {
+      this.#onServe = resolve
+    })
     this.theMount = new Promise((resolve) => {
       this.#onMount = resolve
     })
@@ -94,7 +126,8 @@ class Asks {
   }
 
   #take(asked: Asked): void {
-    if (asked.ask === 'take the mount') this.#onMount()
+    if (asked.ask === 'serve') this.#onServe()
+    else if (asked.ask === 'take the mount') this.#onMount()
     else if (this.#daemon === undefined) this.#early = asked
     else if (asked.ask === 'stop') this.#daemon.stop()
     else this.#daemon.handOver()

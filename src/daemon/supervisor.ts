@@ -2,16 +2,17 @@
  * What keeps a mount alive: it holds the kernel's descriptor, and the memory that a serving process leaves to the next
  * (handover.ts), and starts another when the one that serves dies. It does nothing else, so that nothing else can end it.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { nexusMounts } from '../control/mounts.ts'
 import { NexusError } from '../errors.ts'
-import { sendDescriptor, socketPair } from '../fuse/binding.ts'
 import type { Logger } from '../logger.ts'
+import { Child, type Death, endOf } from './child.ts'
 import { Handover } from './handover.ts'
 import { abort, mountFilesystem, unmount } from './mountpoint.ts'
-import type { Asked, ServeOptions, Told } from './serve.ts'
+import { usePriority } from './priority.ts'
+import type { Asked, ServeOptions } from './serve.ts'
+import { Standby } from './standby.ts'
 
 /** Who dies sooner after he began to serve did not really serve. */
 const QUICK_DEATH_MS = 200
@@ -36,21 +37,16 @@ export interface Supervised {
   upgrade(): void
 }
 
-/** How a serving process ended. */
-interface Death {
-  /** the last that it said */
-  told: Told | undefined
-  signal: NodeJS.Signals | null
-  status: number | null
-  /** how long it had served; undefined when it never did */
-  servedMs: number | undefined
+export interface SuperviseOptions extends ServeOptions {
+  /** the program that has the command `serve` */
+  script: string
+  /** whether a process shall wait to take over, which costs its memory */
+  standby: boolean
+  logger: Logger
 }
 
-/**
- * Starts a serving process and mounts.
- * @param script the program that has the command `serve`
- */
-export function supervise(options: ServeOptions & { script: string; logger: Logger }): Supervised {
+/** Starts a serving process and mounts. */
+export function supervise(options: SuperviseOptions): Supervised {
   const supervisor = new Supervisor(options)
   const started = supervisor.start()
   const ended = started.then(() => supervisor.ended())
@@ -60,30 +56,31 @@ export function supervise(options: ServeOptions & { script: string; logger: Logg
     started,
     ended,
     stop: () => supervisor.ask({ ask: 'stop' }),
-    upgrade: () => supervisor.ask({ ask: 'hand over' }),
+    upgrade: () => supervisor.upgrade(),
   }
 }
 
 class Supervisor {
-  readonly #options: ServeOptions & { script: string; logger: Logger }
+  readonly #options: SuperviseOptions
   readonly #memory = Handover.make()
   #mount: { fd: number; device: string | undefined } | undefined
   /** why there is no mount */
   #failure: unknown
-  #child: ChildProcess | undefined
+  readonly #standby: Standby
+  #child: Child | undefined
   #death: Promise<Death> = new Promise(() => undefined)
   #canBeReplaced = false
   #isStopping = false
   #timer: NodeJS.Timeout | undefined
-  #watching: NodeJS.Timeout | undefined
-  #lastWord = 0
 
-  constructor(options: ServeOptions & { script: string; logger: Logger }) {
+  constructor(options: SuperviseOptions) {
     this.#options = options
+    const { logger, standby: isWanted } = options
+    this.#standby = new Standby({ start: () => this.#startWaiting(), logger, isWanted })
   }
 
   async start(): Promise<void> {
-    const served = this.#spawn(this.#options.rebuildIndex)
+    const served = this.#letServe(this.#start(this.#options.rebuildIndex))
     const death = await Promise.race([served, this.#death])
     if (death === undefined) {
       if (!this.#canBeReplaced) {
@@ -112,76 +109,100 @@ class Supervisor {
         this.#options.logger.error({ served_ms: death.servedMs }, `the serving process ${endOf(death)}: another takes over`)
       }
       if (quickDeaths > 0) await sleep(RESTART_PAUSE_MS * 2 ** quickDeaths)
-      void this.#spawn(false)
+      void this.#letServe(this.#standby.take() ?? this.#start(false))
     }
   }
 
   ask(asked: Asked): void {
     if (this.#isStopping) return
     this.#isStopping = asked.ask === 'stop'
-    this.#send(asked)
+    if (this.#isStopping) this.#standby.close()
+    this.#child?.ask(asked)
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
       this.#options.logger.error({ asked: asked.ask }, `the serving process did not end within ${STOP_MS_MAX / 1000} s: killed`)
-      this.#child?.kill('SIGKILL')
+      this.#child?.kill()
     }, STOP_MS_MAX).unref()
   }
 
-  #send(asked: Asked): void {
-    // One that is not there any more is seen by its end.
-    if (this.#child?.connected === true) this.#child.send(asked, () => undefined)
+  /** The one that serves ends when the next one is ready: a program that cannot start changes nothing. */
+  upgrade(): void {
+    if (this.#isStopping) return
+    const { logger } = this.#options
+    if (!this.#canBeReplaced) {
+      logger.error({}, 'this kernel cannot send requests again (Linux 6.9 can): unmount, and mount again, to change the program')
+      return
+    }
+    try {
+      const next = this.#standby.renew()
+      void next.prepared.then((isReady) => {
+        // Another took its place, or it serves already, because the one before it died.
+        if (!this.#standby.isKept(next)) return
+        if (isReady) this.ask({ ask: 'hand over' })
+        else logger.error({}, 'the program that is installed now cannot start: the one that serves goes on')
+      })
+    } catch (error) {
+      logger.error({ err: error }, 'the program that is installed now cannot be started: the one that serves goes on')
+    }
   }
 
-  /** Starts a process. @returns when it serves */
-  #spawn(rebuildIndex: boolean): Promise<undefined> {
-    const [ours, theirs] = socketPair()
-    const child = spawn(process.execPath, [...process.execArgv, ...this.#words(rebuildIndex)], {
-      cwd: '/',
-      stdio: ['ignore', 'inherit', 'inherit', theirs, this.#memory, 'ipc'],
-    })
-    closeSync(theirs)
+  #start(rebuildIndex: boolean): Child {
+    return new Child([...process.execArgv, ...this.#words(rebuildIndex)], this.#memory)
+  }
+
+  #startWaiting(): Child {
+    const child = this.#start(false)
+    this.#setPriority(child, 'low')
+    return child
+  }
+
+  #setPriority(child: Child, priority: 'low' | 'normal'): void {
+    try {
+      usePriority(child.pid, priority)
+    } catch (error) {
+      this.#options.logger.warn(
+        { err: error, priority },
+        'the priority of a process could not be set: it goes on with what it has',
+      )
+    }
+  }
+
+  /** @returns when it serves */
+  #letServe(child: Child): Promise<undefined> {
     this.#child = child
-    let told: Told | undefined
-    let servesSince: number | undefined
-    const served = new Promise<undefined>((resolve) => {
-      child.on('message', (message: Told) => {
-        this.#lastWord = performance.now()
-        if (message.told === 'alive') return
-        told = message
-        if (told.told === 'opened') this.#giveMount(child, ours)
+    this.#death = child.death
+    return new Promise((resolve) => {
+      child.serve((told) => {
+        if (told.told === 'opened') this.#giveMount(child)
         if (told.told !== 'serving') return
-        servesSince = performance.now()
         this.#watch(child)
         this.#canBeReplaced = told.canBeReplaced
+        if (told.canBeReplaced && !this.#isStopping) this.#standby.keep()
         resolve(undefined)
       })
+      this.#setPriority(child, 'normal')
     })
-    this.#death = deathOf(child).then(({ status, signal }) => {
-      clearInterval(this.#watching)
-      closeSync(ours)
-      return { told, status, signal, servedMs: servesSince === undefined ? undefined : performance.now() - servesSince }
-    })
-    return served
   }
 
   /** What hangs is killed, and what cannot end is let go with the mount: nobody waits for ever. */
-  #watch(child: ChildProcess): void {
+  #watch(child: Child): void {
     const { logger } = this.#options
     let deadSince: number | undefined
-    this.#watching = setInterval(() => {
+    const watching = setInterval(() => {
       const now = performance.now()
       if (isZombie(child.pid)) deadSince ??= now
       if (deadSince !== undefined && now - deadSince > DEAD_MS_MAX && this.#mount?.device !== undefined) {
         logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
         abort(this.#options.mountpoint, this.#mount.device)
         this.#isStopping = true
-        clearInterval(this.#watching)
-      } else if (now - this.#lastWord > SILENCE_MS_MAX) {
+        clearInterval(watching)
+      } else if (now - child.lastWord > SILENCE_MS_MAX) {
         logger.error({}, `the serving process has not moved for ${SILENCE_MS_MAX / 1000} s: killed`)
-        this.#lastWord = now
-        child.kill('SIGKILL')
+        child.lastWord = now
+        child.kill()
       }
     }, WATCH_MS).unref()
+    void child.death.then(() => clearInterval(watching))
   }
 
   #words(rebuildIndex: boolean): string[] {
@@ -192,15 +213,14 @@ class Supervisor {
   }
 
   /** Mounts, unless it is mounted, and lets a process serve it. */
-  #giveMount(child: ChildProcess, socket: number): void {
+  #giveMount(child: Child): void {
     try {
       this.#mount ??= this.#makeMount()
-      sendDescriptor(socket, this.#mount.fd)
-      this.#send({ ask: 'take the mount' })
-      if (this.#isStopping) this.#send({ ask: 'stop' })
+      child.give(this.#mount.fd)
+      if (this.#isStopping) child.ask({ ask: 'stop' })
     } catch (error) {
       this.#failure = error
-      child.kill('SIGKILL')
+      child.kill()
     }
   }
 
@@ -212,6 +232,8 @@ class Supervisor {
 
   /** Frees the mountpoint, should it still be ours. */
   async #release(): Promise<void> {
+    this.#isStopping = true
+    this.#standby.close()
     const { mountpoint, logger } = this.#options
     if (this.#mount !== undefined) {
       const { fd, device } = this.#mount
@@ -234,19 +256,6 @@ function isZombie(pid: number | undefined): boolean {
   }
 }
 
-/** When a process is gone and all that it said has come. */
-async function deathOf(child: ChildProcess): Promise<{ status: number | null; signal: NodeJS.Signals | null }> {
-  const silent = new Promise<void>((resolve) => child.once('disconnect', resolve))
-  const end = await new Promise<{ status: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
-    child.once('exit', (status, signal) => resolve({ status, signal }))
-    child.once('error', (error) =>
-      reject(new NexusError('NEXUS_UNSUPPORTED', `cannot start ${process.execPath}: ${error.message}`, { cause: error })),
-    )
-  })
-  await silent
-  return end
-}
-
 function failureOf(death: Death): NexusError {
   if (death.told?.told === 'failed') return new NexusError(death.told.code, death.told.message)
   return new NexusError('NEXUS_INTERNAL', `the serving process ${endOf(death)} before it served`)
@@ -256,8 +265,4 @@ function givenUp(death: Death, quickDeaths: number): NexusError {
   const why = death.told?.told === 'failed' ? death.told.message : `the serving process ${endOf(death)}`
   const again = quickDeaths > 1 ? `, ${quickDeaths} times in a row` : ''
   return new NexusError('NEXUS_INTERNAL', `the mount was given up: ${why}${again}; nothing acknowledged is lost, mount again`)
-}
-
-function endOf({ status, signal }: Death): string {
-  return signal === null ? `ended with ${status}` : `was ended by ${signal}`
 }

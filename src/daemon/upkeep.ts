@@ -30,6 +30,13 @@ const TICK_MS = 200
 const FLUSH_MS = 1000
 /** Changes that have lain this long only in the log are checkpointed. */
 const CHECKPOINT_AGE_MS = 30_000
+/** What this start had to replay, the next would replay again: that waits no longer than until what had piled up is done. */
+const REPLAYED_AGE_MS = 1000
+/** So much would keep the next start for a tenth of a second: 8192 changes (BYTES_PER_CHANGE of Volumes), or bytes in the log … */
+const LONG_REPLAY = { checkpointBytes: 1024 * 1024, dirtyBytes: 32 * 1024 * 1024 }
+/** … and lies no longer than this, or than checkpoints take at most this part of the time. In a large directory they take long. */
+const LONG_AGE_MS = 5000
+const CHECKPOINT_SHARE = 1 / 50
 /** What fails is tried again after this long, then after twice as long, up to the other. */
 const RETRY_MS_MIN = 1000
 const RETRY_MS_MAX = 60_000
@@ -76,6 +83,8 @@ export class Upkeep {
   #timer: NodeJS.Timeout | undefined
   #lastFlush = 0
   #dirtySince = 0
+  /** how long the last one took */
+  #checkpointMs = 0
   #lastLook = 0
   #lastCollection = performance.now()
   /** by `performance.now`; a disk that is nearly full does not wait for it */
@@ -97,6 +106,8 @@ export class Upkeep {
   }
 
   start(): void {
+    // Counted from before the process began to wait to take over, it would be long over.
+    this.#dirtySince = performance.now() - CHECKPOINT_AGE_MS + REPLAYED_AGE_MS
     this.#timer ??= setInterval(() => this.#tickGuarded(), TICK_MS).unref()
   }
 
@@ -134,11 +145,12 @@ export class Upkeep {
     if (volumes.dirtyBytes === 0) this.#dirtySince = now
     const isTight = space.isTight
     const isLong = isTight && volumes.checkpointBytes > space.reserve * TIGHT_CHECKPOINT_SHARE
-    const isDue = volumes.checkpointDue || isLong || now - this.#dirtySince > CHECKPOINT_AGE_MS
+    const isDue = volumes.checkpointDue || isLong || now - this.#dirtySince > this.#ageMsMax
     if (isDue && this.#checkpoints.isDue(now)) {
       this.#dirtySince = now
       this.#run('a checkpoint', this.#checkpoints, async () => {
         await volumes.checkpoint()
+        this.#checkpointMs = performance.now() - now
         return 0
       })
     }
@@ -147,6 +159,13 @@ export class Upkeep {
       this.#pressed = undefined
       this.#collectWhenGrown(now)
     }
+  }
+
+  /** How long changes may lie only in the log. */
+  get #ageMsMax(): number {
+    const { checkpointBytes, dirtyBytes } = this.#options.volumes
+    if (checkpointBytes < LONG_REPLAY.checkpointBytes && dirtyBytes < LONG_REPLAY.dirtyBytes) return CHECKPOINT_AGE_MS
+    return Math.min(CHECKPOINT_AGE_MS, Math.max(LONG_AGE_MS, this.#checkpointMs / CHECKPOINT_SHARE))
   }
 
   /** One line for each change of state. */

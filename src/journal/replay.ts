@@ -68,13 +68,14 @@ export function* readLog(
     )
   }
   for (let number = Math.max(1, from.segment); segments.has(number); number++) {
-    const buffer = readSegment(disk, number)
-    const offset = openSegment(buffer, number, store, end.sequence, from)
+    // What was read before is passed over: most of a segment, when the last checkpoint was near its end.
+    const part = readSegment(disk, number, number === from.segment ? from.offset : 0)
+    const offset = openSegment(part, number, store, end.sequence, from)
     if (offset === undefined) {
-      end.torn = buffer.length
+      end.torn = part.size
       break
     }
-    yield* recordsIn(buffer, number, offset, store, end)
+    yield* recordsIn(part, number, offset, store, end)
     if (end.torn > 0) break
   }
   refuseRot(disk, store, end, durable)
@@ -83,15 +84,15 @@ export function* readLog(
 
 /** The intact records of one segment, whatever comes before it. */
 export function* readOneSegment(disk: Disk, store: bigint, number: number): Generator<LogRecord> {
-  const buffer = readSegment(disk, number)
-  const header = decodeSegmentHeader(buffer)
+  const segment = readSegment(disk, number)
+  const header = decodeSegmentHeader(segment.header)
   if (header === undefined || header.store !== store || header.version > FORMAT_VERSION) return
   const end = { position: { segment: number, offset: 0 }, sequence: header.firstSequence - 1, torn: 0 }
-  yield* recordsIn(buffer, number, SEGMENT_HEADER_BYTES, store, end)
+  yield* recordsIn(segment, number, SEGMENT_HEADER_BYTES, store, end)
 }
 
 const BLOCK_BYTES = 256 * 1024
-/** A segment is read whole. None is larger than this, whatever was appended to its file. */
+/** A segment is read at once. None is larger than this, whatever was appended to its file. */
 const SEGMENT_BYTES_MAX = 1 << 30
 
 /**
@@ -138,26 +139,27 @@ function notWhole(segment: number, at: number): NexusError {
 }
 
 /** The records of a segment from `offset` on while they are intact; `end` follows. */
-function* recordsIn(buffer: Buffer, number: number, offset: number, store: bigint, end: LogEnd): Generator<LogRecord> {
+function* recordsIn(part: Part, number: number, offset: number, store: bigint, end: LogEnd): Generator<LogRecord> {
+  const { bytes, base } = part
   end.position = { segment: number, offset }
-  for (let at = offset; at < buffer.length; ) {
-    const header = readRecordHeader(buffer, at, store)
-    if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(buffer, at, header, store)) {
-      end.torn = buffer.length - at
+  for (let at = offset - base; at < bytes.length; ) {
+    const header = readRecordHeader(bytes, at, store)
+    if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(bytes, at, header, store)) {
+      end.torn = bytes.length - at
       return
     }
     const data = at + RECORD_HEADER_BYTES
     const meta = data + header.dataBytes
     at = meta + header.metaBytes
-    end.position = { segment: number, offset: at }
+    end.position = { segment: number, offset: base + at }
     end.sequence = header.sequence
     yield {
       type: header.type,
       sequence: header.sequence,
       segment: number,
-      offset: data,
-      data: buffer.subarray(data, meta),
-      meta: buffer.subarray(meta, at),
+      offset: base + data,
+      data: bytes.subarray(data, meta),
+      meta: bytes.subarray(meta, at),
       end: end.position,
     }
   }
@@ -208,21 +210,37 @@ export function segmentsOf(disk: Disk): Set<number> {
   return new Set(numbers.sort((a, b) => a - b))
 }
 
-function readSegment(disk: Disk, number: number): Buffer {
+/** What a segment's file holds from some place on. */
+interface Part {
+  /** the first bytes of the file */
+  header: Buffer
+  bytes: Buffer
+  /** where in the file `bytes` begin */
+  base: number
+  /** of the file, in bytes */
+  size: number
+}
+
+function readSegment(disk: Disk, number: number, base = 0): Part {
   const fd = disk.open(segmentName(number), false)
   try {
     const size = disk.size(fd)
     if (size > SEGMENT_BYTES_MAX) throw notWhole(number, SEGMENT_BYTES_MAX)
-    const buffer = Buffer.allocUnsafe(size)
-    return buffer.subarray(0, disk.read(fd, buffer, 0, buffer.length, 0))
+    const read = (at: number, length: number): Buffer => {
+      const buffer = Buffer.allocUnsafe(length)
+      return buffer.subarray(0, disk.read(fd, buffer, 0, length, at))
+    }
+    const bytes = read(base, Math.max(0, size - base))
+    const header = base === 0 ? bytes : read(0, Math.min(size, SEGMENT_HEADER_BYTES))
+    return { header, bytes, base, size: bytes.length === 0 ? size : base + bytes.length }
   } finally {
     disk.close(fd)
   }
 }
 
 /** Where reading starts in this segment; undefined when its header never reached the disk. */
-function openSegment(buffer: Buffer, number: number, store: bigint, sequence: number, from: Position): number | undefined {
-  const header = decodeSegmentHeader(buffer)
+function openSegment(part: Part, number: number, store: bigint, sequence: number, from: Position): number | undefined {
+  const header = decodeSegmentHeader(part.header)
   if (header === undefined) {
     if (number !== from.segment) return undefined
     // Records of it were read before: what follows would be found no more.
@@ -237,10 +255,10 @@ function openSegment(buffer: Buffer, number: number, store: bigint, sequence: nu
   if (header.store !== store || header.number !== number) {
     throw new NexusError('NEXUS_CORRUPT', `${segmentName(number)} belongs to another store; put back the original file`)
   }
-  if (number === from.segment && buffer.length < from.offset) {
+  if (number === from.segment && part.size < from.offset) {
     throw new NexusError(
       'NEXUS_CORRUPT',
-      `${segmentName(number)} is ${from.offset - buffer.length} bytes short; restore that file from a backup`,
+      `${segmentName(number)} is ${from.offset - part.size} bytes short; restore that file from a backup`,
     )
   }
   if (number === from.segment) return from.offset
@@ -263,18 +281,18 @@ function refuseRot(disk: Disk, store: bigint, end: LogEnd, durable: number): voi
 function laterSegmentProves(disk: Disk, store: bigint, end: LogEnd, lost: number): boolean {
   for (const number of segmentsOf(disk)) {
     if (number < end.position.segment) continue
-    const buffer = readSegment(disk, number)
     const start = number === end.position.segment ? end.position.offset : 0
-    const header = decodeSegmentHeader(buffer)
+    const part = readSegment(disk, number, start)
+    const header = decodeSegmentHeader(part.header)
     if (header !== undefined && start === 0 && header.durable >= lost) return true
-    if (laterRecordProves(buffer, start, store, lost)) return true
+    if (laterRecordProves(part.bytes, store, lost)) return true
   }
   return false
 }
 
-function laterRecordProves(buffer: Buffer, start: number, store: bigint, lost: number): boolean {
+function laterRecordProves(buffer: Buffer, store: bigint, lost: number): boolean {
   const magic = Buffer.from('NXRC', 'latin1')
-  for (let at = buffer.indexOf(magic, start); at !== -1; at = buffer.indexOf(magic, at + 1)) {
+  for (let at = buffer.indexOf(magic); at !== -1; at = buffer.indexOf(magic, at + 1)) {
     const header = readRecordHeader(buffer, at, store)
     if (header !== undefined && header.sequence > lost && header.durable >= lost) return true
   }

@@ -16,6 +16,8 @@ const KILLS = Number(process.env['NEXUS_KILLS'] ?? 12)
 const WRITERS = 2
 /** Between a process that serves and its death. */
 const KILL_MS = { min: 220, max: 700 }
+/** Until a process waits to take over, or is about to. */
+const STANDBY_MS_MAX = 5000
 /** More than the machine needs when it is busy with other tests too. */
 const TAKEOVER_MS_MAX = 20_000
 const writer = fileURLToPath(new URL('./writer.js', import.meta.url))
@@ -79,6 +81,9 @@ t.test(
   async (t) => {
     const mount = await mountFor(t)
     const kill = async (i: number): Promise<number> => {
+      // Every other one is taken over from by a process that waits, or that is about to.
+      for (let waited = 0; i % 2 === 1 && waited < STANDBY_MS_MAX && childrenOf(mount.pid).length < 2; waited += 20)
+        await sleep(20)
       await sleep(KILL_MS.min + (((seed + i * 7919) * 104_729) % (KILL_MS.max - KILL_MS.min)))
       return replace(mount)
     }
