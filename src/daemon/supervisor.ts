@@ -141,6 +141,7 @@ class Supervisor {
     })
     closeSync(theirs)
     this.#child = child
+    const slow = this.#tellWhileStarting()
     let told: Told | undefined
     let servesSince: number | undefined
     const served = new Promise<undefined>((resolve) => {
@@ -150,6 +151,7 @@ class Supervisor {
         told = message
         if (told.told === 'opened') this.#giveMount(child, ours)
         if (told.told !== 'serving') return
+        clearInterval(slow)
         servesSince = performance.now()
         this.#watch(child)
         this.#canBeReplaced = told.canBeReplaced
@@ -157,11 +159,22 @@ class Supervisor {
       })
     })
     this.#death = deathOf(child).then(({ status, signal }) => {
+      clearInterval(slow)
       clearInterval(this.#watching)
       closeSync(ours)
       return { told, status, signal, servedMs: servesSince === undefined ? undefined : performance.now() - servesSince }
     })
     return served
+  }
+
+  /** While a process opens the store to take the mount over, everybody waits: a log may be long, and a disk may hang. */
+  #tellWhileStarting(): NodeJS.Timeout | undefined {
+    if (this.#mount === undefined) return undefined
+    const begun = performance.now()
+    return setInterval(() => {
+      const waited_s = Math.round((performance.now() - begun) / 1000)
+      this.#options.logger.error({ waited_s }, 'the next process still opens the store, and all requests wait: look at its disk')
+    }, SILENCE_MS_MAX).unref()
   }
 
   /** What hangs is killed, and what cannot end is let go with the mount: nobody waits for ever. */
@@ -185,9 +198,10 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, metrics } = this.#options
+    const { script, mountpoint, data, singleUser, metrics, requestTimeout } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (metrics !== undefined) flags.push('--metrics', metrics)
+    if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
     return [script, 'serve', mountpoint, '--data', data, ...flags]
   }
 
