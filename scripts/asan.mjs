@@ -1,36 +1,25 @@
 /**
  * npm run asan: the addon with gcc's address and undefined behaviour sanitizers, under its own tests and at a real mount.
- * Fails when a test does or a sanitizer reports anything. Needs dist (npm run build) and gcc's libasan.
+ * Fails when a test does or a sanitizer reports anything. Needs dist (npm run build) and gcc's libasan. npm test runs it
+ * as one of its files (test/fuse/sanitizers.test.ts).
  */
-import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { die, filesBelow, fuseProblem, ROOT, runQuietly } from './lib.mjs'
+import { join } from 'node:path'
+import { die, filesBelow, fuseProblem, ROOT, runQuietly, sanitizerParts, sanitizerProblem } from './lib.mjs'
 
 const BUILD = join(ROOT, 'build-asan')
 const ADDON = join(BUILD, 'nexus_fuse.node')
 const TESTS = ['fuzz/addon', 'fuse/channel', 'mount/posix-data']
 const SECONDS_MAX = 120
 
-/** Where gcc has a library of its own; undefined when it has not, or there is no gcc. */
-function libraryOf(name) {
-  try {
-    const path = execFileSync('gcc', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim()
-    return path.includes('/') && existsSync(path) ? path : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function buildAddon() {
+function buildAddon(headers) {
   mkdirSync(BUILD, { recursive: true })
-  const include = join(dirname(dirname(process.execPath)), 'include', 'node')
-  if (!existsSync(join(include, 'node_api.h'))) die(`the sanitizers need Node's headers in ${include}`)
   const flags = ['-std=gnu11', '-O1', '-g', '-fno-omit-frame-pointer', '-Wall', '-Wextra', '-Werror', '-fPIC', '-shared']
   const sanitizers = ['-fsanitize=address,undefined,float-cast-overflow', '-fno-sanitize-recover=all']
   const sources = filesBelow(join(ROOT, 'src', 'fuse', 'native')).filter((file) => file.endsWith('.c'))
-  runQuietly('gcc', [...flags, ...sanitizers, '-DNAPI_VERSION=8', '-D_GNU_SOURCE', `-I${include}`, ...sources, '-o', ADDON])
+  runQuietly('gcc', [...flags, ...sanitizers, '-DNAPI_VERSION=8', '-D_GNU_SOURCE', `-I${headers}`, ...sources, '-o', ADDON])
 }
 
 /** @returns what is wrong, '' when nothing is */
@@ -56,13 +45,11 @@ function runTest(name, libraries, reports) {
   return `${name} ended with ${signal ?? status}\n${lines.join('\n')}`
 }
 
-const libraries = ['libasan.so', 'libubsan.so'].map(libraryOf)
-if (libraries.includes(undefined)) {
-  console.log("*** THE ADDON IS NOT TESTED WITH SANITIZERS: gcc's libasan and libubsan are not installed ***")
-  process.exit(0)
-}
+const problem = sanitizerProblem()
+if (problem) die(`the addon cannot be tested with sanitizers: ${problem}`)
+const { libraries, headers } = sanitizerParts()
 if (fuseProblem()) process.env.NEXUS_NO_FUSE = '1'
-buildAddon()
+buildAddon(headers)
 const reports = mkdtempSync(join(tmpdir(), 'nexus-asan-'))
 const begun = performance.now()
 const wrong = TESTS.map((name) => runTest(name, libraries, reports)).filter(Boolean)

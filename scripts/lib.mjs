@@ -1,6 +1,7 @@
 /** What the scripts share: running programs, finding them, and looking at the machine. */
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -95,6 +96,37 @@ export function loopProblem() {
   if (process.getuid() !== 0) return 'small disks can be mounted by root only'
   if (spawnSync('losetup', ['--find'], { stdio: 'ignore' }).status === 0) return undefined
   return 'there is no free loop device: run modprobe loop; a container needs --privileged'
+}
+
+/** What gcc's address and undefined behaviour sanitizers need. */
+const SANITIZERS = ['libasan.so', 'libubsan.so']
+
+/** What the addon takes to be built with sanitizers and run in Node: libraries, and the directory of Node's headers. */
+export function sanitizerParts() {
+  const versions = [dirname(dirname(process.execPath)), join(homedir(), '.cache', 'node-gyp', process.versions.node)]
+  const headers = versions.map((prefix) => join(prefix, 'include', 'node')).find((path) => existsSync(join(path, 'node_api.h')))
+  return { libraries: SANITIZERS.map((name) => saidByGcc(`-print-file-name=${name}`)), headers }
+}
+
+/** Why the addon cannot be tested with sanitizers here, or undefined when it can. */
+export function sanitizerProblem() {
+  const version = saidByGcc('-dumpversion')
+  if (version === undefined) return 'gcc is missing: apt-get install gcc'
+  const { libraries, headers } = sanitizerParts()
+  // gcc repeats the name of what it does not find.
+  const missing = SANITIZERS.filter((_, i) => !libraries[i]?.includes('/') || !existsSync(libraries[i]))
+  if (missing.length > 0) return `${missing.join(' and ')} of gcc are missing: apt-get install libgcc-${version}-dev`
+  if (headers === undefined)
+    return "Node's headers (node_api.h) are missing: apt-get install libnode-dev, or npx node-gyp install"
+  return undefined
+}
+
+function saidByGcc(word) {
+  try {
+    return execFileSync('gcc', [word], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    return undefined
+  }
 }
 
 /** Every mountpoint in a directory, in the order of mounting. The kernel writes blanks and backslashes in octal. */

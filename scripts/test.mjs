@@ -20,6 +20,7 @@ import {
   ROOT,
   run,
   runQuietly,
+  sanitizerProblem,
   tool,
   tryRun,
 } from './lib.mjs'
@@ -65,6 +66,15 @@ function needLoop() {
   console.log(`*** TESTS ON SMALL DISKS ARE ${CI ? 'IMPOSSIBLE' : 'SKIPPED'}: ${problem} ***`)
   if (CI) process.exit(1)
   process.env.NEXUS_NO_LOOP = '1'
+}
+
+/** The same for the addon with sanitizers. */
+function needSanitizers() {
+  const problem = sanitizerProblem()
+  if (!problem) return
+  console.log(`*** THE ADDON CANNOT BE TESTED WITH SANITIZERS${CI ? '' : ', THAT IS SKIPPED'}: ${problem} ***`)
+  if (CI) process.exit(1)
+  process.env.NEXUS_NO_SANITIZERS = '1'
 }
 
 /** By the sources, because dist may still hold the tests of a file that is gone. */
@@ -120,6 +130,7 @@ build()
 needFuse()
 needPrograms()
 needLoop()
+needSanitizers()
 const clean = lint()
 const files = findTests(process.argv.slice(2))
 const scratch = mkdtempSync(join(tmpdir(), 'nexus-test-'))

@@ -7,6 +7,7 @@ import { connectControl } from '../control/client.ts'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { filesystemType, type Mount } from '../control/mounts.ts'
 import type { StatusInfo } from '../control/service.ts'
+import { shown } from '../control/validate.ts'
 import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
@@ -17,6 +18,7 @@ import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
+import { REQUEST_LIMIT_S } from '../fuse/session.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
 import { AnswerIsNo } from './session.ts'
@@ -29,9 +31,13 @@ interface MountFlags {
   metrics?: string
   /** commander's name for --no-standby not given */
   standby?: boolean
+  requestTimeout?: string
 }
 
 const STOP_MS_MAX = 60_000
+/** Sooner would be an error where a disk is merely busy; a day is as good as for ever. */
+const REQUEST_TIMEOUT_S_MIN = 1
+const REQUEST_TIMEOUT_S_MAX = 86_400
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
@@ -66,6 +72,7 @@ function program(words: readonly string[]): Command {
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
     .option('--no-standby', 'keep no process that waits to take over: less memory, and a longer pause when nexusd dies')
+    .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -77,6 +84,7 @@ function program(words: readonly string[]): Command {
     .option('--single-user')
     .option('--rebuild-index')
     .option('--metrics <ADDRESS:PORT>')
+    .option('--request-timeout <SECONDS>')
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
@@ -84,6 +92,7 @@ function program(words: readonly string[]): Command {
         singleUser: flags.singleUser === true,
         rebuildIndex: flags.rebuildIndex === true,
         metrics: flags.metrics,
+        requestTimeout: parseSeconds(flags.requestTimeout),
       }),
     )
   nexusd
@@ -113,9 +122,21 @@ function program(words: readonly string[]): Command {
   return nexusd
 }
 
+/** @throws NexusError NEXUS_USAGE */
+function parseSeconds(word: string | undefined): number | undefined {
+  if (word === undefined) return undefined
+  const seconds = /^[1-9]\d{0,4}$/.test(word) ? Number(word) : 0
+  if (seconds >= REQUEST_TIMEOUT_S_MIN && seconds <= REQUEST_TIMEOUT_S_MAX) return seconds
+  throw new NexusError(
+    'NEXUS_USAGE',
+    `--request-timeout ${shown(word)} is not a whole number of seconds from ${REQUEST_TIMEOUT_S_MIN} to ${REQUEST_TIMEOUT_S_MAX}`,
+  )
+}
+
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
+  const requestTimeout = parseSeconds(flags.requestTimeout)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
   const supervised = supervise({
@@ -124,6 +145,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
     rebuildIndex: flags.rebuildIndex === true,
     metrics: flags.metrics,
+    requestTimeout,
     script: process.argv[1] as string,
     standby: flags.standby !== false,
     logger,
@@ -140,6 +162,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
+  parseSeconds(flags.requestTimeout)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(

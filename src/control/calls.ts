@@ -160,6 +160,11 @@ function rowOf(name: CallName): readonly Parameter<unknown>[] {
   return calls[name] as readonly Parameter<unknown>[]
 }
 
+/** The fields that the body of a call may have. */
+export function fieldsOf(name: CallName): readonly string[] {
+  return rowOf(name).flatMap((parameter) => parameter.names)
+}
+
 /** The body that carries these arguments; `args` must be those of the method. */
 export function encodeCall(name: CallName, args: readonly unknown[]): Fields {
   return Object.assign({}, ...rowOf(name).map((parameter, i) => parameter.toFields(args[i])))
@@ -168,13 +173,12 @@ export function encodeCall(name: CallName, args: readonly unknown[]): Fields {
 /** The arguments that a body carries, each checked. Throws NEXUS_USAGE. */
 function decodeCall(name: CallName, body: unknown): unknown[] {
   const fields = checkObject(body, 'the body')
-  const row = rowOf(name)
-  const known = row.flatMap((parameter) => parameter.names)
+  const known = fieldsOf(name)
   const stranger = Object.keys(fields).find((key) => !known.includes(key))
   if (stranger !== undefined) {
     throw usage(`${name} has no field ${shown(stranger)}: it takes ${known.join(', ') || 'none'}`)
   }
-  return row.map((parameter) => parameter.fromFields(fields))
+  return rowOf(name).map((parameter) => parameter.fromFields(fields))
 }
 
 /** Runs a call whose body came from outside. */

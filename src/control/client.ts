@@ -2,18 +2,23 @@
 import { type IncomingMessage, request } from 'node:http'
 import { NexusError, systemCode } from '../errors.ts'
 import { openAddress } from './address.ts'
+import { checkAnswer, UnlikeAnswer } from './answers.ts'
 import { type CallName, callNames, encodeCall } from './calls.ts'
 import { callPrefix, fromErrorAnswer } from './protocol.ts'
 import type { Service } from './service.ts'
 
-/** Long enough for a restore or delete that has millions of kernel entries to drop. */
-const callTimeoutMs = 10 * 60 * 1000
+/** A little longer than the daemon itself lets a call take (server.ts), which knows better what it is at. */
+const callTimeoutMs = 10.5 * 60 * 1000
+/** Far more than any answer has, and less than a string may hold. */
+const answerBytesMax = 256 * 1024 * 1024
 
 export interface ClientOptions {
   /** or how to find it, which is asked at each call */
   socketPath: string | (() => Promise<string>)
-  /** the longest wait for one call; 10 minutes unless told */
+  /** the longest wait for one call; 10 and a half minutes unless told */
   timeoutMs?: number
+  /** the largest answer that is read; 256 MiB unless told */
+  bytesMax?: number
 }
 
 interface Reply {
@@ -25,12 +30,12 @@ interface Reply {
  * A client of the daemon on `socketPath`. Nothing is sent before the first call, and each call
  * has a connection of its own, so there is nothing to close.
  */
-export function connectControl({ socketPath, timeoutMs = callTimeoutMs }: ClientOptions): Service {
+export function connectControl({ socketPath, timeoutMs = callTimeoutMs, bytesMax = answerBytesMax }: ClientOptions): Service {
   const methods = callNames.map((name) => {
     const method = async (...args: unknown[]) => {
       const body = JSON.stringify(encodeCall(name, args))
       const found = typeof socketPath === 'string' ? socketPath : await socketPath()
-      return resultOf(await send(name, body, { socketPath: found, timeoutMs }), found)
+      return resultOf(name, await send(name, body, { socketPath: found, timeoutMs, bytesMax }), found)
     }
     return [name, method]
   })
@@ -41,7 +46,7 @@ export function connectControl({ socketPath, timeoutMs = callTimeoutMs }: Client
 function send(
   name: CallName,
   body: string,
-  { socketPath, timeoutMs }: { socketPath: string; timeoutMs: number },
+  { socketPath, timeoutMs, bytesMax }: { socketPath: string; timeoutMs: number; bytesMax: number },
 ): Promise<Reply> {
   return new Promise<Reply>((resolve, reject) => {
     const address = openAddress(socketPath)
@@ -56,7 +61,12 @@ function send(
       reject(timeout(name, timeoutMs))
       sent.destroy()
     }, timeoutMs)
-    sent.on('response', (response) => read(response).then(resolve, reject))
+    sent.on('response', (response) => read(response, bytesMax).then(resolve, reject))
+    // An answer to nothing that was asked; nobody would read on.
+    sent.on('upgrade', (_response, socket) => {
+      reject(strange(socketPath))
+      socket.destroy()
+    })
     sent.on('error', reject)
     sent.on('close', () => {
       clearTimeout(timer)
@@ -68,22 +78,39 @@ function send(
   })
 }
 
-async function read(response: IncomingMessage): Promise<Reply> {
+/** Nothing is read beyond the limit: leaving the loop ends the connection. */
+async function read(response: IncomingMessage, bytesMax: number): Promise<Reply> {
   const parts: Buffer[] = []
-  for await (const part of response as AsyncIterable<Buffer>) parts.push(part)
+  let bytes = 0
+  for await (const part of response as AsyncIterable<Buffer>) {
+    bytes += part.length
+    if (bytes > bytesMax)
+      throw new NexusError('NEXUS_INTERNAL', `an answer of more than ${bytesMax} bytes was not read: ask for less`)
+    parts.push(part)
+  }
   return { status: response.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') }
 }
 
-function resultOf({ status, text }: Reply, socketPath: string): unknown {
-  const strange = new NexusError('NEXUS_INTERNAL', `what answers on ${socketPath} does not speak as nexusd does`)
+function resultOf(name: CallName, { status, text }: Reply, socketPath: string): unknown {
   let answer: unknown
   try {
     answer = JSON.parse(text)
   } catch {
-    throw strange
+    throw strange(socketPath)
   }
-  if (status === 200) return answer
-  throw fromErrorAnswer(answer) ?? strange
+  if (status !== 200) throw fromErrorAnswer(answer) ?? strange(socketPath)
+  try {
+    checkAnswer(name, answer)
+    return answer
+  } catch (error) {
+    if (!(error instanceof UnlikeAnswer)) throw error
+    const what = `the nexusd on ${socketPath} answers ${name} with something else than this program knows (${error.message})`
+    throw new NexusError('NEXUS_INTERNAL', `${what}: are they of one version? "nexusd upgrade" changes the one that serves`)
+  }
+}
+
+function strange(socketPath: string): NexusError {
+  return new NexusError('NEXUS_INTERNAL', `what answers on ${socketPath} does not speak as nexusd does`)
 }
 
 function timeout(name: CallName, timeoutMs: number): NexusError {
@@ -92,8 +119,10 @@ function timeout(name: CallName, timeoutMs: number): NexusError {
 }
 
 /** The words for a connection that failed. */
-function explain(error: unknown, name: CallName, socketPath: string): unknown {
-  switch (systemCode(error)) {
+function explain(error: unknown, name: CallName, socketPath: string): NexusError {
+  if (error instanceof NexusError) return error
+  const code = systemCode(error)
+  switch (code) {
     case 'ENOENT':
     case 'ENOTDIR':
     case 'ECONNREFUSED':
@@ -111,6 +140,7 @@ function explain(error: unknown, name: CallName, socketPath: string): unknown {
       )
     case 'ECONNRESET':
     case 'EPIPE':
+    case 'HPE_INVALID_EOF_STATE':
       return new NexusError('NEXUS_NOT_RUNNING', `nexusd went away during ${name}: see its log, and whether it was done`, {
         cause: error,
       })
@@ -119,6 +149,11 @@ function explain(error: unknown, name: CallName, socketPath: string): unknown {
         cause: error,
       })
     default:
-      return error
+      if (code?.startsWith('HPE_')) return strange(socketPath)
+      return new NexusError('NEXUS_INTERNAL', `cannot talk to what answers on ${socketPath}: ${wordsOf(error)}`, { cause: error })
   }
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

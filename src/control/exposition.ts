@@ -39,6 +39,7 @@ export function exposition(info: MetricsInfo): string {
   )
   text.counter('read_bytes_total', 'File content handed to the kernel.', [[info.read_bytes]])
   text.counter('written_bytes_total', 'File content taken from the kernel.', [[info.written_bytes]])
+  text.counter('request_timeouts_total', 'Requests that had waited too long and got EIO.', [[info.timeout_count]])
   text.counter('stalls_total', 'Requests that took more than 50 ms.', [[info.stall_count]])
   const work: [name: string, help: string, distribution: Distribution][] = [
     ['event_loop_delay_seconds', 'How late the event loop came to a timer.', info.loop_delay],

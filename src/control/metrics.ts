@@ -39,6 +39,8 @@ export interface MetricsInfo {
   /** file content that the kernel was handed, and that it handed in */
   read_bytes: number
   written_bytes: number
+  /** requests that had waited too long and got EIO */
+  timeout_count: number
   /** requests that took more than 50 ms, and the worst of the last ten minutes */
   stall_count: number
   stalls: StallInfo[]
@@ -83,7 +85,7 @@ export interface MetricsChange extends MetricsInfo {
 }
 
 const COUNTS = [
-  ...(['read_bytes', 'written_bytes', 'stall_count', 'appended_bytes', 'sealed_bytes', 'freed_bytes'] as const),
+  ...(['read_bytes', 'written_bytes', 'timeout_count', 'stall_count', 'appended_bytes', 'sealed_bytes', 'freed_bytes'] as const),
   ...(['checkpoint_failures', 'collect_failures', 'access_checks', 'access_refusals'] as const),
 ]
 const DISTRIBUTIONS = ['loop_delay', 'fsync', 'merge', 'checkpoint', 'seal', 'collect'] as const

@@ -7,19 +7,28 @@ import { type Address, openAddress } from './address.ts'
 import { Callers } from './callers.ts'
 import { type CallName, invokeCall, isCallName } from './calls.ts'
 import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
+import { type Exchange, endWith, refuseMalformed } from './refusal.ts'
 import type { Service } from './service.ts'
 import { shown, usage } from './validate.ts'
 
 const bodyBytesMax = 1024 * 1024
+/** What is read of a body that is too large before the connection is given up. */
+const drainBytesMax = 16 * bodyBytesMax
 /** How long `close()` waits for the calls at work before it cuts them off. */
 const closeGraceMs = 5000
 /** Leaves 0600, or 0666, of the 0777 that bind(2) starts from. */
 const privateUmask = 0o177
 const publicUmask = 0o111
-/** How long strangers may take to ask, and how often that is looked at. */
-const publicTimes = { headersTimeout: 5000, requestTimeout: 30_000, connectionsCheckingInterval: 1000 }
-/** A client that takes in nothing of its answer for this long is cut off. */
-const answerIdleMs = 30_000
+/** How long it may take to ask, and how often that is looked at. */
+const askingTimes = { headersTimeout: 5000, requestTimeout: 30_000, connectionsCheckingInterval: 1000 }
+/** All that is refused is refused by `answer`, in JSON. */
+const serverOptions = { ...askingTimes, requireHostHeader: false }
+const answeringTimes = {
+  /** within this a call is answered; what takes longer goes on without its caller */
+  callMsMax: 10 * 60 * 1000,
+  /** a client that takes in nothing of its answer for this long is cut off */
+  answerIdleMs: 30_000,
+}
 
 /** The part of a pino logger that is used here. */
 export interface ControlLogger {
@@ -34,6 +43,8 @@ export interface ControlServer {
 export interface ControlOptions {
   socketPath: string
   logger: ControlLogger
+  /** for tests: other limits */
+  limits?: Partial<typeof askingTimes & typeof answeringTimes>
 }
 
 /** What a socket that every user may connect to goes by. */
@@ -50,12 +61,13 @@ export interface Doorkeeper {
  * daemons from doing so at once. Rejects with NEXUS_BUSY when somebody answers.
  */
 export function serveControl(service: Service, options: ControlOptions): Promise<ControlServer> {
-  return serve(createServer(), { ...options, umask: privateUmask, during: (_, call) => call(service) })
+  const server = createServer({ ...serverOptions, ...options.limits })
+  return serve(server, { ...options, umask: privateUmask, during: (_, call) => call(service) })
 }
 
 /** The same for everybody (mode 0666): each is known by his uid, and there is a limit to how many come at a time. */
 export function serveEverybody({ uidOf, serviceFor }: Doorkeeper, options: ControlOptions): Promise<ControlServer> {
-  const server = createServer(publicTimes)
+  const server = createServer({ ...serverOptions, ...options.limits })
   const callers = new Callers(uidOf)
   server.on('connection', (socket: Socket) => callers.enter(socket))
   const during: Serving['during'] = (socket, call) => callers.during(socket, (uid) => call(serviceFor(uid)))
@@ -68,16 +80,26 @@ interface Serving extends ControlOptions {
   during(socket: Socket, call: (service: Service) => Promise<unknown>): Promise<unknown>
 }
 
-async function serve(server: Server, { socketPath, logger, umask, during }: Serving): Promise<ControlServer> {
+async function serve(server: Server, { socketPath, logger, umask, during, limits }: Serving): Promise<ControlServer> {
   const address = openAddress(socketPath)
-  const asked = new WeakSet<Socket>()
-  server.on('request', (request, response) => {
+  const exchanges = new WeakMap<Socket, Exchange>()
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request
     // A connection is one call: many at once in one would pass every limit by.
-    if (asked.has(socket)) socket.destroy()
-    else void answer((call) => during(socket, call), logger, request, response)
-    asked.add(socket)
-  })
+    if (exchanges.has(socket)) {
+      socket.destroy()
+      return
+    }
+    exchanges.set(socket, { request, response })
+    const { callMsMax, answerIdleMs } = { ...answeringTimes, ...limits }
+    const run: Run = (name, call) => withinLimit(during(socket, call), { name, ms: callMsMax, logger })
+    // The answer is all that comes now.
+    response.once('prefinish', () => socket.setTimeout(answerIdleMs, () => socket.destroy()))
+    void answer(run, logger, request, response)
+  }
+  server.on('request', take)
+  server.on('checkExpectation', take)
+  refuseMalformed(server, (socket) => exchanges.get(socket))
   try {
     await clearStale(address.path, socketPath)
     await listen(server, address.path, umask)
@@ -153,21 +175,44 @@ function close(server: Server, address: Address): Promise<void> {
   })
 }
 
-async function answer(
-  during: (call: (service: Service) => Promise<unknown>) => Promise<unknown>,
-  logger: ControlLogger,
-  request: IncomingMessage,
-  response: ServerResponse,
-) {
+type Run = (name: string, call: (service: Service) => Promise<unknown>) => Promise<unknown>
+
+async function answer(run: Run, logger: ControlLogger, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {
     const body = await readBody(request)
-    send(response, 200, await during((service) => invokeCall(service, callOf(request), parse(body))))
+    const result = await run(request.url ?? '', (service) => invokeCall(service, callOf(request), parse(body)))
+    send(response, 200, result)
   } catch (error) {
     // A client that hung up while sending is nobody's failure, and nobody hears the answer.
-    if (!request.complete) return
+    if (!request.complete && request.socket.destroyed) return
     const known = toNexusError(error)
     if (known.code === 'NEXUS_INTERNAL') logger.error({ err: error, url: request.url }, 'control call failed')
-    send(response, httpStatusOf[known.code], toErrorAnswer(known))
+    if (request.complete) send(response, httpStatusOf[known.code], toErrorAnswer(known))
+    else endWith(request.resume().socket, known)
+  }
+}
+
+/** Answers for a call that takes too long. It goes on, and keeps its place, because nothing can be stopped half done. */
+async function withinLimit(
+  call: Promise<unknown>,
+  { name, ms, logger }: { name: string; ms: number; logger: ControlLogger },
+): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(
+        new NexusError('NEXUS_TIMEOUT', `nexusd has not done this within ${ms / 1000} s, and goes on with it: look at its log`),
+      )
+      logger.error({ call: name, waited_s: ms / 1000 }, 'a control call takes too long: its caller is told, and it goes on')
+      call.catch((error: unknown) => logger.error({ err: error, call: name }, 'a control call failed after its caller was told'))
+    }, ms)
+    // A daemon that ends does not wait for it.
+    timer.unref()
+  })
+  try {
+    return await Promise.race([call, late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
@@ -181,13 +226,14 @@ function callOf(request: IncomingMessage): CallName {
   return name
 }
 
-/** Reads to the end even when it is too much: a client learns the answer only after sending all. */
+/** Reads on even when it is too much: most clients learn the answer only after sending all. */
 async function readBody(request: IncomingMessage): Promise<Buffer> {
   const parts: Buffer[] = []
   let bytes = 0
-  for await (const part of request as AsyncIterable<Buffer>) {
+  for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += part.length
     if (bytes <= bodyBytesMax) parts.push(part)
+    if (bytes > drainBytesMax) break
   }
   if (bytes > bodyBytesMax) throw usage(`the body is too large: at most ${bodyBytesMax} bytes`)
   return Buffer.concat(parts)
@@ -226,5 +272,4 @@ function send(response: ServerResponse, status: number, result: unknown): void {
     connection: 'close',
   })
   response.end(text)
-  response.socket?.setTimeout(answerIdleMs, () => response.destroy())
 }

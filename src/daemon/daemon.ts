@@ -11,7 +11,7 @@ import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
-import { Session } from '../fuse/session.ts'
+import { REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
 import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
@@ -36,6 +36,8 @@ export interface DaemonOptions {
   supervisor: number
   /** where to serve GET /metrics; nowhere when not given */
   metrics?: string | undefined
+  /** how many seconds a request may wait for its answer before it gets EIO; the session's own limit when not given */
+  requestTimeout?: number | undefined
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
@@ -119,6 +121,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       onUnmounted: () => end('unmounted'),
       listingDependsOnCaller,
       takeover: terms,
+      requestLimitMs: (options.requestTimeout ?? REQUEST_LIMIT_S) * 1000,
       mark: handover,
       direct: new DirectWrites(known, kernel),
       onAccept: (agreed) => handover.accept(agreed),

@@ -26,7 +26,7 @@ export function keepLogSmall(data: string, logger: Logger): void {
   const file = path.join(data, LOG_NAME)
   const look = (): void => {
     try {
-      if (isOurs(file)) rotateLog(file)
+      if (mayBeTooLong() && isOurs(file)) rotateLog(file)
     } catch (error) {
       logger.warn({ err: error }, 'the log could not be put aside: it grows until that works')
     }
@@ -89,11 +89,17 @@ function moveIfThere(from: string, to: string): void {
   if (fs.existsSync(from)) fs.renameSync(from, to)
 }
 
+/** By its descriptor alone: whoever looks must not wait for a disk that hangs. */
+function mayBeTooLong(): boolean {
+  const stderr = fs.fstatSync(STDERR)
+  return stderr.isFile() && stderr.size > BYTES_MAX
+}
+
 /** Somebody else's file, or one that is not appended to, is not ours to empty. */
 function isOurs(file: string): boolean {
   const stderr = fs.fstatSync(STDERR)
   const stats = fs.statSync(file, { throwIfNoEntry: false })
-  if (stats === undefined || !stderr.isFile() || stats.dev !== stderr.dev || stats.ino !== stderr.ino) return false
+  if (stats === undefined || stats.dev !== stderr.dev || stats.ino !== stderr.ino) return false
   const [, flags = '0'] = /^flags:\s*([0-7]+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${STDERR}`, 'utf8')) ?? []
   return (Number.parseInt(flags, 8) & O_APPEND) !== 0
 }

@@ -51,6 +51,7 @@ export function measure({ engine, session, handover, loopDelay, startedAt }: Mea
     operations: Object.fromEntries(operations.map(({ name, ...operation }) => [name, operation])),
     read_bytes: requests.readBytes,
     written_bytes: requests.writtenBytes,
+    timeout_count: requests.timeouts,
     stall_count: requests.stallCount,
     stalls: stalls.map(({ operation, at, micros, waited }) => ({
       operation,

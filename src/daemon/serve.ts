@@ -38,6 +38,8 @@ export interface ServeOptions {
   rebuildIndex: boolean
   /** where to serve GET /metrics (scrape.ts) */
   metrics?: string | undefined
+  /** how many seconds a request may wait for its answer before it gets EIO; the session's own limit when not given */
+  requestTimeout?: number | undefined
 }
 
 const ALIVE_MS = 1000

@@ -44,7 +44,7 @@ export async function withStore<T>(options: StoreOptions, make: (store: Store) =
   let index: Index | undefined
   let aside: Aside | undefined
   try {
-    const space = new Space(data.path, options.space ?? blocksOf(data.path))
+    const space = spaceOf(data.path, options.space)
     if (options.rebuildIndex === true) aside = await setIndexAside(data)
     index = options.index ?? (await openIndex(data.index, data.store))
     const volumes = await Volumes.open({
@@ -68,14 +68,16 @@ export async function withStore<T>(options: StoreOptions, make: (store: Store) =
   }
 }
 
-/** How full the disk is that holds a directory. */
-function blocksOf(directory: string): () => Blocks {
+/** How full the disk is that holds a directory. @param look instead of asking it */
+function spaceOf(directory: string, look?: () => Blocks): Space {
+  if (look !== undefined) return new Space(directory, look)
   const isRoot = process.getuid?.() === 0
-  return () => {
-    const { bsize, blocks, bfree, bavail } = fs.statfsSync(directory)
-    // A part of some disks is kept for root.
+  // A part of some disks is kept for root.
+  const blocks = ({ bsize, blocks, bfree, bavail }: fs.StatsFs): Blocks => {
     return { blockBytes: bsize, blocks, blocksFree: bfree, blocksAvailable: isRoot ? bfree : bavail }
   }
+  const aside = async (): Promise<Blocks> => blocks(await fs.promises.statfs(directory))
+  return new Space(directory, () => blocks(fs.statfsSync(directory)), undefined, aside)
 }
 
 /** The index as it was before it is made anew. */

@@ -171,10 +171,13 @@ class Supervisor {
   #letServe(child: Child): Promise<undefined> {
     this.#child = child
     this.#death = child.death
+    const slow = this.#tellWhileStarting()
+    void child.death.then(() => clearInterval(slow))
     return new Promise((resolve) => {
       child.serve((told) => {
         if (told.told === 'opened') this.#giveMount(child)
         if (told.told !== 'serving') return
+        clearInterval(slow)
         this.#watch(child)
         this.#canBeReplaced = told.canBeReplaced
         if (told.canBeReplaced && !this.#isStopping) this.#standby.keep()
@@ -182,6 +185,16 @@ class Supervisor {
       })
       this.#setPriority(child, 'normal')
     })
+  }
+
+  /** While a process opens the store to take the mount over, everybody waits: a log may be long, and a disk may hang. */
+  #tellWhileStarting(): NodeJS.Timeout | undefined {
+    if (this.#mount === undefined) return undefined
+    const begun = performance.now()
+    return setInterval(() => {
+      const waited_s = Math.round((performance.now() - begun) / 1000)
+      this.#options.logger.error({ waited_s }, 'the next process still opens the store, and all requests wait: look at its disk')
+    }, SILENCE_MS_MAX).unref()
   }
 
   /** What hangs is killed, and what cannot end is let go with the mount: nobody waits for ever. */
@@ -206,9 +219,10 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, metrics } = this.#options
+    const { script, mountpoint, data, singleUser, metrics, requestTimeout } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (metrics !== undefined) flags.push('--metrics', metrics)
+    if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
     return [script, 'serve', mountpoint, '--data', data, ...flags]
   }
 

@@ -93,6 +93,7 @@ export class Upkeep {
   /** why the last checkpoint or collection failed */
   #failures = new Map<string, string>()
   #collecting = false
+  #looking = false
   /** size of the log at the last collection under pressure */
   #collectedBytes: number
   /** what the last collection on a nearly full disk knew; undefined when it was not */
@@ -108,11 +109,12 @@ export class Upkeep {
   start(): void {
     // Counted from before the process began to wait to take over, it would be long over.
     this.#dirtySince = performance.now() - CHECKPOINT_AGE_MS + REPLAYED_AGE_MS
-    this.#timer ??= setInterval(() => this.#tickGuarded(), TICK_MS).unref()
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref()
   }
 
   stop(): void {
     clearInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /** A collection has ended, whoever asked for it. */
@@ -127,21 +129,37 @@ export class Upkeep {
     return { state: 'ok', reason: [...this.#failures.values()][0] ?? null }
   }
 
+  #tick(): void {
+    this.#guarded(() => {
+      const { volumes } = this.#options
+      if (volumes.log.failure !== undefined) this.#tell(performance.now())
+      else this.#flush(performance.now())
+    })
+    if (!this.#looking) void this.#look()
+  }
+
+  /** What depends on how full the disk is. One that hangs is asked once, and this thread does not wait for it. */
+  async #look(): Promise<void> {
+    const { volumes, space } = this.#options
+    this.#looking = true
+    await space.refresh()
+    this.#looking = false
+    if (this.#timer !== undefined && volumes.log.failure === undefined) this.#guarded(() => this.#tend(performance.now()))
+  }
+
   /** A disk that cannot even be looked at is no reason to end. */
-  #tickGuarded(): void {
+  #guarded(run: () => void): void {
     try {
-      this.#tick(performance.now())
+      run()
       this.#succeeded('a look at the log')
     } catch (error) {
       this.#failed('a look at the log', error)
     }
   }
 
-  #tick(now: number): void {
+  #tend(now: number): void {
     this.#tell(now)
     const { volumes, space } = this.#options
-    if (volumes.log.failure !== undefined) return
-    this.#flush(now)
     if (volumes.dirtyBytes === 0) this.#dirtySince = now
     const isTight = space.isTight
     const isLong = isTight && volumes.checkpointBytes > space.reserve * TIGHT_CHECKPOINT_SHARE

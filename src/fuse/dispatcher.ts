@@ -42,6 +42,8 @@ export interface DispatcherOptions {
   terms: Negotiated | undefined
   listingDependsOnCaller: ((node: number) => boolean) | undefined
   interruptGraceMs: number
+  /** how long a request may wait for its answer */
+  requestLimitMs: number
   mark: RequestMark | undefined
   direct: DirectFiles | undefined
   onAccept: (terms: Negotiated) => void
@@ -69,6 +71,7 @@ export class Dispatcher implements Connection {
   probe: Probe | undefined
   #terms: Negotiated | undefined
   #unknown = 0
+  #timeouts = 0
   #readBytes = 0
   #writtenBytes = 0
 
@@ -82,6 +85,8 @@ export class Dispatcher implements Connection {
     this.#pending = new Pending({
       failures: this.#failures,
       interruptGraceMs: options.interruptGraceMs,
+      limitMs: options.requestLimitMs,
+      onLimit: (waiting) => this.#noteLimit(waiting),
       answer: (waiting, error) => this.#answerLate(waiting, error),
       answerWith: (waiting, encode) => this.#answerLateWith(waiting, encode),
     })
@@ -114,7 +119,8 @@ export class Dispatcher implements Connection {
       operations.push({ name, count, errors: meter.errors, latency: meter.latency })
     }
     const [readBytes, writtenBytes] = [this.#readBytes, this.#writtenBytes]
-    return { operations, readBytes, writtenBytes, stallCount: this.#stalls.count, stalls: this.#stalls.worst }
+    const [timeouts, stallCount, stalls] = [this.#timeouts, this.#stalls.count, this.#stalls.worst]
+    return { operations, readBytes, writtenBytes, timeouts, stallCount, stalls }
   }
 
   /** Serves the request of `bytes` bytes that lies in the inbox. Never throws. */
@@ -189,6 +195,15 @@ export class Dispatcher implements Connection {
     if (operation?.silent) return
     const micros = this.#sendHeader(op, -fsError.errno, uniqueLow, uniqueHigh)
     operation?.meter.answered(micros)
+  }
+
+  #noteLimit({ name, node, since }: Waiting): void {
+    this.#timeouts++
+    const waited_s = Math.round((performance.now() - since) / 100) / 10
+    this.#options.logger.error(
+      { op: name, node, waited_s },
+      'fuse: a request has waited too long and is answered with EIO, though what it waits for may still happen: look at the disk of the data',
+    )
   }
 
   #answerLate(waiting: Waiting, error: number): void {

@@ -82,8 +82,17 @@ export interface RequestMetrics {
   /** file content handed to the kernel, and taken from it */
   readBytes: number
   writtenBytes: number
+  /** requests that had waited too long and got EIO */
+  timeouts: number
   stallCount: number
   stalls: Stall[]
 }
 
-export const NO_REQUESTS: RequestMetrics = { operations: [], readBytes: 0, writtenBytes: 0, stallCount: 0, stalls: [] }
+export const NO_REQUESTS: RequestMetrics = {
+  operations: [],
+  readBytes: 0,
+  writtenBytes: 0,
+  timeouts: 0,
+  stallCount: 0,
+  stalls: [],
+}

@@ -13,6 +13,9 @@ export interface Waiting {
   readonly since: number
 }
 
+/** A limit that is noticed so much too late was missed by a process that stood still, which has as long to see what is done. */
+const LATE_MS = 500
+
 export interface PendingOptions {
   /** sends an answer without payload: 0 or a negative errno */
   answer: (waiting: Waiting, error: number) => void
@@ -21,21 +24,20 @@ export interface PendingOptions {
   failures: Failures
   /** see `interrupt` */
   interruptGraceMs: number
+  /** the longest wait: then it is EIO */
+  limitMs: number
+  /** a request has waited that long, and is about to be answered */
+  onLimit: (waiting: Waiting) => void
 }
 
-/** Requests that are answered later. Each is answered once: by its promise, or by an interrupt. */
+/** Requests that are answered later. Each is answered once: by its promise, by an interrupt, or when it has waited too long. */
 export class Pending {
   readonly #waiting = new Map<string, Waiting>()
-  readonly #answer: PendingOptions['answer']
-  readonly #answerWith: PendingOptions['answerWith']
-  readonly #failures: Failures
-  readonly #interruptGraceMs: number
+  readonly #limits = new Map<Waiting, NodeJS.Timeout>()
+  readonly #options: PendingOptions
 
-  constructor({ answer, answerWith, failures, interruptGraceMs }: PendingOptions) {
-    this.#answer = answer
-    this.#answerWith = answerWith
-    this.#failures = failures
-    this.#interruptGraceMs = interruptGraceMs
+  constructor(options: PendingOptions) {
+    this.#options = options
   }
 
   get size(): number {
@@ -44,6 +46,7 @@ export class Pending {
 
   add(waiting: Waiting, promise: Promise<void> | Promise<Encode>): void {
     this.#waiting.set(keyOf(waiting.uniqueLow, waiting.uniqueHigh), waiting)
+    this.#setLimit(waiting, this.#options.limitMs)
     promise.then(
       (encode) => (encode === undefined ? this.#finish(waiting, 0) : this.#finishWith(waiting, encode)),
       (error: unknown) => this.#fail(waiting, error),
@@ -58,33 +61,53 @@ export class Pending {
   interrupt(uniqueLow: number, uniqueHigh: number): void {
     const waiting = this.#waiting.get(keyOf(uniqueLow, uniqueHigh))
     if (waiting === undefined) return
-    if (this.#interruptGraceMs === 0) this.#finish(waiting, -FS.EINTR.errno)
-    else setTimeout(() => this.#finish(waiting, -FS.EINTR.errno), this.#interruptGraceMs).unref()
+    const { interruptGraceMs } = this.#options
+    if (interruptGraceMs === 0) this.#finish(waiting, -FS.EINTR.errno)
+    else setTimeout(() => this.#finish(waiting, -FS.EINTR.errno), interruptGraceMs).unref()
+  }
+
+  #setLimit(waiting: Waiting, ms: number, isMissed = false): void {
+    const due = performance.now() + ms
+    const atLimit = (): void => {
+      const stoodStill = performance.now() - due > LATE_MS
+      if (stoodStill && !isMissed) this.#setLimit(waiting, LATE_MS, true)
+      else this.#expire(waiting)
+    }
+    this.#limits.set(waiting, setTimeout(atLimit, ms).unref())
+  }
+
+  /** What the request waits for goes on, and nobody hears of its end. */
+  #expire(waiting: Waiting): void {
+    this.#options.onLimit(waiting)
+    this.#finish(waiting, -FS.EIO.errno)
   }
 
   #fail(waiting: Waiting, error: unknown): void {
-    const fsError = this.#failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
+    const fsError = this.#options.failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
     this.#finish(waiting, -fsError.errno)
   }
 
   #finish(waiting: Waiting, error: number): void {
-    if (this.#take(waiting)) this.#answer(waiting, error)
+    if (this.#take(waiting)) this.#options.answer(waiting, error)
   }
 
   #finishWith(waiting: Waiting, encode: Encode): void {
     if (!this.#take(waiting)) return
     try {
-      this.#answerWith(waiting, encode)
+      this.#options.answerWith(waiting, encode)
     } catch (error) {
-      const fsError = this.#failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
-      this.#answer(waiting, -fsError.errno)
+      const fsError = this.#options.failures.report(() => ({ op: waiting.name, node: waiting.node }), error)
+      this.#options.answer(waiting, -fsError.errno)
     }
   }
 
   /** False when it was answered before. */
   #take(waiting: Waiting): boolean {
     const key = keyOf(waiting.uniqueLow, waiting.uniqueHigh)
-    return this.#waiting.get(key) === waiting && this.#waiting.delete(key)
+    if (this.#waiting.get(key) !== waiting) return false
+    clearTimeout(this.#limits.get(waiting))
+    this.#limits.delete(waiting)
+    return this.#waiting.delete(key)
   }
 }
 

@@ -33,6 +33,8 @@ export interface SessionOptions {
   spinMicros?: number
   /** how long a signal may be ignored by an operation that waits for the disk */
   interruptGraceMs?: number
+  /** how long a request may wait for its answer before it gets EIO */
+  requestLimitMs?: number
   /** the `negotiated` of the process that this one takes the mount over from: INIT is not sent again */
   takeover?: Negotiated | undefined
   /** where requests are noted for the process that takes the mount over from this one */
@@ -52,6 +54,8 @@ const SPIN_MICROS = availableParallelism() > 1 ? 100 : 0
 /** So long an answer that another thread brings, as of an fsync, is waited for without a sleep: waking up takes as long as a fast disk. */
 const ANSWER_SPIN_MS = 1
 const INTERRUPT_GRACE_MS = 1000
+/** Longer than disks are slow; what Linux takes for a hang (kernel.hung_task_timeout_secs). */
+export const REQUEST_LIMIT_S = 120
 /** A turn of the event loop serves at most so many requests, or so long, then lets other events run. */
 const TURN_REQUESTS = 64
 const TURN_MICROS = 1000
@@ -112,6 +116,7 @@ export class Session {
       terms: options.takeover,
       listingDependsOnCaller: options.listingDependsOnCaller,
       interruptGraceMs: options.interruptGraceMs ?? INTERRUPT_GRACE_MS,
+      requestLimitMs: options.requestLimitMs ?? REQUEST_LIMIT_S * 1000,
       mark: options.mark,
       direct: options.direct,
       onAccept: (terms) => {

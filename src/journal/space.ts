@@ -48,6 +48,7 @@ export class Space {
   /** how large a segment of the log may be on this disk */
   readonly segmentBytesMax: number
   readonly #look: () => Blocks
+  readonly #lookAside: () => Promise<Blocks>
   readonly #now: () => number
   readonly #refusal: NexusError
   #blocks: Blocks
@@ -66,9 +67,11 @@ export class Space {
   /**
    * @param directory for words only
    * @param look asks the disk; may throw
+   * @param lookAside the same without holding the thread
    */
-  constructor(directory: string, look: () => Blocks, now: () => number = () => performance.now()) {
+  constructor(directory: string, look: () => Blocks, now = () => performance.now(), lookAside = async () => look()) {
     this.#look = look
+    this.#lookAside = lookAside
     this.#now = now
     this.#blocks = look()
     this.#lookedAt = now()
@@ -79,6 +82,17 @@ export class Space {
       'NEXUS_NO_SPACE',
       `the disk that holds ${directory} is full: delete files or snapshots, whose space is free again some seconds later, or make room on the disk`,
     )
+    this.#judge()
+  }
+
+  /** Asks the disk now, for what is looked at right after; a disk that hangs keeps nobody waiting but the caller. */
+  async refresh(): Promise<void> {
+    const [lookedAt, taken] = [this.#lookedAt, this.#taken]
+    const blocks = await this.#lookAside().catch(() => undefined)
+    // Who could not wait has seen it later.
+    if (this.#lookedAt !== lookedAt) return
+    this.#lookedAt = this.#now()
+    if (blocks !== undefined) this.#saw(blocks, this.#taken - taken)
     this.#judge()
   }
 
@@ -170,13 +184,18 @@ export class Space {
     if (now - this.#lookedAt < ageMs) return
     this.#lookedAt = now
     try {
-      this.#blocks = this.#look()
-      this.#taken = 0
-      this.#owed = this.estimate()
+      this.#saw(this.#look(), 0)
     } catch {
       // A disk that cannot say has as much room as it had: the write itself will tell.
     }
     this.#judge()
+  }
+
+  /** @param taken bytes that were written since the disk was asked, or may have been */
+  #saw(blocks: Blocks, taken: number): void {
+    this.#blocks = blocks
+    this.#taken = taken
+    this.#owed = this.estimate()
   }
 
   #judge(): void {

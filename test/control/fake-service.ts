@@ -243,6 +243,7 @@ export const metrics: Required<MetricsInfo> = {
   },
   read_bytes: 0,
   written_bytes: 4096,
+  timeout_count: 0,
   stall_count: 1,
   stalls: [{ operation: 'WRITE', at: '2026-01-31T12:59:59.000Z', elapsed_ms: 60, waited: false }],
   loop_delay: times(900, 1100),

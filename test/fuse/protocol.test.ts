@@ -719,6 +719,57 @@ t.test('a file that does not exist can be opened while the kernel shall hear wha
   )
 })
 
+t.test('what waits too long is answered once, with EIO and a line in the log', async (t) => {
+  const { fs, ask, channel, logged, session } = serve({ requestLimitMs: 30, interruptGraceMs: 100 })
+  const fsync = (unique: bigint) => message(Opcode.FSYNC, pack(HANDLE, 1, 0), unique)
+  ask(fsync(1n), fsync(2n))
+  ask(message(Opcode.INTERRUPT, pack(1n), 3n))
+  fs.synced[1]?.resolve()
+  await sleep(80)
+  t.same(channel.replies.splice(0), [reply(EMPTY, 0, 2n), reply(EMPTY, -5, 1n)])
+  const [[details, text] = [{}, ''], ...more] = logged
+  t.match(details, { op: 'FSYNC', node: Number(NODE) })
+  t.match(text, /too long .* EIO/)
+  t.same(more, [])
+  t.equal(session.metrics.timeouts, 1)
+  t.match(session.metrics.operations, [
+    { name: 'FSYNC', count: 2, errors: { EIO: 1 }, latency: { count: 2 } },
+    { name: 'INTERRUPT' },
+  ])
+  fs.synced[0]?.resolve()
+  await sleep(100)
+  t.same(channel.replies, [], 'neither the late end nor the interrupt answers again')
+  ask(fsync(4n))
+  fs.synced[2]?.resolve()
+  await turn()
+  t.same(channel.replies, [reply(EMPTY, 0, 4n)], 'the next one is served')
+})
+
+t.test('an answer with a payload that comes too late is not written where the next one is', async (t) => {
+  const { fs, ask, channel } = serve({ requestLimitMs: 20 })
+  let arrive: () => void = () => {}
+  fs.arrival = () => new Promise((resolve) => (arrive = resolve))
+  ask(message(Opcode.GETATTR, pack(0, 0, 0n)))
+  await sleep(60)
+  t.same(channel.replies.splice(0), [reply(EMPTY, -5)])
+  const asked = fs.calls.length
+  arrive()
+  await turn()
+  t.same(channel.replies, [])
+  t.equal(fs.calls.length, asked, 'nobody asks for the attributes any more')
+})
+
+t.test('a process that stood still looks at what is done before it takes it for late', async (t) => {
+  const { fs, ask, channel, logged } = serve({ requestLimitMs: 50 })
+  ask(message(Opcode.FSYNC, pack(HANDLE, 1, 0)))
+  // As if stopped by a signal: the fsync ends meanwhile, and the thread hears of it after the timers.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700)
+  setImmediate(() => fs.synced[0]?.resolve())
+  await sleep(20)
+  t.same(channel.replies, [reply(EMPTY)])
+  t.same(logged, [])
+})
+
 const OFFERED = 0x73fffffb
 const WANTED_IN_5_10 =
   InitFlag.ASYNC_READ |
@@ -890,14 +941,14 @@ t.test('every request is counted and timed, with its errors, its bytes and what 
   t.match(session.metrics, { stallCount: 2, stalls: [{ operation: 'FSYNC', waited: true }, { operation: 'READ' }] })
   await new Promise((resolve) => setTimeout(resolve, 1))
   for (let i = 0; i < 20; i++) {
-    channel.result = 100_000 + i
+    channel.result = 100_000_000 + i
     ask(message(Opcode.READ, readIn(0n, 100)))
   }
   const { stallCount, stalls } = session.metrics
   t.equal(stallCount, 22)
   t.strictSame(
     stalls.map(({ micros }) => micros),
-    [19, 18, 17, 16, 15, 14, 13, 12].map((more) => 100_000 + more),
+    [19, 18, 17, 16, 15, 14, 13, 12].map((more) => 100_000_000 + more),
     'the worst are kept, and no more',
   )
   session.stop()

@@ -41,6 +41,7 @@ class Kernel {
       terms: TERMS,
       listingDependsOnCaller: undefined,
       interruptGraceMs: 0,
+      requestLimitMs: 60_000,
       mark: undefined,
       direct: undefined,
       onAccept: () => {},

@@ -70,6 +70,10 @@ const state = {
   volumes: { '0': { root: null, domain: 0, ino_next: 5 }, '2': { root: 'ab'.repeat(32), domain: 2, ino_next: 77 } },
 }
 
+/** A request to the control socket. */
+const post = (call: string, body: string): Buffer =>
+  Buffer.from(`POST /v1/${call} HTTP/1.1\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+
 const seeds: Record<string, readonly Buffer[]> = {
   attr: [encodeAttr(attr), encodeAttr(attrOf(S_IFDIR | 0o755, 0, { name: '' }))],
   super: [encodeSuper({ inoNext: 7, files: 2, directories: 1, bytes: 2 ** 40, allocated: 4096, inodes: 3 })],
@@ -101,6 +105,17 @@ const seeds: Record<string, readonly Buffer[]> = {
     ]),
   ],
   segment: [aSegment()],
+  control: [
+    post('status', ''),
+    post('workspaceCreate', '{"path":"/workspace/a","metadata":{"team":"web"},"owner":"user:alice","quotaBytes":5}'),
+    post('snapshotDiff', '{"path":"/workspace/a","from":"before","to":null,"limit":10}'),
+    post('restore', '{"path":"/workspace/a","snapshot":"before","dryRun":true}'),
+    post('grant', '{"subject":"group:eng","relation":"editor","path":"/workspace/a","expires":"2999-01-01T00:00Z"}'),
+    Buffer.from(
+      'POST /v1/whatCan HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n13\r\n{"subject":"alice"}\r\n0\r\n\r\n',
+    ),
+    Buffer.from('GET /v1/status HTTP/1.0\r\nconnection: keep-alive\r\nexpect: 100-continue\r\n\r\n'),
+  ],
 }
 
 for (const [name, inputs] of Object.entries(seeds)) {

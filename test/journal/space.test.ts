@@ -91,3 +91,28 @@ t.test('a disk that refuses although it has room is full until it takes somethin
   space.written(100)
   t.equal(space.isFull, false)
 })
+
+t.test('a look aside holds nobody up, counts what is written meanwhile, and is dropped for a newer one', async (t) => {
+  const blocks = (mib: number) => ({ blockBytes: MIB, blocks: 100, blocksFree: mib, blocksAvailable: mib })
+  let [now, free] = [0, 50]
+  const asked: ((mib: number) => void)[] = []
+  const aside = () => new Promise<ReturnType<typeof blocks>>((resolve) => asked.push((mib) => resolve(blocks(mib))))
+  const look = () => blocks(free)
+  const space = new Space('/data', look, () => now, aside)
+  space.written(5 * MIB)
+  const first = space.refresh()
+  space.written(2 * MIB)
+  t.equal(space.free, 43 * MIB, 'nobody waits for the disk')
+  now = 40
+  asked[0]?.(40)
+  await first
+  now = 80
+  t.equal(space.free, 38 * MIB, 'what was written meanwhile may be in it or not')
+  const second = space.refresh()
+  now = 200
+  free = 20
+  t.equal(space.free, 20 * MIB)
+  asked[1]?.(38)
+  await second
+  t.equal(space.free, 20 * MIB)
+})
