@@ -111,6 +111,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       clock,
       onUnmounted: () => end('unmounted'),
       listingDependsOnCaller,
+      hold: () => engine.opening,
       takeover: terms,
       mark: handover,
       onAccept: (agreed) => handover.accept(agreed),

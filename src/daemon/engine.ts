@@ -116,6 +116,11 @@ export class Engine {
     return { bytes: blockBytes * blocks, free: blockBytes * blocksFree }
   }
 
+  /** While what is stored cannot be looked up, what ends when it can; some seconds at most. */
+  get opening(): Promise<void> | undefined {
+    return this.#index.opening
+  }
+
   /** Begins to flush, checkpoint and collect by itself. */
   start(): void {
     this.#upkeep.start()
