@@ -13,7 +13,7 @@ import { Pace } from '../pace.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
-import { type Attr, S_IFDIR } from '../volume/attr.ts'
+import { type Attr, S_IFDIR, wallClock } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Collected, CollectOptions } from '../volume/collect.ts'
 import type { DataDirectory } from '../volume/datadir.ts'
@@ -239,9 +239,4 @@ function directoryAttr(
 ): Attr {
   const times = { atime: now, mtime: now, ctime: now, btime: now }
   return { ...owner, ...times, rdev: 0, size: 0, allocated: 0, xattrs: 0, ...own, mode: S_IFDIR | own.mode }
-}
-
-function wallClock(): Time {
-  const ms = Date.now()
-  return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
 }
