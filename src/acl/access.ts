@@ -28,6 +28,8 @@ export const OWNER = 'owner'
 const NAMED_MAX = 500
 /** Answers remembered at most, for all uids together. */
 const REMEMBERED_MAX = 500_000
+/** Directories from one that is asked for up to one whose rights are known: a walk takes tens of milliseconds at most. */
+const WAY_MAX = 16_384
 /** Each directory on the way up is one step; a path of the kernel's has at most 2048 names (PATH_MAX / 2). */
 const DEPTH_MAX = 2100
 /** setTimeout(3) takes 31 bits of milliseconds. */
@@ -281,21 +283,44 @@ export class Access implements Guard {
   }
 
   #rights(uid: number, place: Place): number {
-    const { volume, ino, attr } = place
+    const asked = this.#rememberedOf(uid, place)
+    const known = asked.map.get(asked.key)
+    if (known !== undefined) return known
+    // Directories may lie deep in each other, and in a damaged tree in themselves.
+    const ways = new Map([[place.ino, asked]])
+    let bits: number | undefined
+    for (let at = place; bits === undefined; ) {
+      const parent = at.attr.parent
+      const above = ways.get(at.ino)?.isOwn === true || !this.#inheritsAll ? undefined : at.volume.attr(parent)
+      if (above === undefined) bits = this.#compute(uid, at.volume.number, at.ino)
+      else if (ways.has(parent) || ways.size === WAY_MAX) bits = this.#refuseWay(at.volume.number, parent)
+      else {
+        at = { volume: at.volume, ino: parent, attr: above }
+        const around = this.#rememberedOf(uid, at)
+        bits = around.map.get(around.key)
+        ways.set(parent, around)
+      }
+    }
+    for (const { map, key } of ways.values()) {
+      if (this.#rememberedCount++ > REMEMBERED_MAX) this.forget()
+      map.set(key, bits)
+    }
+    return bits
+  }
+
+  /** Where the rights on an inode are remembered. What contains it, its type and its tuples decide: siblings without tuples have the same. */
+  #rememberedOf(uid: number, { volume, ino, attr }: Place): { map: Map<string, number>; key: string; isOwn: boolean } {
     const remembered = this.#ofUid(uid)
     const live = this.#options.tree.liveOf(volume.number)
     const isOwn = ino === ROOT_INO || attr.parent === 0 || this.tuples.has(`${live}/${ino}`)
     const map = isOwn ? remembered.own : isDirectory(attr) ? remembered.directories : remembered.files
-    // What contains it, its type and its tuples decide: siblings without tuples have the same rights.
-    const key = `${volume.number}/${isOwn ? ino : attr.parent}`
-    const found = map.get(key)
-    if (found !== undefined) return found
-    const above = isOwn || !this.#inheritsAll ? undefined : volume.attr(attr.parent)
-    const bits =
-      above === undefined ? this.#compute(uid, volume.number, ino) : this.#rights(uid, { volume, ino: attr.parent, attr: above })
-    if (this.#rememberedCount++ > REMEMBERED_MAX) this.forget()
-    map.set(key, bits)
-    return bits
+    return { map, key: `${volume.number}/${isOwn ? ino : attr.parent}`, isOwn }
+  }
+
+  #refuseWay(volume: number, ino: number): number {
+    const why = `directories lie more than ${WAY_MAX} deep in each other, or, in a damaged tree, in themselves ("nexusctl fsck" tells)`
+    this.#options.logger.warn({ volume, ino }, `access was refused: ${why}`)
+    return 0
   }
 
   #compute(uid: number, volume: number, ino: number): number {
@@ -363,20 +388,24 @@ export class Access implements Guard {
 
   /** Subjects of the tuples in a workspace and in those that lie in it. */
   #subjectsIn(volume: number): string[] {
-    const own = this.tuples
-      .inodesIn(volume)
-      .flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)].map(({ subject }) => subject))
-    const inner = [...this.#options.tree.nestedIn(volume)].flatMap(({ number }) => this.#subjectsIn(number))
-    return [...own, ...inner]
+    const volumes = new Set([volume])
+    // What is added while a set is walked is walked as well.
+    for (const outer of volumes) for (const { number } of this.#options.tree.nestedIn(outer)) volumes.add(number)
+    return [...volumes].flatMap((one) => this.#subjectsOn(one))
+  }
+
+  #subjectsOn(volume: number): string[] {
+    return this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)].map(({ subject }) => subject))
   }
 
   #findUids(volume: number): readonly number[] {
     const subjects = new Set(this.#subjectsIn(volume))
-    for (let at = this.#options.tree.parentOf(volume, ROOT_INO); at !== undefined && at.volume !== 0; ) {
-      for (const ino of this.tuples.inodesIn(at.volume)) {
-        for (const { subject } of this.tuples.on(`${at.volume}/${ino}`)) subjects.add(subject)
-      }
-      at = this.#options.tree.parentOf(at.volume, ROOT_INO)
+    const volumes = new Set([volume])
+    for (const inner of volumes) {
+      const around = this.#options.tree.parentOf(inner, ROOT_INO)
+      if (around === undefined || around.volume === 0 || volumes.has(around.volume)) break
+      for (const subject of this.#subjectsOn(around.volume)) subjects.add(subject)
+      volumes.add(around.volume)
     }
     const uids = new Set(this.#narrows ? this.identities.uids() : [])
     // A set grows while it is walked: members of members are reached as well.

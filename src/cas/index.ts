@@ -8,10 +8,10 @@
  * batch a number, and after a failed write it is opened again before the next.
  */
 import { mkdirSync } from 'node:fs'
-import { readdir, stat, statfs } from 'node:fs/promises'
+import { open, readdir, rm, stat, statfs } from 'node:fs/promises'
 import path from 'node:path'
 import { Level } from 'level'
-import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
+import { type ErrorCode, isNoSpace, NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
 
 export interface IndexEntry {
@@ -27,6 +27,8 @@ export interface Index {
   entries(prefix: Buffer): AsyncIterable<[Buffer, Buffer]>
   /** writes them all or none, and safely to disk before it resolves */
   write(entries: readonly IndexEntry[]): Promise<void>
+  /** While it cannot be asked because it is opened again, what ends when it can; at the latest after some seconds. */
+  readonly opening?: Promise<void> | undefined
   close(): Promise<void>
 }
 
@@ -42,6 +44,12 @@ const SPARE_BYTES = 1024 * 1024
 /** … and a little with each entry. */
 const ENTRY_BYTES = 16
 const NOTHING = Buffer.alloc(0)
+/** Opening takes milliseconds; on a disk that hangs whoever needs the index is told so after this. */
+const OPEN_MS_MAX = 10_000
+/** One that could not be opened is tried again when it is asked, so long after the last time. */
+const RETRY_MS = 500
+/** Shows whether the disk can be written. */
+const PROBE = 'probe'
 
 /** Batches are numbered by a key each; those up to the base have been seen complete by an earlier start. */
 const BATCH_PREFIX = 'w/'
@@ -76,6 +84,12 @@ class LevelIndex implements Index {
   /** batches up to this one were all there when it was opened */
   #verified = 0
   #failed = false
+  opening: Promise<void> | undefined
+  #reopening: Promise<void> | undefined
+  #triedAt = 0
+  #isEnded = false
+  /** why it could not be opened again */
+  #closedFor = ''
 
   constructor(level: Database, directory: string, store: bigint) {
     this.#level = level
@@ -83,9 +97,9 @@ class LevelIndex implements Index {
     this.#store = store
   }
 
-  async open(): Promise<void> {
+  async open(createIfMissing = true): Promise<void> {
     try {
-      await this.#level.open()
+      await this.#level.open({ createIfMissing })
     } catch (error) {
       throw explain(this.#directory, error)
     }
@@ -105,7 +119,7 @@ class LevelIndex implements Index {
       const stored = this.#level.getSync(key, options)
       return stored === undefined ? undefined : this.#unseal(key, stored)
     } catch (error) {
-      throw explain(this.#directory, error)
+      throw this.#explain(error)
     }
   }
 
@@ -115,7 +129,7 @@ class LevelIndex implements Index {
         yield [key, this.#unseal(key, stored)]
       }
     } catch (error) {
-      throw explain(this.#directory, error)
+      throw this.#explain(error)
     }
   }
 
@@ -136,8 +150,10 @@ class LevelIndex implements Index {
     this.#base = this.#verified
   }
 
-  close(): Promise<void> {
-    return this.#level.close()
+  async close(): Promise<void> {
+    this.#isEnded = true
+    await this.#reopening?.catch(() => undefined)
+    await this.#level.close()
   }
 
   /** The key of the batch that is about to be written, in exchange for those that were verified. */
@@ -149,10 +165,70 @@ class LevelIndex implements Index {
     return rows
   }
 
-  async #reopen(): Promise<void> {
-    await this.#level.close()
-    await this.open()
+  /** Who comes while it is at work shares it. */
+  #reopen(): Promise<void> {
+    this.#reopening ??= this.#reopenNow().finally(() => {
+      this.#reopening = undefined
+      this.#triedAt = performance.now()
+    })
+    return this.#reopening
+  }
+
+  async #reopenNow(): Promise<void> {
+    // What is open can be read: it is not given up for a disk that cannot be written.
+    if (this.#level.status === 'open') await this.#probe()
+    const work = this.#openAgain()
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, OPEN_MS_MAX)
+    })
+    this.opening = Promise.race([work.catch(() => undefined), late]).finally(() => {
+      clearTimeout(timer)
+      this.opening = undefined
+    })
+    await work
+  }
+
+  /** Opening writes LevelDB's log once more. @throws NexusError when the disk does not take so much */
+  async #probe(): Promise<void> {
+    const name = path.join(this.#directory, PROBE)
+    const bytes = Buffer.alloc((await logFileBytes(this.#directory)) + SPARE_BYTES)
+    try {
+      const file = await open(name, 'w', 0o600)
+      try {
+        await file.writeFile(bytes)
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    } catch (cause) {
+      const words = `${this.#directory} cannot be written (${systemCode(cause) ?? String(cause)})`
+      if (isNoSpace(cause)) throw new NexusError('NEXUS_NO_SPACE', `${words}: free some space on that disk`, { cause })
+      throw new NexusError('NEXUS_CORRUPT', `${words}: look at the disk (dmesg); nothing is lost, and reading goes on`, { cause })
+    } finally {
+      await rm(name, { force: true }).catch(() => undefined)
+    }
+  }
+
+  async #openAgain(): Promise<void> {
+    this.#closedFor = 'opening it again takes too long'
+    try {
+      await this.#level.close()
+      await this.open(false)
+    } catch (error) {
+      this.#closedFor = error instanceof Error ? error.message : String(error)
+      throw error
+    }
     this.#failed = false
+  }
+
+  #explain(error: unknown): unknown {
+    if (systemCode(error) !== 'LEVEL_DATABASE_NOT_OPEN' && systemCode(error) !== 'LEVEL_ITERATOR_NOT_OPEN')
+      return explain(this.#directory, error)
+    // A checkpoint would not get as far as writing to it.
+    if (this.#failed && !this.#isEnded && performance.now() - this.#triedAt > RETRY_MS) this.#reopen().catch(() => undefined)
+    const reason = `the index was closed after a failed write, and is opened again: ${this.#closedFor}`
+    return new NexusError('NEXUS_TIMEOUT', `${reason}; nothing is lost, and it is tried again`, { cause: error })
   }
 
   /**
@@ -240,7 +316,7 @@ const diskFailures: readonly (readonly [RegExp, ErrorCode, string])[] = [
 function explain(directory: string, error: unknown): unknown {
   if (error instanceof NexusError) return error
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-  const code = systemCode(cause) ?? ''
+  const code = systemCode(cause) ?? systemCode(error) ?? ''
   if (!code.startsWith('LEVEL_')) return error
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (code === 'LEVEL_LOCKED') {
@@ -250,8 +326,6 @@ function explain(directory: string, error: unknown): unknown {
       { cause },
     )
   }
-  // It is being opened again after a failed write.
-  if (code === 'LEVEL_DATABASE_NOT_OPEN') return new NexusError('NEXUS_BUSY', 'the index is not open: try again', { cause })
   const failure = diskFailures.find(([words]) => words.test(reason))
   if (failure !== undefined) return new NexusError(failure[1], `${directory} ${failure[2]}`, { cause })
   return damaged(directory, reason, cause)

@@ -6,7 +6,13 @@ import { slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import { type NestedRecord, type SnapshotRecord, WORKSPACE_PREFIX, type WorkspaceRecord } from '../workspaces/records.ts'
+import {
+  isInItself,
+  type NestedRecord,
+  type SnapshotRecord,
+  WORKSPACE_PREFIX,
+  type WorkspaceRecord,
+} from '../workspaces/records.ts'
 import { type Capture, rootOf } from './capture.ts'
 import type { Findings } from './finding.ts'
 import type { NestedEntry } from './inodes.ts'
@@ -62,6 +68,8 @@ export class CatalogCheck {
       this.#workspaceNote(number, `workspace ${number} is of domain ${record.domain}, and its content of ${state.domain}`)
     if (record.parent !== null && !this.#capture.snapshots.some(({ id }) => id === record.parent))
       this.#workspaceNote(number, `workspace ${number} descends from snapshot ${record.parent}, which is not there`)
+    if (isInItself(number, (inner) => (inner === 0 ? undefined : this.#capture.workspaces.get(inner)?.parent_volume)))
+      this.#workspaceNote(number, `workspace ${number} is recorded to lie in itself: no path leads to it`)
     // What its directory holds is not known where that could not be read.
     const around = nested.get(parent_volume)
     if (number === 0 || (around === undefined && this.#capture.volumes.has(parent_volume))) return

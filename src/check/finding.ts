@@ -1,10 +1,9 @@
 /** What a check finds, who holds the state that has it, and what would mend it. */
 import type { Finding } from '../control/service.ts'
-import { NexusError } from '../errors.ts'
 import type { Attr } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import type { Volume } from '../volume/volume.ts'
-import { namesInVolume, shownName } from '../workspaces/paths.ts'
+import { namesIfKnown, shownName } from '../workspaces/paths.ts'
 
 export type FindingKind =
   /** a node of a tree that cannot be read */
@@ -127,12 +126,7 @@ function findingOf(holder: Holder, view: Volume, { kind, severity, ino, at, text
 /** Undefined for what has no place, or one that cannot be read. */
 export function namesOf(view: Volume, ino: number | undefined): string[] | undefined {
   if (ino === undefined) return undefined
-  try {
-    return namesInVolume(view, ino)
-  } catch (error) {
-    if (error instanceof NexusError && error.code === 'NEXUS_CORRUPT') return undefined
-    throw error
-  }
+  return namesIfKnown(view, ino)
 }
 
 export function pathIn(workspace: string, names: readonly string[]): string {

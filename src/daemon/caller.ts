@@ -7,11 +7,12 @@ import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { ENTER, READ, shownMode, WRITE } from '../vfs/guard.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, nestedIn } from '../workspaces/context.ts'
-import { namesOf } from '../workspaces/paths.ts'
+import { namesIfKnown, namesOf } from '../workspaces/paths.ts'
 
 const OWNERS = 'ask one of its owners, or root'
 const ROOT = 'ask root'
@@ -104,11 +105,14 @@ export class Caller {
       ways.set(volume, known)
       const found = known.get(ino)
       if (found !== undefined) return found
-      // Damage that leads in a circle leads nowhere.
-      known.set(ino, false)
-      const attr = volume.attr(ino)
-      const answer = attr !== undefined && may(attr, ENTER) && (ino === ROOT_INO || enters(volume, attr.parent))
-      known.set(ino, answer)
+      const names = namesIfKnown(volume, ino)
+      let answer = names !== undefined
+      // From the root down: directories may lie deep in each other. What has no way from there leads nowhere.
+      for (const at of names === undefined ? [ino] : [...ancestors(volume, ino)].reverse()) {
+        const attr = volume.attr(at)
+        answer = answer && attr !== undefined && may(attr, ENTER)
+        known.set(at, answer)
+      }
       return answer
     }
     return (volume, ino) => {

@@ -120,6 +120,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       clock,
       onUnmounted: () => end('unmounted'),
       listingDependsOnCaller,
+      hold: () => engine.opening,
       takeover: terms,
       requestLimitMs: (options.requestTimeout ?? REQUEST_LIMIT_S) * 1000,
       mark: handover,

@@ -13,7 +13,7 @@ import { Pace } from '../pace.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { NexusFs } from '../vfs/nexusfs.ts'
-import { type Attr, S_IFDIR } from '../volume/attr.ts'
+import { type Attr, S_IFDIR, wallClock } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Collected, CollectOptions } from '../volume/collect.ts'
 import type { DataDirectory } from '../volume/datadir.ts'
@@ -114,6 +114,11 @@ export class Engine {
   get diskSpace(): { bytes: number; free: number } {
     const { blockBytes, blocks, blocksFree } = this.#space.blocks()
     return { bytes: blockBytes * blocks, free: blockBytes * blocksFree }
+  }
+
+  /** While what is stored cannot be looked up, what ends when it can; some seconds at most. */
+  get opening(): Promise<void> | undefined {
+    return this.#index.opening
   }
 
   /** Begins to flush, checkpoint and collect by itself. */
@@ -234,9 +239,4 @@ function directoryAttr(
 ): Attr {
   const times = { atime: now, mtime: now, ctime: now, btime: now }
   return { ...owner, ...times, rdev: 0, size: 0, allocated: 0, xattrs: 0, ...own, mode: S_IFDIR | own.mode }
-}
-
-function wallClock(): Time {
-  const ms = Date.now()
-  return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
 }

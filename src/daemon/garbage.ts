@@ -5,6 +5,9 @@ const MIB = 1024 * 1024
 const RELEASED_BYTES = 256 * MIB
 const RELEASED_SHARE = 0.2
 const RELEASED_BYTES_MIN = 16 * MIB
+/** … which is next to nothing no more after a while: in a small store it is all there is … */
+const RELEASED_BYTES_OLD = MIB
+const OLD_MS = 10 * 60_000
 /** … or the log grew by half, and so much … */
 const GROWTH_SHARE = 0.5
 const GROWTH_BYTES_MIN = 512 * MIB
@@ -22,7 +25,8 @@ export interface Garbage {
 /** @param ageMs since the last collection, or the start */
 export function isGarbageWorthIt({ logBytes, collectedBytes, releasedBytes }: Garbage, ageMs: number): boolean {
   const grown = logBytes - collectedBytes
-  if (releasedBytes >= Math.min(RELEASED_BYTES, Math.max(RELEASED_BYTES_MIN, logBytes * RELEASED_SHARE))) return true
+  const least = ageMs > OLD_MS ? RELEASED_BYTES_OLD : RELEASED_BYTES_MIN
+  if (releasedBytes >= Math.min(RELEASED_BYTES, Math.max(least, logBytes * RELEASED_SHARE))) return true
   if (grown > Math.max(GROWTH_BYTES_MIN, collectedBytes * GROWTH_SHARE)) return true
   return ageMs > AGE_MS && (grown > 0 || releasedBytes > 0)
 }

@@ -6,6 +6,7 @@ import { repairVolume } from '../check/repair.ts'
 import { fsckInfo } from '../check/report.ts'
 import type { FsckInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
+import { wallClock } from '../volume/attr.ts'
 import { type Store, type StoreOptions, withStore } from './store.ts'
 
 export interface OfflineOptions extends StoreOptions {
@@ -86,8 +87,4 @@ async function rounds({ volumes }: Store, repair: boolean): Promise<Rounds> {
 /** The log may still have it. */
 function isLostFromIndex({ kind, text }: { kind: string; text: string }): boolean {
   return kind === 'index' || ((kind === 'content' || kind === 'node') && text.includes('not in the index'))
-}
-
-function wallClock(): { s: number; ns: number } {
-  return { s: Math.floor(Date.now() / 1000), ns: 0 }
 }

@@ -31,6 +31,8 @@ export interface SessionOptions {
   clock?: RequestClock
   /** how long to keep the thread after the last request, waiting for the next; 0 sleeps at once */
   spinMicros?: number
+  /** while this gives a promise, which must end, no request is read: what they would need is not there at the moment */
+  hold?: (() => Promise<void> | undefined) | undefined
   /** how long a signal may be ignored by an operation that waits for the disk */
   interruptGraceMs?: number
   /** how long a request may wait for its answer before it gets EIO */
@@ -83,6 +85,8 @@ export class Session {
   readonly #logger: Logger
   readonly #spinMicros: number
   readonly #onUnmounted: () => void
+  readonly #hold: () => Promise<void> | undefined
+  #isHeld = false
   readonly #dispatcher: Dispatcher
   /** What may be read into: the slack behind it belongs to the same memory. */
   readonly #inbox: Buffer
@@ -101,6 +105,7 @@ export class Session {
     this.#logger = options.logger
     this.#spinMicros = options.spinMicros ?? SPIN_MICROS
     this.#onUnmounted = options.onUnmounted ?? (() => undefined)
+    this.#hold = options.hold ?? (() => undefined)
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject }
     })
@@ -216,6 +221,25 @@ export class Session {
     if (this.#turn === undefined) this.#serve()
   }
 
+  /** What holds requests up comes and goes between turns. @returns whether there is nothing to be done until then */
+  #waits(): boolean {
+    if (this.#isHeld) return true
+    const held = this.#hold()
+    if (held === undefined) return false
+    this.#isHeld = true
+    // The watch would call again and again.
+    this.#channel.unwatch()
+    const goOn = (): void => {
+      this.#isHeld = false
+      if (this.#state !== 'serving') return
+      this.#channel.watch(() => this.#wake())
+      this.#continue()
+    }
+    // How it ended is not the session's: what is still not there is an error of who asks for it.
+    held.then(goOn, goOn)
+    return true
+  }
+
   /** Goes on after other events had their turn. */
   #continue(): void {
     if (this.#state !== 'serving' || this.#turn !== undefined) return
@@ -230,6 +254,7 @@ export class Session {
    * a request arrives loses nothing, since the watch is level-triggered.
    */
   #serve(): void {
+    if (this.#state !== 'serving' || this.#waits()) return
     let began = 0
     for (let served = 0; served < TURN_REQUESTS; served++) {
       if (this.#state !== 'serving') return

@@ -75,8 +75,10 @@ function sourceDirectory(then: Volume, now: Volume, record: SnapshotRecord, plac
   if (record.ino === place.ino) return place.ino
   const same = then.attr(place.ino)
   if (same !== undefined && isDirectory(same) && same.nlink > 0) return place.ino
+  const names = namesInVolume(now, place.ino)
+  if (names === undefined) return undefined
   let at = ROOT_INO
-  for (const name of namesInVolume(now, place.ino) ?? []) {
+  for (const name of names) {
     const entry = then.entry(at, name)
     if (entry === undefined || entry.volume !== 0) return undefined
     at = entry.ino

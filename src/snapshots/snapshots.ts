@@ -254,15 +254,16 @@ function viewOf({ registry }: Context, record: SnapshotRecord): Volume {
 }
 
 function count(volume: Volume, directory: number): { file_count: number; bytes: number } {
-  const directories = [directory]
+  // What is added while a set is walked is walked as well; a damaged directory may lie in itself.
+  const directories = new Set([directory])
   const seen = new Set<number>()
   let bytes = 0
-  for (let i = 0; i < directories.length; i++) {
-    for (const [, entry] of volume.entries(directories[i] as number)) {
+  for (const one of directories) {
+    for (const [, entry] of volume.entries(one)) {
       if (entry.volume !== 0 || seen.has(entry.ino)) continue
       const attr = volume.attr(entry.ino)
       if (attr === undefined) continue
-      if (isDirectory(attr)) directories.push(entry.ino)
+      if (isDirectory(attr)) directories.add(entry.ino)
       else {
         seen.add(entry.ino)
         if (isRegular(attr)) bytes += attr.size

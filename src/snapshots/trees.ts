@@ -6,7 +6,7 @@ import { type Attr, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../vo
 import { type Bucket, type Dirent, decodeBucket } from '../volume/dirent.ts'
 import { inoOf, Kind, kindOf, ROOT_INO, stringPart } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { namesInVolume, shownName } from '../workspaces/paths.ts'
+import { namesIfKnown, shownName } from '../workspaces/paths.ts'
 
 /** How one inode differs; entries are those of a directory. */
 export interface InodeDiff {
@@ -113,12 +113,12 @@ function whatDiffers(diff: InodeDiff, old: Attr, fresh: Attr): string[] {
   return what.filter((word) => word !== 'content' || !isDirectory(fresh))
 }
 
-/** Names from `directory` down to a directory in it; undefined when it is elsewhere. */
+/** Names from `directory` down to a directory in it; undefined when it is elsewhere, and when damage leaves no way to it. */
 function below(volume: Volume, ino: number, directory: number): string[] | undefined {
-  const names = namesInVolume(volume, ino)
+  const names = namesIfKnown(volume, ino)
   if (names === undefined) return undefined
   if (directory === ROOT_INO) return names
-  const top = namesInVolume(volume, directory)
+  const top = namesIfKnown(volume, directory)
   if (top === undefined || top.length > names.length || top.some((name, i) => names[i] !== name)) return undefined
   return names.slice(top.length)
 }
@@ -139,13 +139,13 @@ function whereFile(
 
 /** The slow way, for a file whose last name was removed while it has others. */
 function findName(volume: Volume, ino: number): { parent: number; name: string } | undefined {
-  const directories = [ROOT_INO]
-  for (let i = 0; i < directories.length; i++) {
-    const parent = directories[i] as number
+  // What is added while a set is walked is walked as well; a damaged directory may lie in itself.
+  const directories = new Set([ROOT_INO])
+  for (const parent of directories) {
     for (const [, entry] of volume.entries(parent)) {
       if (entry.volume !== 0) continue
       if (entry.ino === ino) return { parent, name: entry.name }
-      if (entry.type === S_IFDIR) directories.push(entry.ino)
+      if (entry.type === S_IFDIR) directories.add(entry.ino)
     }
   }
   return undefined

@@ -125,6 +125,13 @@ function allocate(core: Core, place: Place, ranges: [number, number][], wanted: 
     length: bytes,
     allocate: true,
   }))
+  if (
+    !volume.mayReserve(
+      ino,
+      ranges.reduce((sum, [, bytes]) => sum + bytes, 0),
+    )
+  )
+    throw FS.EFBIG
   const attr = changed(core, place, changes, wanted.offset, wanted.length, extend, wanted.killSuidGid)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr })
   core.quotas.admit(volume.number, attr.allocated - place.attr.allocated, 0)

@@ -200,8 +200,15 @@ export class Gates {
   }
 
   #outermost(volume: number): number {
-    const parent = this.#core.registry.parentOf(volume)
-    return parent === undefined || volumeOf(parent) === 0 ? volume : this.#outermost(volumeOf(parent))
+    // A workspace that is recorded to lie in itself, which only damage makes, ends the way as well.
+    const seen = new Set([volume])
+    for (const inner of seen) {
+      const parent = this.#core.registry.parentOf(inner)
+      const outer = parent === undefined ? 0 : volumeOf(parent)
+      if (outer === 0 || seen.has(outer)) return inner
+      seen.add(outer)
+    }
+    return volume
   }
 
   get #names(): LastingNames {

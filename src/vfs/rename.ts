@@ -1,9 +1,9 @@
 /** rename(2) with its flags. */
 import { FS } from '../errors.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, isName } from '../volume/dirent.ts'
-import { ROOT_INO } from '../volume/keys.ts'
 import { type Core, nodeOf, type Place } from './core.ts'
 import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
 
@@ -76,16 +76,10 @@ function gatesMoved(core: Core, from: Place, to: Place, entries: readonly Dirent
   for (const { volume } of entries) if (volume !== 0) core.gates.expireSoon([volume])
 }
 
-/** A directory must not become part of itself. @throws EINVAL */
+/** A directory must not become part of itself. @throws EINVAL, and NEXUS_CORRUPT where one is already */
 function refuseLoop(moved: Place, entry: Dirent, to: Place): void {
   if (entry.volume !== 0 || !isDirectory(moved.attr)) return
-  for (let ino = to.ino; ; ) {
-    if (ino === moved.ino) throw FS.EINVAL
-    if (ino === ROOT_INO) return
-    const attr = to.volume.attr(ino)
-    if (attr === undefined || attr.parent === 0) return
-    ino = attr.parent
-  }
+  for (const ino of ancestors(to.volume, to.ino)) if (ino === moved.ino) throw FS.EINVAL
 }
 
 function movedTo(core: Core, moved: Place, entry: Dirent, to: Place, name: string): Change[] {

@@ -85,3 +85,9 @@ export function encodeAttr(attr: Attr): Buffer {
   writeAttr(out, attr)
   return out.view()
 }
+
+/** The time of day, to the millisecond. */
+export function wallClock(): Time {
+  const ms = Date.now()
+  return { s: Math.floor(ms / 1000), ns: (ms % 1000) * 1_000_000 }
+}

@@ -8,7 +8,7 @@
 import type { ContentStore, StoredContent } from '../cas/store.ts'
 import { assert, NexusError } from '../errors.ts'
 import type { Disk } from '../journal/disk.ts'
-import type { Log } from '../journal/log.ts'
+import type { Log, Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import { metasIn, segmentBytes, segmentsOf } from '../journal/replay.ts'
 import type { Logger } from '../logger.ts'
@@ -73,11 +73,19 @@ export interface CollectTools {
   checkpoint(force: boolean): Promise<SavedState | undefined>
   /** in a turn: the first segment that recovery, or a piece that is not sealed yet, may need */
   firstNeeded(): number
+  /** in a turn: what the segment that is being written holds shall lie before that, also when nothing was written since */
+  leaveSegment(): Promise<void>
+  /** bytes; so large may a segment be */
+  segmentBytesMax: number
+  /** the last `state` record that this process wrote: a rebuild of the index needs it */
+  lastState: { span: Span | undefined }
   /** segments are gone: threads let go of them too */
   removed(segments: readonly number[]): void
 }
 
 const LIMITS: CollectLimits = { share: 0.6, copyBytes: 1024 * 1024 * 1024 }
+/** The segment that is being written is ended early for this part of a whole one, so that there are not many small ones. */
+const LEAVE_SHARE = 1 / 64
 /** Written to the index in one turn, as one batch of it: so long does a snapshot wait. */
 const FORGET_BATCH = 1000
 const MOVE_BATCH = 1000
@@ -88,7 +96,9 @@ export class Collector {
   readonly #result: Collected = { forgotten: 0, segments: 0, copiedBytes: 0, freedBytes: 0 }
   /** bytes of each segment that may go */
   readonly #sizes = new Map<number, number>()
-  /** bytes in them that are alive */
+  /** the same of those that recovery still needed, as of the sweep */
+  readonly #newest = new Map<number, number>()
+  /** bytes in all of them that are alive; in the newest at least so many */
   readonly #liveBytes = new Map<number, number>()
 
   /** @param progress kept up to date */
@@ -106,6 +116,7 @@ export class Collector {
     }
     await this.#remove(new Set([...this.#sizes.keys()].filter((segment) => !this.#liveBytes.has(segment))))
     if (copy === false) return this.#result
+    if (pressed === undefined) await this.#leaveNewest()
     const limits = pressed?.() ?? LIMITS
     await this.#remove(await this.#empty(victims(this.#sizes, this.#liveBytes, limits)))
     return this.#result
@@ -136,7 +147,8 @@ export class Collector {
     })
     this.#begin('sweep', live.size)
     for (const segment of segmentsOf(disk)) {
-      if (segment < first) this.#sizes.set(segment, segmentBytes(disk, segment))
+      const sizes = segment < first ? this.#sizes : this.#newest
+      sizes.set(segment, segmentBytes(disk, segment))
       await pause()
     }
     for await (const content of store.contents()) {
@@ -154,8 +166,31 @@ export class Collector {
 
   #countLive({ location }: StoredContent): void {
     for (const { segment, length } of location.parts) {
-      if (this.#sizes.has(segment)) this.#liveBytes.set(segment, (this.#liveBytes.get(segment) ?? 0) + length)
+      if (this.#sizes.has(segment) || this.#newest.has(segment))
+        this.#liveBytes.set(segment, (this.#liveBytes.get(segment) ?? 0) + length)
     }
+  }
+
+  /**
+   * Ends the segment that is being written when much of it is dead, so that it can be emptied with the others: a small
+   * store has no other. It may hold more that is alive than was counted, but everything in it is moved that the index knows.
+   */
+  async #leaveNewest(): Promise<void> {
+    const { disk, inTurn, lastState, log, segmentBytesMax } = this.#tools
+    const state = lastState.span
+    const isDead = ([segment, bytes]: [number, number]): boolean => {
+      const live = (this.#liveBytes.get(segment) ?? 0) + (state?.segment === segment ? state.length : 0)
+      return live <= bytes * LIMITS.share && bytes - live >= segmentBytesMax * LEAVE_SHARE
+    }
+    const dead = [...this.#newest].filter(isDead).map(([segment]) => segment)
+    if (dead.length === 0) return
+    const first = await inTurn(async () => {
+      // Who writes much has begun another one meanwhile, but it may still be needed.
+      if (dead.includes(log.end.segment) || dead.some((segment) => segment >= this.#tools.firstNeeded()))
+        await this.#tools.leaveSegment()
+      return this.#tools.firstNeeded()
+    })
+    for (const segment of dead) if (segment < first) this.#sizes.set(segment, segmentBytes(disk, segment))
   }
 
   /** Copies what is alive out of some segments to the end of the log. @returns those that hold nothing any more */
@@ -213,7 +248,9 @@ export class Collector {
     await inTurn(async () => {
       const state = await this.#tools.checkpoint(true)
       assert(state !== undefined, 'a forced checkpoint stores a state')
-      log.append(RecordType.state, Buffer.alloc(0), encodeState(state))
+      const meta = encodeState(state)
+      const { segment, offset } = log.append(RecordType.state, Buffer.alloc(0), meta)
+      this.#tools.lastState.span = { segment, offset, length: meta.length }
       await log.sync()
     })
     this.#tools.removed([...chosen])

@@ -46,6 +46,9 @@ export type Piece = Source & {
 
 export type Window = readonly Piece[]
 
+/** All of it allocated and never written. */
+export const ZERO_WINDOW: Window = Object.freeze([Object.freeze({ kind: 'zero', start: 0, length: WINDOW_BYTES } as const)])
+
 /** The part of a piece that starts `skip` bytes into it. */
 export function slicePiece(piece: Piece, skip: number, length: number): Piece {
   const start = piece.start + skip

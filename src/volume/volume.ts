@@ -24,7 +24,7 @@ import {
   stringPart,
 } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
-import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window } from './piece.ts'
+import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
 
 /** Counters kept beside the tree's entries, so that nobody has to count. */
 export interface Super {
@@ -62,6 +62,11 @@ export function decodeSuper(value: Buffer): Super {
 
 const EMPTY_WINDOW: Window = []
 const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0 }
+/**
+ * Windows of a file that changed since the last checkpoint, for what is reserved in one go: a map holds 16 million at most, and
+ * a change that is in the log and cannot be applied would keep the store from opening.
+ */
+const RESERVED_WINDOWS_MAX = 4 * 1024 * 1024
 const SUPER_KEY = plainKey(0, Kind.super)
 
 export class Volume {
@@ -148,35 +153,40 @@ export class Volume {
 
   /** The numbers of the windows from `first` on that hold anything, ascending. */
   *windows(ino: number, first = 0): Generator<number> {
-    const changed = new Map<number, boolean>()
+    for (const [index] of this.#windowsFrom(ino, first)) yield index
+  }
+
+  /** The same with what they hold, which is decoded when it is asked for. */
+  *#windowsFrom(ino: number, first: number): Generator<[index: number, window: () => Window]> {
+    const changed = new Map<number, Window | null>()
     const deltas = this.#deltas(ino)
     for (const delta of deltas) {
-      for (const [index, window] of delta.windows) {
-        if (index >= first && !changed.has(index)) changed.set(index, window !== null && window.length > 0)
-      }
+      for (const [index, window] of delta.windows) if (index >= first && !changed.has(index)) changed.set(index, window)
       if (delta.wiped) break
     }
+    const hasAny = (index: number): boolean => (changed.get(index)?.length ?? 0) > 0
+    const now = (index: number): [number, () => Window] => [index, () => changed.get(index) ?? EMPTY_WINDOW]
     const base = deltas.some((delta) => delta.wiped)
       ? []
       : this.#tree.scan(this.root, numberKey(ino, Kind.window, first), plainKey(ino, Kind.window + 1))
     const pending = [...changed.keys()].sort((a, b) => a - b)
     let next = 0
-    for (const [key] of base) {
+    for (const [key, value] of base) {
       const index = numberPart(key)
       for (; next < pending.length && (pending[next] as number) < index; next++) {
-        if (changed.get(pending[next] as number)) yield pending[next] as number
+        if (hasAny(pending[next] as number)) yield now(pending[next] as number)
       }
-      if (!changed.has(index)) yield index
+      if (!changed.has(index)) yield [index, () => decodeWindow(new ByteReader(value))]
     }
-    for (; next < pending.length; next++) if (changed.get(pending[next] as number)) yield pending[next] as number
+    for (; next < pending.length; next++) if (hasAny(pending[next] as number)) yield now(pending[next] as number)
   }
 
   /** The pieces of [offset, offset + length), each with the file offset where it starts. */
   *pieces(ino: number, offset: number, length: number): Generator<[at: number, piece: Piece]> {
     const end = offset + length
-    for (const index of this.#windowsIn(ino, offset, end)) {
+    for (const [index, window] of this.#windowsIn(ino, offset, end)) {
       const base = index * WINDOW_BYTES
-      for (const piece of piecesIn(this.window(ino, index), Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))) {
+      for (const piece of piecesIn(window(), Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))) {
         yield [base + piece.start, piece]
       }
     }
@@ -260,17 +270,29 @@ export class Volume {
       const index = Math.floor((offset + done) / WINDOW_BYTES)
       const start = offset + done - index * WINDOW_BYTES
       const count = Math.min(WINDOW_BYTES - start, length - done)
-      const pieces: Piece[] = sourceAt === undefined ? [] : [{ ...sourceAt(done), start, length: count }]
-      const window = splice(this.window(ino, index), start, start + count, pieces)
-      delta.setWindow(index, window.length === 0 ? null : window)
+      const source = sourceAt?.(done)
+      // Of a terabyte that is reserved at once there are a million.
+      if (count === WINDOW_BYTES && source === undefined) delta.setWindow(index, null)
+      else if (count === WINDOW_BYTES && source?.kind === 'zero') delta.setWindow(index, ZERO_WINDOW)
+      else {
+        const pieces: Piece[] = source === undefined ? [] : [{ ...source, start, length: count }]
+        const window = splice(this.window(ino, index), start, start + count, pieces)
+        delta.setWindow(index, window.length === 0 ? null : window)
+      }
       done += count
     }
+    this.active.weight += Math.floor(length / WINDOW_BYTES)
+  }
+
+  /** Whether a range of a file may be reserved now: what changed of it has a limit until the next checkpoint. */
+  mayReserve(ino: number, length: number): boolean {
+    return (this.active.inodes.get(ino)?.windows.size ?? 0) + length / WINDOW_BYTES < RESERVED_WINDOWS_MAX
   }
 
   /** Like `place` with a hole, visiting only windows that hold something: the range may be huge. */
   clear(ino: number, offset: number, length: number): void {
     const end = offset + length
-    for (const index of [...this.#windowsIn(ino, offset, end)]) {
+    for (const index of [...this.#windowsIn(ino, offset, end)].map(([one]) => one)) {
       const base = index * WINDOW_BYTES
       const from = Math.max(base, offset)
       this.place(ino, from, Math.min(base + WINDOW_BYTES, end) - from, undefined)
@@ -334,16 +356,16 @@ export class Volume {
   }
 
   /** Windows that may hold something of [offset, end): a few are named outright, of many those that do. */
-  *#windowsIn(ino: number, offset: number, end: number): Generator<number> {
+  *#windowsIn(ino: number, offset: number, end: number): Generator<[index: number, window: () => Window]> {
     const first = Math.floor(offset / WINDOW_BYTES)
     const last = Math.ceil(end / WINDOW_BYTES) - 1
     if (last - first < 8) {
-      for (let index = first; index <= last; index++) yield index
+      for (let index = first; index <= last; index++) yield [index, () => this.window(ino, index)]
       return
     }
-    for (const index of this.windows(ino, first)) {
-      if (index > last) return
-      yield index
+    for (const found of this.#windowsFrom(ino, first)) {
+      if (found[0] > last) return
+      yield found
     }
   }
 

@@ -111,6 +111,7 @@ export class Volumes {
   readonly #pins = new Set<Pin>()
   /** told of references that are made while a collection marks */
   #live: Live | undefined
+  readonly #lastState: CollectTools['lastState'] = { span: undefined }
   /** bytes that became garbage since the last collection, by estimate */
   #released = 0
   /** of the log when the last collection had ended */
@@ -310,7 +311,7 @@ export class Volumes {
     const run = async (): Promise<Collected> => {
       const [released, start] = [this.#released, performance.now()]
       try {
-        if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment())
+        if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment(this.#segmentBytes / 16))
         const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options)
         this.#released -= released
         this.#collectedBytes = this.logBytes
@@ -329,9 +330,12 @@ export class Volumes {
     return result
   }
 
-  /** What the last segment holds shall lie before the start of recovery, also when nothing was written since. */
-  async #leaveSegment(): Promise<void> {
-    this.#log.beginSegment(this.#segmentBytes / 16)
+  /**
+   * What the last segment holds shall lie before the start of recovery, also when nothing was written since.
+   * @param bytes it stays when it holds less
+   */
+  async #leaveSegment(bytes: number): Promise<void> {
+    this.#log.beginSegment(bytes)
     await this.#checkpointNow(true)
   }
 
@@ -667,6 +671,9 @@ export class Volumes {
         const layers = [...this.#volumes.values()].map((volume) => volume.active.firstRaw)
         return Math.min(this.#checkpointed.segment, ...layers)
       },
+      leaveSegment: () => this.#leaveSegment(0),
+      segmentBytesMax: this.#segmentBytes,
+      lastState: this.#lastState,
       removed: (segments) => this.#sealer.forgetSegments(segments),
     }
   }

@@ -1,6 +1,7 @@
 /** From paths in the filesystem (`/workspace/acme`, UTF-8) to places in it, and back. */
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -57,29 +58,30 @@ export function parentAt(core: Core, path: string): { parent: Place; name: strin
   return { parent: directoryAt(core, parentPath), name }
 }
 
-/** Where a directory of a volume is, from the volume's root: [] for the root itself; undefined when it has no place. */
+/**
+ * Where a directory of a volume is, from the volume's root: [] for the root itself; undefined when it has no place.
+ * @throws NexusError NEXUS_CORRUPT when it lies in itself
+ */
 export function namesInVolume(volume: Volume, ino: number): string[] | undefined {
   const names: string[] = []
-  for (let at = ino; at !== ROOT_INO; ) {
-    const attr = volume.attr(at)
-    if (attr === undefined || attr.parent === 0 || names.length > PATH_NAMES_MAX) return undefined
-    names.unshift(attr.name)
-    at = attr.parent
+  let top = ino
+  for (const at of ancestors(volume, ino)) {
+    top = at
+    if (at !== ROOT_INO) names.push(volume.attr(at)?.name ?? '')
   }
-  return names
+  return top === ROOT_INO ? names.reverse() : undefined
 }
 
-/** No path in the kernel has more names (PATH_MAX / 2): a longer chain of parents is a loop. */
-const PATH_NAMES_MAX = 2048
-
-/** The path of a live directory, as people see it. */
+/** The path of a live directory, as people see it; as much of it as is known where the tree is damaged. */
 export function pathOf(core: Core, registry: WorkspaceRegistry, volume: number, ino: number): string {
   const parts: string[] = []
   let number = volume
   let directory = ino
-  for (;;) {
+  // Workspaces that are recorded to lie in each other have no path from the root.
+  for (const seen = new Set<number>(); !seen.has(number); ) {
+    seen.add(number)
     const at = core.volumes.get(number)
-    const names = at === undefined ? undefined : namesInVolume(at, directory)
+    const names = at === undefined ? undefined : namesIfKnown(at, directory)
     if (names !== undefined) parts.unshift(...names)
     const record = number === 0 ? undefined : registry.workspace(number)
     if (record === undefined) break
@@ -90,14 +92,21 @@ export function pathOf(core: Core, registry: WorkspaceRegistry, volume: number, 
   return `/${parts.map(shownName).join('/')}`
 }
 
-/** True when a directory is another one or lies somewhere in it. */
-export function isInside(volume: Volume, ino: number, directory: number): boolean {
-  for (let at = ino, steps = 0; steps < PATH_NAMES_MAX; steps++) {
-    if (at === directory) return true
-    if (at === ROOT_INO) return false
-    const parent = volume.attr(at)?.parent
-    if (parent === undefined || parent === 0) return false
-    at = parent
+/** The same, and undefined also where the tree is damaged. */
+export function namesIfKnown(volume: Volume, directory: number): string[] | undefined {
+  try {
+    return namesInVolume(volume, directory)
+  } catch (error) {
+    if (error instanceof NexusError && error.code === 'NEXUS_CORRUPT') return undefined
+    throw error
   }
+}
+
+/**
+ * True when a directory is another one or lies somewhere in it.
+ * @throws NexusError NEXUS_CORRUPT when it lies in itself, and not in the other one
+ */
+export function isInside(volume: Volume, ino: number, directory: number): boolean {
+  for (const at of ancestors(volume, ino)) if (at === directory) return true
   return false
 }

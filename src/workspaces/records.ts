@@ -116,7 +116,23 @@ const snapshotFields: Checks<SnapshotRecord> = {
   metadata: isPairs,
   parent: isTextOrNull,
   automatic: (value) => typeof value === 'boolean',
-  nested: (value) => Array.isArray(value) && value.every((each) => hasAll(nestedFields, each)),
+  nested: (value) => Array.isArray(value) && value.every((each) => hasAll(nestedFields, each)) && isNoneInItself(value),
+}
+
+/** Whoever goes from a workspace to the one around it comes out. */
+function isNoneInItself(nested: readonly NestedRecord[]): boolean {
+  const around = new Map(nested.map(({ record }) => [record.number, record.parent_volume]))
+  return [...around.keys()].every((number) => !isInItself(number, (inner) => around.get(inner)))
+}
+
+/** @param around the workspace that another is recorded to lie in, if that is known */
+export function isInItself(number: number, around: (inner: number) => number | undefined): boolean {
+  const seen = new Set<number>()
+  for (let at: number | undefined = number; at !== undefined; at = around(at)) {
+    if (seen.has(at)) return true
+    seen.add(at)
+  }
+  return false
 }
 
 function isObject(value: unknown): value is Document {

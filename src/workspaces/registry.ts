@@ -75,12 +75,14 @@ export class WorkspaceRegistry implements Registry {
   /** The workspaces that lie somewhere inside one, outer before inner. */
   inside(number: number): WorkspaceRecord[] {
     const all = [...this.workspaces()].filter((record) => record.number !== 0)
-    const found = all.filter((record) => record.parent_volume === number)
-    for (let i = 0; i < found.length; i++) {
-      const outer = (found[i] as WorkspaceRecord).number
-      found.push(...all.filter((record) => record.parent_volume === outer))
+    const found = new Set<WorkspaceRecord>()
+    const add = (outer: number): void => {
+      // Records that lie in each other, which only damage makes, would lead around for ever.
+      for (const record of all) if (record.parent_volume === outer && record.number !== number) found.add(record)
     }
-    return found
+    add(number)
+    for (const { number: outer } of found) add(outer)
+    return [...found]
   }
 
   /** Snapshots whose workspace may be any, in no order. */

@@ -65,6 +65,59 @@ t.test('what is written after a failed write is there after a reopen', async (t)
   await again.close()
 })
 
+t.test('while it is opened again it says so, and when it can be asked', async (t) => {
+  const directory = directoryFor(t)
+  const index = await openIndex(directory, STORE)
+  await index.write(entries(1000))
+  t.equal(index.opening, undefined)
+  limitFiles(100_000)
+  t.teardown(() => limitFiles('unlimited'))
+  await t.rejects(index.write(entries(1000, 1000)), { code: 'NEXUS_CORRUPT' })
+  const held = async (): Promise<number> => {
+    const writing = index.write(entries(10, 3000)).catch((error: unknown) => error)
+    const key = Buffer.from('key7')
+    for (let turns = 0; ; turns++) {
+      await new Promise(setImmediate)
+      const { opening } = index
+      if (opening === undefined) {
+        if ((await Promise.race([writing, 'at work'])) !== 'at work') return turns
+        continue
+      }
+      t.throws(() => index.get(key), { code: 'NEXUS_TIMEOUT', message: /opened again.*nothing is lost/ })
+      await opening
+      t.same(index.get(key), Buffer.alloc(50, '7'), 'whoever waited is answered')
+    }
+  }
+  limitFiles('unlimited')
+  t.ok((await held()) > 0)
+  t.same(index.get(Buffer.from('key3009')), Buffer.alloc(50, '9'))
+  await index.close()
+})
+
+t.test('one that cannot be opened again says why, and is tried again', async (t) => {
+  const directory = directoryFor(t)
+  const index = await openIndex(directory, STORE)
+  await index.write(entries(1000))
+  limitFiles(100_000)
+  t.teardown(() => limitFiles('unlimited'))
+  await t.rejects(index.write(entries(1000, 1000)), { code: 'NEXUS_CORRUPT' })
+  limitFiles('unlimited')
+  fs.renameSync(path.join(directory, 'CURRENT'), path.join(directory, 'AWAY'))
+  await t.rejects(index.write(entries(10, 2000)), HINT)
+  t.equal(index.opening, undefined, 'nobody waits for it')
+  t.throws(() => index.get(Buffer.from('key7')), { code: 'NEXUS_TIMEOUT', message: HINT })
+  await t.rejects(index.entries(Buffer.from('key'))[Symbol.asyncIterator]().next(), { code: 'NEXUS_TIMEOUT' })
+  fs.renameSync(path.join(directory, 'AWAY'), path.join(directory, 'CURRENT'))
+  await new Promise((resolve) => setTimeout(resolve, 600))
+  t.throws(() => index.get(Buffer.from('key7')), { code: 'NEXUS_TIMEOUT' })
+  t.ok(index.opening, 'who asks has it tried')
+  await index.opening
+  t.same(index.get(Buffer.from('key7')), Buffer.alloc(50, '7'))
+  await index.write(entries(10, 2000))
+  t.same(index.get(Buffer.from('key7')), Buffer.alloc(50, '7'))
+  await index.close()
+})
+
 t.test('an index that another daemon holds is busy, and unharmed', async (t) => {
   const directory = directoryFor(t)
   const holder = await openIndex(directory, STORE)

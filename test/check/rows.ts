@@ -111,6 +111,11 @@ export const rows: Row[] = [
     want: [['unreachable', null]],
   },
   {
+    name: 'a directory that is recorded to lie in one that lies in it',
+    make: (sample) => [sample.attrEdit('d', { parent: sample.ino('d/e'), name: 'd' })],
+    want: [['place', '/workspace/a/d']],
+  },
+  {
     name: 'one without a name that has names',
     make: (sample) => [{ key: orphanKey(sample.ino('f')), value: Buffer.alloc(0) }],
     want: [['orphan', '/workspace/a/d/g']],

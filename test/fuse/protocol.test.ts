@@ -188,6 +188,34 @@ function serve(options: Partial<SessionOptions> = {}) {
   return { channel, fs, logged, session, ask }
 }
 
+t.test('while something holds requests up none is read, and then all are', async (t) => {
+  let release: (() => void) | undefined
+  let held: Promise<void> | undefined
+  const { channel, ask, session } = serve({ hold: () => held })
+  const request = () => message(Opcode.GETATTR, pack(0, 0, 0n))
+  t.equal(ask(request()).length, 1)
+  held = new Promise((resolve) => {
+    release = resolve
+  })
+  t.equal(ask(request(), request()).length, 0)
+  t.equal(channel.inbox.length, 2, 'they stay with the kernel')
+  t.equal(channel.wake, undefined, 'and the watch does not call again and again')
+  held = undefined
+  release?.()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  t.equal(channel.replies.splice(0).length, 2)
+  t.equal(ask(request()).length, 1, 'as before')
+  held = new Promise((resolve) => {
+    release = resolve
+  })
+  ask(request())
+  session.stop()
+  release?.()
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  t.equal(channel.replies.length, 0, 'a session that ended meanwhile serves no more')
+  t.equal(channel.wake, undefined)
+})
+
 interface Row {
   op: OpcodeName
   body: Buffer

@@ -12,12 +12,13 @@ import { MemoryDisk } from '../journal/support.ts'
 import { TestEngine } from './support.ts'
 
 const SEGMENT_BYTES = 64 * 1024
-const limits = { segmentBytesMax: SEGMENT_BYTES, sealWorkers: 0, nodeCacheBytesMax: 1, chunkCacheBytesMax: 1 }
+const limits = { sealWorkers: 0, nodeCacheBytesMax: 1, chunkCacheBytesMax: 1 }
 
 class Store {
   readonly data: string
   disk = new MemoryDisk()
-  readonly index = new MemoryIndex()
+  index = new MemoryIndex()
+  segmentBytes = SEGMENT_BYTES
   readonly warnings: string[] = []
   test!: TestEngine
 
@@ -29,8 +30,8 @@ class Store {
   async open(): Promise<this> {
     const warn = (_details: unknown, text: string): void => void this.warnings.push(text)
     const logger = { info: () => undefined, warn, error: warn } as unknown as Logger
-    const { data, disk, index } = this
-    this.test = new TestEngine(await Engine.open({ data, disk, index, logger, limits }))
+    const { data, disk, index, segmentBytes: segmentBytesMax } = this
+    this.test = new TestEngine(await Engine.open({ data, disk, index, logger, limits: { ...limits, segmentBytesMax } }))
     return this
   }
 
@@ -90,6 +91,84 @@ t.test('without copying, only segments in which nothing is alive go, and nothing
   const rest = await store.engine.collect()
   t.ok(rest.copiedBytes > 0, 'the rest is for one that copies')
   for (let i = 0; i < 30; i += 3) t.equal(store.test.read(`/workspace/fork/x${i}`), noise(20_000, 500 + i).toString())
+})
+
+t.test('a store that fits into one segment gives back what is deleted, and no more is written for nothing', async (t) => {
+  const store = new Store(t)
+  store.segmentBytes = 64 * 1024 * 1024
+  await store.open()
+  await store.fill('w', 300, 1)
+  await store.fill('kept', 5, 1000)
+  const { volumes } = store.engine
+  const full = volumes.logBytes
+  t.ok(full > 6_000_000 && store.disk.files.size === 1, `${full} bytes in one segment`)
+  for (let i = 0; i < 300; i++) store.unlink(`/workspace/w/f${i}`)
+  store.test.write('/workspace/kept/fresh', noise(20_000, 5000))
+  const done = await store.service.collect()
+  t.ok(done.freed_bytes >= full, `${done.freed_bytes} bytes freed`)
+  t.ok(volumes.logBytes < 250_000, `${volumes.logBytes} bytes of log for 120,000 that are alive`)
+  const left = volumes.logBytes
+  const again = await store.service.collect()
+  t.equal(again.segments, 0, 'there is nothing more to get')
+  t.equal(volumes.logBytes, left, 'and nothing is written for that')
+  const check = (when: string): void => {
+    for (let i = 0; i < 5; i++) t.equal(store.test.read(`/workspace/kept/f${i}`), noise(20_000, 1000 + i).toString(), when)
+    t.equal(store.test.read('/workspace/kept/fresh'), noise(20_000, 5000).toString(), when)
+  }
+  check('at once')
+  store.disk = store.disk.afterKill()
+  await store.open()
+  check('after a kill')
+  store.disk = store.disk.afterKill()
+  store.index = new MemoryIndex()
+  await store.open()
+  check('with an index made from the log')
+})
+
+t.test('a segment that is being written stays while little of it is dead, or it is small', async (t) => {
+  const store = new Store(t)
+  store.segmentBytes = 64 * 1024 * 1024
+  await store.open()
+  await store.fill('w', 40, 1)
+  for (let i = 0; i < 40; i++) store.unlink(`/workspace/w/f${i}`)
+  t.equal((await store.service.collect()).segments, 0, 'less than a 64th of a whole one is in it')
+  await store.fill('x', 300, 100)
+  for (let i = 0; i < 60; i++) store.unlink(`/workspace/x/f${i}`)
+  const { segments, copied_bytes } = await store.service.collect()
+  t.strictSame([segments, copied_bytes], [0, 0], 'most of it is alive')
+})
+
+t.test('what is written while the last segment is being left is not lost', async (t) => {
+  for (let at = 1; at < 60; at += 1) {
+    const store = new Store(t)
+    store.segmentBytes = 1024 * 1024
+    await store.open()
+    await store.fill('w', 20, at * 100)
+    for (let i = 1; i < 20; i++) store.unlink(`/workspace/w/f${i}`)
+    let slices = 0
+    const written: number[] = []
+    const pause = async (): Promise<void> => {
+      if (++slices < at || written.length > 2) return
+      const seed = 10_000 + slices
+      written.push(seed)
+      store.test.write(`/workspace/w/n${seed}`, noise(20_000, seed))
+      // Again what the collection has just forgotten, and what it is about to move.
+      if (written.length === 1) store.test.write('/workspace/w/again', noise(20_000, at * 100 + 2))
+      if (written.length === 2) await store.service.checkpoint()
+    }
+    const { segments } = await store.engine.collect({ pause })
+    if (written.length === 0) {
+      t.ok(at > 5, `${at - 1} slices`)
+      return
+    }
+    t.ok(segments > 0, 'it was left')
+    store.disk = store.disk.afterKill()
+    if (at % 2 === 0) store.index = new MemoryIndex()
+    await store.open()
+    for (const seed of written) t.equal(store.test.read(`/workspace/w/n${seed}`), noise(20_000, seed).toString())
+    t.equal(store.test.read('/workspace/w/again'), noise(20_000, at * 100 + 2).toString())
+    t.equal(store.test.read('/workspace/w/f0'), noise(20_000, at * 100).toString())
+  }
 })
 
 t.test('a rotten chunk costs itself: its segment stays, the others go', async (t) => {
@@ -219,6 +298,12 @@ t.test('when the daemon begins by itself', async (t) => {
     [10, 0, 9, 0, false],
     [10, 10, 0, 2 * day, false],
     [10, 10, 1, 2 * day, true],
+    [10, 10, 9, day / 24, true],
+    [10, 10, 1, day / 24, false],
+    [4, 4, 1, day / 24, true],
+    [4, 4, 1, day / 144, false],
+    [2, 2, 0.9, day / 24, false],
+    [80, 70, 15, day / 24, false],
     [80, 70, 15, 0, false],
     [80, 70, 16, 0, true],
     [1000, 1000, 199, 0, false],

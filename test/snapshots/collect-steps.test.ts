@@ -93,7 +93,7 @@ async function checkSpace(world: World): Promise<void> {
   const last = await world.engine.collect()
   assert.equal(last.forgotten, 0, 'nothing is left to forget')
   const [physical, stored] = [world.engine.volumes.logBytes, await world.storedBytes()]
-  assert(physical <= stored / SHARE + 4 * SEGMENT_BYTES, `${physical} bytes of log for ${stored} that are alive`)
+  assert(physical <= stored / SHARE + 2 * SEGMENT_BYTES, `${physical} bytes of log for ${stored} that are alive`)
 }
 
 t.test('whatever happens between two slices, nothing that is reached is lost, and all else goes', async (t) => {
