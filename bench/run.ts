@@ -9,17 +9,18 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../src/control/version.ts'
+import { measureBudgets, writeBudgets } from './budgets.ts'
 import { Inputs } from './inputs.ts'
 import { writeRun } from './page.ts'
 import { type Peer, PeerMount, peers } from './peers.ts'
 import { localPlace, NexusMount, noDropping, peerPlace } from './places.ts'
 import { headerOf, type Result, rowOf, tableOf } from './report.ts'
 import { Runner } from './runner.ts'
-import { BenchError, type Place, type Scale, type Workload } from './workload.ts'
+import { BenchError, missingFor, type Place, type Scale, type Workload } from './workload.ts'
 import { kinds } from './workloads/index.ts'
 
 const PAGE = fileURLToPath(new URL('../../docs/performance.md', import.meta.url))
-const ROUNDS = { full: 3, quick: 1, budget: 1 }
+const ROUNDS = { full: 3, quick: 1, budget: 3 }
 /** what a run has on the disk at once, at most */
 const FREE_BYTES = { full: 40e9, quick: 4e9, budget: 1e9 }
 
@@ -30,6 +31,7 @@ interface Options {
   peers?: readonly Peer[]
   directory: string
   write: boolean
+  budgets?: true
 }
 
 interface Chosen {
@@ -79,6 +81,7 @@ function options(): Options {
     )
     .option('--directory <dir>', 'where to work, on the disk to compare with', os.tmpdir())
     .option('--no-write', 'leave docs/performance.md as it is (as if quick)')
+    .option('--budgets', 'only count requests, and write bench/budgets.json anew')
     .parse()
     .opts<Options>()
 }
@@ -89,17 +92,12 @@ function choose({ only }: Options): Chosen[] {
   const chosen = all.filter(({ kind, workload }) => only === undefined || only.test(`${kind}: ${workload.name}`))
   if (chosen.length === 0) throw new BenchError('no workload has such a name')
   return chosen.filter(({ workload }) => {
-    const missing = Object.entries(workload.programs ?? {}).filter(([program]) => !isThere(program))
-    const needs = missing.map(([program, of]) => `no ${program} (apt-get install ${of})`)
+    const needs = missingFor(workload)
     const cannot = workload.cold === undefined ? undefined : noDropping()
     if (cannot !== undefined) needs.push(cannot)
     if (needs.length > 0) say(`*** SKIPPED: ${workload.name}: ${needs.join(', ')} ***`)
     return needs.length === 0
   })
-}
-
-function isThere(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(':').some((directory) => fs.existsSync(path.join(directory, program)))
 }
 
 function choosePeers({ peers: named, quick }: Options): Peer[] {
@@ -150,7 +148,7 @@ async function measureAt(result: Result, runner: Runner, place: Place, round: nu
 }
 
 async function main(given: Options): Promise<void> {
-  const scale: Scale = given.quick ? 'quick' : 'full'
+  const scale: Scale = given.budgets ? 'budget' : given.quick ? 'quick' : 'full'
   const rounds = given.rounds ?? ROUNDS[scale]
   const chosen = choose(given)
   const { bavail, bsize } = fs.statfsSync(given.directory)
@@ -168,14 +166,18 @@ async function main(given: Options): Promise<void> {
     const nexus = await NexusMount.start(directory)
     mounted.push(nexus)
     places.push(...nexus.places())
+    const inputs = path.join(directory, 'inputs')
+    fs.mkdirSync(inputs)
+    const runner = new Runner(new Inputs(inputs), directory, scale)
+    if (given.budgets) {
+      writeBudgets(await measureBudgets(runner, nexus.places(), rounds))
+      return
+    }
     for (const peer of choosePeers(given)) {
       const mount = await PeerMount.start(peer, directory)
       mounted.push(mount)
       places.push(peerPlace(peer, mount.home))
     }
-    const inputs = path.join(directory, 'inputs')
-    fs.mkdirSync(inputs)
-    const runner = new Runner(new Inputs(inputs), directory, scale)
     const results = await measureAll(chosen, places, runner, rounds)
     const names = places.filter(({ kind }) => kind === 'peer').map(({ name }) => name)
     const rows = results.map((result) => rowOf(result, local.name, names))

@@ -61,7 +61,8 @@ export class Runner {
   async measure(workload: Workload, place: Place, round: number): Promise<Sample> {
     const job = await this.#jobFor(workload, place, round)
     await workload.prepare?.(job)
-    await place.settle()
+    // A count is the same with all that goes on beside it.
+    if (this.#scale !== 'budget') await place.settle()
     if (workload.cold === 'daemon') await place.restart()
     if (workload.cold !== undefined && process.getuid?.() === 0) dropKernelCaches()
     const before = await place.requests?.()
@@ -80,7 +81,6 @@ export class Runner {
     if (workload.fixture !== undefined && !this.#fixtures.has(fixture)) {
       workload.fixture.make(job)
       this.#fixtures.add(fixture)
-      await place.settle()
     }
     shell.run(place.home, `mkdir ${directory}`)
     this.#directories.push(directory)

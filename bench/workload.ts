@@ -1,4 +1,6 @@
 /** What a workload is, and what it is handed when it runs. */
+import fs from 'node:fs'
+import path from 'node:path'
 import type { Service } from '../src/control/service.ts'
 import type { Inputs } from './inputs.ts'
 import type { Shell } from './shell.ts'
@@ -73,9 +75,9 @@ export interface Workload {
   readonly fixture?: Fixture
   /** only where there is a store to ask, and once: what is stored does not depend on who asks or on the load */
   readonly onlyStore?: true
-  /** what is dropped before each round: what the kernel caches, or also what the daemon does */
+  /** what is dropped before each round: what the kernel caches, of the whole machine, or also what the daemon does */
   readonly cold?: 'kernel' | 'daemon'
-  /** not in the test of requests: what it takes is not told by what it does (readahead, number of threads), or too long */
+  /** requests are not what it is about */
   readonly noBudget?: true
   /** what is needed and not measured; `settle` follows */
   prepare?(job: Job): void | Promise<void>
@@ -89,4 +91,12 @@ export class BenchError extends Error {}
 /** @throws BenchError when two values that should be equal are not */
 export function expectEqual(what: string, found: string | number, expected: string | number): void {
   if (String(found).trim() !== String(expected)) throw new BenchError(`${what}: ${found}, where it should be ${expected}`)
+}
+
+/** Programs that a workload needs and that are not installed, with their packages. */
+export function missingFor({ programs = {} }: Workload): string[] {
+  const directories = (process.env['PATH'] ?? '').split(':')
+  const isThere = (program: string): boolean => directories.some((directory) => fs.existsSync(path.join(directory, program)))
+  const missing = Object.entries(programs).filter(([program]) => !isThere(program))
+  return missing.map(([program, of]) => `no ${program} (apt-get install ${of})`)
 }

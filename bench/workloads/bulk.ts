@@ -3,7 +3,7 @@ import type { Job, Workload } from '../workload.ts'
 import { BenchError, expectEqual } from '../workload.ts'
 
 /** MiB */
-const SIZES = { full: 1024, quick: 64, budget: 16 }
+const SIZES = { full: 1024, quick: 64, budget: 8 }
 const APPENDS = { full: 1_000_000, quick: 10_000, budget: 500 }
 /** blocks of 4 KiB that are read or written, in a file four times as large */
 const BLOCKS = { full: 20_000, quick: 1_000, budget: 200 }
@@ -24,12 +24,10 @@ function fio(name: string, rw: 'randread' | 'randwrite', way: 'direct' | 'mapped
   const engine = way === 'direct' ? '--ioengine=psync --direct=1' : '--ioengine=mmap'
   return {
     ...{ name, measure: 'time', aim: 1.5, sizes: BLOCKS, each: 'block', programs: { fio: 'fio' } },
-    // How far a mapping is read ahead, and when it is written back, is the kernel's to say.
-    ...(way === 'mapped' ? { noBudget: true } : {}),
+    ...(way === 'mapped' ? { cold: 'kernel' } : {}),
     prepare: ({ shell, directory, size }) => {
       shell.ops(directory, 'write', Math.ceil((fileBlocks(size) * BLOCK_BYTES) / 2 ** 20))
     },
-    cold: 'kernel',
     run: ({ shell, directory, size }) => {
       const sizes = `--bs=${BLOCK_BYTES} --filesize=${fileBlocks(size) * BLOCK_BYTES} --number_ios=${size} --randseed=1`
       const words = `--name=bench --filename=large ${engine} --rw=${rw} ${sizes} --end_fsync=1 --thread`
@@ -50,7 +48,6 @@ export const bulk: readonly Workload[] = [
   },
   {
     ...{ name: 'sequential read, cold', measure: 'time', aim: 1.2, sizes: SIZES, each: 'MiB', cold: 'kernel' },
-    noBudget: true,
     prepare: makeLarge,
     run: readLarge,
   },

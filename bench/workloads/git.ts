@@ -3,7 +3,7 @@ import type { Fixture, Workload } from '../workload.ts'
 import { expectEqual } from '../workload.ts'
 
 const COMMITS = 100
-const SIZES = { full: 10_000, quick: 500, budget: 200 }
+const SIZES = { full: 10_000, quick: 500, budget: 100 }
 const programs = { git: 'git' }
 
 const packed: Fixture = {

@@ -3,7 +3,7 @@ import type { Job, Workload } from '../workload.ts'
 import { expectEqual } from '../workload.ts'
 
 /** packages */
-const SIZES = { full: 400, quick: 20, budget: 12 }
+const SIZES = { full: 400, quick: 20, budget: 5 }
 const programs = { npm: 'npm' }
 
 function prepare({ shell, directory, inputs, size }: Job): void {

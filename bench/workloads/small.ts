@@ -52,7 +52,7 @@ export const small: readonly Workload[] = [
   },
   {
     ...{ name: 'make -j2', measure: 'time', aim: 1.2, each: 'source' },
-    sizes: { full: 120, quick: 8, budget: 6 },
+    sizes: { full: 120, quick: 8, budget: 3 },
     programs: { make: 'make', gcc: 'gcc' },
     prepare: ({ shell, directory, inputs, size }) => void shell.run(directory, `cp -r ${inputs.project(size)}/. .`),
     run: ({ shell, directory }) => shell.time(directory, 'make -s -j2'),

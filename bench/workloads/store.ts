@@ -6,7 +6,7 @@ import { BenchError, expectEqual } from '../workload.ts'
 
 const MIB = 2 ** 20
 /** MiB */
-const LARGE = { full: 10_240, quick: 256, budget: 64 }
+const LARGE = { full: 10_240, quick: 256, budget: 16 }
 const FILE = { full: 32, quick: 32, budget: 4 }
 const FILES = { full: 50_000, quick: 1_000, budget: 300 }
 const EDITS = 16
