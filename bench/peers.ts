@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { gone } from '../test/mount/harness.ts'
 import { BenchError } from './workload.ts'
 
 const START_MS_MAX = 20_000
@@ -127,13 +128,13 @@ export class PeerMount {
       }
       return mount
     } catch (error) {
-      mount.stop()
+      await mount.stop()
       throw error
     }
   }
 
-  /** Unmounts, however it stands. */
-  stop(): void {
+  /** Unmounts, however it stands; resolves when who served has ended, who may have something to store still. */
+  async stop(): Promise<void> {
     if (spawnSync('umount', [this.home]).status !== 0) spawnSync('umount', ['-l', this.home])
     if (this.#pid === undefined) return
     try {
@@ -141,5 +142,6 @@ export class PeerMount {
     } catch {
       // It has ended with its mount, as it should.
     }
+    await gone(this.#pid)
   }
 }
