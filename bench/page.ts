@@ -46,7 +46,12 @@ function geometricMean(values: readonly number[]): string {
 function summaryOf(run: Run, rows: readonly Row[]): Row {
   const judged = rows.map((row) => row[TITLES.met]).filter((word) => word === 'met' || word === 'missed')
   const summary: Row = {
-    ...{ release: run.release, date: run.date, machine: run.machine, command: `\`${run.command}\`` },
+    ...{
+      release: run.release,
+      date: run.date,
+      machine: run.machine,
+      command: `\`${rows.length > run.rows.length ? 'npm run bench' : run.command}\``,
+    },
     'aims met': `${judged.filter((word) => word === 'met').length} of ${judged.length}`,
   }
   for (const [kind, workloads] of Object.entries(kinds)) {
@@ -67,7 +72,8 @@ export function writeRun(file: string, run: Run): void {
     const fixed = new Set<string>(headerOf([]))
     const peers = [...new Set([...table.header.filter((title) => !fixed.has(title)), ...run.peers])]
     rows = merged(table.rows, run.rows)
-    const said = `Release ${run.release}. \`${run.command}\`, ${run.date}: ${run.machine}; ${run.circumstances}`
+    const how = rows.length > run.rows.length ? `In parts, the last with \`${run.command}\`` : `\`${run.command}\``
+    const said = `Release ${run.release}. ${how}, ${run.date}: ${run.machine}; ${run.circumstances}`
     return `${said}\n\n${tableOf(headerOf(peers), rows, false).join('\n')}\n`
   })
   text = replaced(text, 'releases', (old) => {

@@ -30,12 +30,21 @@ function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] as number
 }
 
-/** MiB that the store needs more than before. */
-async function grown(job: Job, change: () => void | Promise<void>): Promise<number> {
+/** MiB that the store needs more than before, after each of some changes. */
+async function grown(job: Job, ...changes: (() => void | Promise<void>)[]): Promise<number[]> {
   const store = storeOf(job)
   const before = await store.storedBytes()
-  await change()
-  return ((await store.storedBytes()) - before) / MIB
+  const after: number[] = []
+  for (const change of changes) {
+    await change()
+    after.push(((await store.storedBytes()) - before) / MIB)
+  }
+  return after
+}
+
+/** What several cost, to what the first of them does. */
+function timesFirst([first = Number.NaN, all = Number.NaN]: readonly number[]): number {
+  return all / first
 }
 
 const makeLarge = ({ shell, directory, size }: Job): void => void shell.ops(directory, 'write', size)
@@ -107,20 +116,26 @@ while at < ${size} << 20:
     ...{ name: `${EDITS} edits of ${EDIT_BYTES} bytes, a snapshot after each: stored`, measure: 'MiB', aim: 0.25, sizes: FILE },
     ...{ each: 'MiB', onlyStore: true, noBudget: true },
     prepare: makeLarge,
-    run: (job) =>
-      grown(job, async () => {
+    run: async (job) => {
+      const [stored] = await grown(job, async () => {
         for (let edit = 0; edit < EDITS; edit++) {
           const at = Math.floor((job.size * MIB * (edit + 0.5)) / EDITS)
           job.shell.run(job.directory, `printf '%010d' ${edit} | dd of=large bs=1 seek=${at} conv=notrunc status=none`)
           await storeOf(job).service.snapshotCreate(pathOf(job), { name: `edit-${path.basename(job.directory)}-${edit}` })
         }
-      }),
+      })
+      return stored as number
+    },
   },
   {
     ...{ name: 'prepend 10 bytes by copy and rename: stored', measure: 'MiB', aim: 0.05, sizes: FILE, each: 'MiB' },
     ...{ onlyStore: true, noBudget: true },
     prepare: makeLarge,
-    run: (job) => grown(job, () => void job.shell.run(job.directory, '{ printf 0123456789; cat large; } > new && mv new large')),
+    run: async (job) => {
+      const change = '{ printf 0123456789; cat large; } > new && mv new large'
+      const [stored] = await grown(job, () => void job.shell.run(job.directory, change))
+      return stored as number
+    },
     verify: ({ shell, directory, size }) =>
       expectEqual('size', shell.run(directory, 'stat -c %s large'), size * MIB + EDIT_BYTES),
   },
@@ -134,8 +149,7 @@ while at < ${size} << 20:
         const one = `mkdir $i; cd $i; tar -xf ${inputs.tar(size)}; ${change}; cd ..`
         shell.run(directory, `for i in $(seq ${from} ${to}); do ${one}; done`)
       }
-      const first = await grown(job, copies(1, 1))
-      return (first + (await grown(job, copies(2, COPIES)))) / first
+      return timesFirst(await grown(job, copies(1, 1), copies(2, COPIES)))
     },
   },
   {
@@ -146,19 +160,20 @@ while at < ${size} << 20:
       const { service } = storeOf(job)
       const name = (i: number): string => `/workspace/copy-${path.basename(job.directory)}-${i}`
       const change = (i: number): void => void shell.run(mountedAt(job, name(i)), `echo "// changed in ${i}" >> ${CHANGED}`)
-      const first = await grown(job, async () => {
+      const first = async (): Promise<void> => {
         await service.workspaceCreate(name(0), { owner: 'user:bench-owner' })
         shell.run(mountedAt(job, name(0)), `tar -xf ${inputs.tar(size)}`)
         change(0)
-      })
-      const more = await grown(job, async () => {
+      }
+      const others = async (): Promise<void> => {
         for (let i = 1; i < COPIES; i++) {
           await service.fork(name(0), name(i), { owner: 'user:bench-owner' })
           change(i)
         }
-      })
+      }
+      const stored = await grown(job, first, others)
       for (let i = 0; i < COPIES; i++) await service.workspaceDelete(name(i))
-      return (first + more) / first
+      return timesFirst(stored)
     },
   },
   {
