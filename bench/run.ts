@@ -110,6 +110,10 @@ function mixed(chosen: readonly Chosen[]): Chosen[] {
 
 function choosePeers({ peers: named, quick }: Options): Peer[] {
   const wanted = named ?? (quick ? [] : peers)
+  if (wanted.length > 0 && process.getuid?.() !== 0) {
+    say('*** NO PEERS: they are mounted by root ***')
+    return []
+  }
   return wanted.filter((peer) => {
     if (!peer.isInstalled()) say(`*** NO ${peer.name}: it needs ${peer.from} ***`)
     return peer.isInstalled()
@@ -186,9 +190,13 @@ async function main(given: Options): Promise<void> {
       return
     }
     for (const peer of choosePeers(given)) {
-      const mount = await PeerMount.start(peer, directory)
-      mounted.push(mount)
-      places.push(peerPlace(peer, mount.home))
+      try {
+        const mount = await PeerMount.start(peer, directory)
+        mounted.push(mount)
+        places.push(peerPlace(peer, mount.home))
+      } catch (error) {
+        say(`*** NO ${peer.name}: ${(error as Error).message} ***`)
+      }
     }
     const results = await measureAll(given.quick ? mixed(chosen) : chosen, places, runner, {
       rounds,
