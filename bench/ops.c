@@ -1,14 +1,13 @@
 /*
- * The operations that bench.ts measures, without the start-up of a program in the figures.
+ * System calls that workloads measure, without the start-up of a program in the figures.
  *
- *   ops DIRECTORY OPERATION COUNT
+ *   ops DIRECTORY OPERATION COUNT [LIST]
  *
  * prints the time of one operation in microseconds; of writing and reading, where COUNT is in MiB,
- * of one MiB. `create` makes the files that `stat`, `open` and `unlink` use, `write` the one that
- * `read` does. `forget` takes every file of the directory out of the page cache.
+ * of one MiB. `create` makes the files that `unlink` uses, `write` the one that `read` does. `stat` and
+ * `open` go through the names in the file LIST, one a line; `append` adds to a file of its own.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,8 +19,8 @@
 
 #define SMALL_BYTES 4096
 #define LARGE_BYTES (1 << 20)
-#define STAT_ROUNDS 20
-#define OPEN_ROUNDS 5
+#define APPEND_BYTES 128
+#define WARM_ROUNDS 3
 
 static char buffer[LARGE_BYTES];
 
@@ -47,6 +46,24 @@ static const char *file_name(int i)
 	return name;
 }
 
+static char **names;
+
+static void read_names(const char *list, int count)
+{
+	FILE *file = fopen(list, "r");
+	check(file != NULL, list);
+	names = calloc(count, sizeof *names);
+	check(names != NULL, "calloc");
+	char line[4097];
+	for (int i = 0; i < count; i++) {
+		check(fgets(line, sizeof line, file) != NULL, "a list with too few names");
+		line[strcspn(line, "\n")] = 0;
+		names[i] = strdup(line);
+		check(names[i] != NULL, "strdup");
+	}
+	fclose(file);
+}
+
 static void create(int count)
 {
 	for (int i = 0; i < count; i++) {
@@ -61,15 +78,15 @@ static void stat_all(int count)
 {
 	struct stat status;
 	for (int i = 0; i < count; i++)
-		check(stat(file_name(i), &status) == 0, "stat");
+		check(stat(names[i], &status) == 0, names[i]);
 }
 
 static void open_all(int count)
 {
 	for (int i = 0; i < count; i++) {
-		int fd = open(file_name(i), O_RDONLY);
-		check(fd >= 0, "open");
-		check(read(fd, buffer, SMALL_BYTES) == SMALL_BYTES, "read");
+		int fd = open(names[i], O_RDONLY);
+		check(fd >= 0, names[i]);
+		check(read(fd, buffer, SMALL_BYTES) >= 0, names[i]);
 		close(fd);
 	}
 }
@@ -118,25 +135,19 @@ static void read_large(int mebibytes)
 	close(fd);
 }
 
-static void forget_all(void)
+static void append(int count)
 {
-	DIR *directory = opendir(".");
-	check(directory != NULL, "opendir");
-	for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-		int fd = open(entry->d_name, O_RDONLY);
-		if (fd < 0)
-			continue;
-		fdatasync(fd); /* only what is stored can be forgotten */
-		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-		close(fd);
-	}
-	closedir(directory);
+	int fd = open("appended", O_CREAT | O_APPEND | O_WRONLY, 0644);
+	check(fd >= 0, "create");
+	for (int i = 0; i < count; i++)
+		check(write(fd, buffer, APPEND_BYTES) == APPEND_BYTES, "append");
+	close(fd);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 4) {
-		fprintf(stderr, "usage: ops DIRECTORY create|stat|open|unlink|write|read|forget COUNT\n");
+	if (argc != 4 && argc != 5) {
+		fprintf(stderr, "usage: ops DIRECTORY create|stat|open|unlink|write|read|append COUNT [LIST]\n");
 		return 2;
 	}
 	const char *operation = argv[2];
@@ -144,13 +155,15 @@ int main(int argc, char **argv)
 	int rounds = 1;
 	double apart = 0;
 	check(chdir(argv[1]) == 0, argv[1]);
+	if (argc == 5)
+		read_names(argv[4], count);
 	/* What these look at shall be in the caches. */
 	if (strcmp(operation, "stat") == 0) {
 		stat_all(count);
-		rounds = STAT_ROUNDS;
+		rounds = WARM_ROUNDS;
 	} else if (strcmp(operation, "open") == 0) {
 		open_all(count);
-		rounds = OPEN_ROUNDS;
+		rounds = WARM_ROUNDS;
 	}
 	double start = now_micros();
 	for (int round = 0; round < rounds; round++) {
@@ -167,7 +180,7 @@ int main(int argc, char **argv)
 		else if (strcmp(operation, "read") == 0)
 			read_large(count);
 		else
-			forget_all();
+			append(count);
 	}
 	printf("%.4f\n", (now_micros() - start - apart) / rounds / count);
 	return 0;

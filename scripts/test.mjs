@@ -36,6 +36,9 @@ const PROGRAMS = {
   losetup: 'mount',
   git: 'git',
   make: 'make',
+  fio: 'fio',
+  zip: 'zip',
+  unzip: 'unzip',
   fusermount3: 'fuse3',
 }
 const CI = process.env.CI === 'true'

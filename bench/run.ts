@@ -1,0 +1,254 @@
+/**
+ * npm run bench [-- --quick]: what whole workloads cost on nexus, on the local disk beside it, and on the peers that are
+ * installed. In each round they take turns, because the machine is never quite the same twice; only the ratios can be
+ * compared from one run to another.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Command, InvalidArgumentError } from 'commander'
+import { packageVersion } from '../src/control/version.ts'
+import { measureBudgets, writeBudgets } from './budgets.ts'
+import { Inputs } from './inputs.ts'
+import { writeRun } from './page.ts'
+import { type Peer, PeerMount, peers } from './peers.ts'
+import { localPlace, NexusMount, noDropping, peerPlace } from './places.ts'
+import { headerOf, type Result, rowOf, tableOf } from './report.ts'
+import { Runner } from './runner.ts'
+import { BenchError, missingFor, type Place, type Scale, type Workload } from './workload.ts'
+import { kinds } from './workloads/index.ts'
+
+const PAGE = fileURLToPath(new URL('../../docs/performance.md', import.meta.url))
+const ROUNDS = { full: 3, quick: 1, budget: 3 }
+/** since the start of the process; a machine that is slow or busy gets no further in that time */
+const QUICK_MS_MAX = 55_000
+/** what a run has on the disk at once, at most */
+const FREE_BYTES = { full: 40e9, quick: 4e9, budget: 1e9 }
+
+interface Options {
+  quick?: true
+  only?: RegExp
+  rounds?: number
+  peers?: readonly Peer[]
+  directory: string
+  write: boolean
+  budgets?: true
+}
+
+interface Chosen {
+  kind: string
+  workload: Workload
+}
+
+let stopped = false
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+function expression(text: string): RegExp {
+  try {
+    return new RegExp(text, 'i')
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}
+
+function positive(text: string): number {
+  const count = Number(text)
+  if (!Number.isSafeInteger(count) || count < 1) throw new InvalidArgumentError('a whole number from 1 on')
+  return count
+}
+
+function peersNamed(text: string): Peer[] {
+  if (text === 'none') return []
+  return text.split(',').map((name) => {
+    const peer = peers.find((one) => one.name === name)
+    if (peer === undefined) throw new InvalidArgumentError(`there is ${peers.map((one) => one.name).join(', ')}, or none`)
+    return peer
+  })
+}
+
+function options(): Options {
+  return new Command('npm run bench --')
+    .description('Measures whole workloads on nexus, on the local disk and on peers, in turns.')
+    .option('--quick', 'small sizes, one round, no peers: a minute')
+    .option('--only <regex>', 'workloads whose kind or name this matches', expression)
+    .option('--rounds <n>', `rounds; ${ROUNDS.full}, or ${ROUNDS.quick} if quick`, positive)
+    .option(
+      '--peers <a,b>',
+      `of ${peers.map(({ name }) => name).join(', ')}; or none. All that are installed, none if quick`,
+      peersNamed,
+    )
+    .option('--directory <dir>', 'where to work, on the disk to compare with', os.tmpdir())
+    .option('--no-write', 'leave docs/performance.md as it is (as if quick)')
+    .option('--budgets', 'only count requests, and write bench/budgets.json anew')
+    .parse()
+    .opts<Options>()
+}
+
+/** Those asked for that can be run here; the others are named with what they need. */
+function choose({ only }: Options): Chosen[] {
+  const all = Object.entries(kinds).flatMap(([kind, workloads]) => workloads.map((workload) => ({ kind, workload })))
+  const chosen = all.filter(({ kind, workload }) => only === undefined || only.test(`${kind}: ${workload.name}`))
+  if (chosen.length === 0) throw new BenchError('no workload has such a name')
+  return chosen.filter(({ workload }) => {
+    const needs = missingFor(workload)
+    const cannot = workload.cold === undefined ? undefined : noDropping()
+    if (cannot !== undefined) needs.push(cannot)
+    if (needs.length > 0) say(`*** SKIPPED: ${workload.name}: ${needs.join(', ')} ***`)
+    return needs.length === 0
+  })
+}
+
+/** By turns one of each kind: if the time is over before all are through, there is something of each. */
+function mixed(chosen: readonly Chosen[]): Chosen[] {
+  const placeOf = ({ kind, workload }: Chosen): number => kinds[kind]?.indexOf(workload) ?? 0
+  return [...chosen].sort((a, b) => placeOf(a) - placeOf(b))
+}
+
+function choosePeers({ peers: named, quick }: Options): Peer[] {
+  const wanted = named ?? (quick ? [] : peers)
+  if (wanted.length > 0 && process.getuid?.() !== 0) {
+    say('*** NO PEERS: they are mounted by root ***')
+    return []
+  }
+  return wanted.filter((peer) => {
+    if (!peer.isInstalled()) say(`*** NO ${peer.name}: it needs ${peer.from} ***`)
+    return peer.isInstalled()
+  })
+}
+
+/** Every place has its turn in each round; who is first changes from round to round. */
+async function measureAll(
+  chosen: readonly Chosen[],
+  places: readonly Place[],
+  runner: Runner,
+  { rounds, endMs }: { rounds: number; endMs: number },
+): Promise<Result[]> {
+  const results: Result[] = []
+  for (const { kind, workload } of chosen) {
+    const begun = performance.now()
+    if (begun > endMs) {
+      say(`*** LEFT OUT, because the time is over: ${workload.name} ***`)
+      continue
+    }
+    const result: Result = { kind, workload, size: runner.sizeOf(workload), samples: new Map() }
+    const at = places.filter((place) => workload.onlyStore !== true || place.name === 'nexus')
+    // What is stored does not depend on the load: one round tells it.
+    const times = workload.onlyStore === true && workload.measure !== 'ms' ? 1 : rounds
+    for (let round = 0; round < times; round++)
+      for (let turn = 0; turn < at.length; turn++) {
+        if (stopped) throw new BenchError('stopped')
+        const place = at[(turn + round) % at.length] as Place
+        await measureAt(result, runner, place, round)
+      }
+    runner.clean()
+    results.push(result)
+    say(`${((performance.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${workload.name}`)
+  }
+  return results
+}
+
+/** A peer that fails has no figure, and the run goes on; nobody else may fail. */
+async function measureAt(result: Result, runner: Runner, place: Place, round: number): Promise<void> {
+  const samples = result.samples.get(place.name) ?? []
+  result.samples.set(place.name, samples)
+  try {
+    samples.push(await runner.measure(result.workload, place, round))
+  } catch (error) {
+    if (place.kind !== 'peer') throw error
+    say(`*** ${place.name} FAILED: ${result.workload.name}: ${(error as Error).message.split('\n').slice(-2).join(' ')} ***`)
+  }
+}
+
+async function main(given: Options): Promise<void> {
+  const scale: Scale = given.budgets ? 'budget' : given.quick ? 'quick' : 'full'
+  const rounds = given.rounds ?? ROUNDS[scale]
+  const chosen = choose(given)
+  const { bavail, bsize } = fs.statfsSync(given.directory)
+  if (bavail * bsize < FREE_BYTES[scale])
+    throw new BenchError(
+      `${given.directory} has less than ${FREE_BYTES[scale] / 1e9} GB free: name another place with --directory`,
+    )
+  const directory = fs.mkdtempSync(path.join(given.directory, 'nexus-bench-'))
+  fs.chmodSync(directory, 0o755) // mkdtemp(3) makes it for its maker alone
+  const mounted: { stop(): void | Promise<void> }[] = []
+  const load = os.loadavg()[0] as number
+  try {
+    const local = localPlace(directory)
+    const places = [local]
+    const nexus = await NexusMount.start(directory)
+    mounted.push(nexus)
+    places.push(...nexus.places())
+    const inputs = path.join(directory, 'inputs')
+    fs.mkdirSync(inputs)
+    const runner = new Runner(new Inputs(inputs), directory, scale)
+    if (given.budgets) {
+      writeBudgets(await measureBudgets(runner, nexus.places(), rounds))
+      return
+    }
+    for (const peer of choosePeers(given)) {
+      try {
+        const mount = await PeerMount.start(peer, directory)
+        mounted.push(mount)
+        places.push(peerPlace(peer, mount.home))
+      } catch (error) {
+        say(`*** NO ${peer.name}: ${(error as Error).message} ***`)
+      }
+    }
+    const results = await measureAll(given.quick ? mixed(chosen) : chosen, places, runner, {
+      rounds,
+      endMs: given.quick ? QUICK_MS_MAX : Infinity,
+    })
+    const names = places.filter(({ kind }) => kind === 'peer').map(({ name }) => name)
+    const inOrder = chosen.flatMap(({ workload }) => results.filter((result) => result.workload === workload))
+    const rows = inOrder.map((result) => rowOf(result, local.name, names))
+    const circumstances = `medians of ${rounds} round${rounds === 1 ? '' : 's'}; load ${load.toFixed(1)} before, ${(os.loadavg()[0] as number).toFixed(1)} after.`
+    console.log(`${machine()}; ${circumstances}\n`)
+    console.log(tableOf(headerOf(names), rows, true).join('\n'))
+    if (!given.quick && given.write) {
+      const date = new Date().toISOString().slice(0, 10)
+      writeRun(PAGE, {
+        release: packageVersion(),
+        date,
+        machine: machine(),
+        command: command(),
+        circumstances,
+        peers: names,
+        rows,
+      })
+    }
+  } finally {
+    for (const one of mounted.reverse()) await one.stop()
+    fs.rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+function machine(): string {
+  const model = (os.cpus()[0]?.model ?? 'unknown').trim()
+  return `${os.cpus().length} × ${model}, ${Math.round(os.totalmem() / 2 ** 30)} GiB, Linux ${os.release()}, Node ${process.versions.node}`
+}
+
+/** As it was called, without where it worked. */
+function command(): string {
+  const words = process.argv.slice(2)
+  const at = words.indexOf('--directory')
+  if (at >= 0) words.splice(at, 2)
+  const shown = words.map((word) => (/^[\w,./-]+$/.test(word) ? word : `'${word}'`))
+  return ['npm run bench', ...(shown.length > 0 ? ['--', ...shown] : [])].join(' ')
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => {
+    stopped = true
+  })
+
+try {
+  await main(options())
+} catch (error) {
+  if (!(error instanceof BenchError)) throw error
+  say(`bench: ${error.message}`)
+  process.exitCode = 1
+}
