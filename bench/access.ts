@@ -39,7 +39,7 @@ const tree: AccessTree = {
   liveOf: (volume) => volume,
   nestedIn: () => [],
   isNamed: () => true,
-  exists: () => true,
+  isPresent: () => true,
 }
 
 function parentOf(ino: number): number {

@@ -51,8 +51,8 @@ export interface AccessTree extends Tree {
   nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }>
   /** false for what is open and has no name any more, and for what is not there */
   isNamed(volume: number, ino: number): boolean
-  /** false for the number of a workspace that is gone for good */
-  exists(volume: number): boolean
+  /** whether a workspace is there, or would be after a restore */
+  isPresent(volume: number): boolean
 }
 
 /** What is remembered of one uid. */
@@ -141,6 +141,18 @@ export class Access implements Guard {
 
   removed(volume: number, ino: number): void {
     if (this.tuples.has(`${volume}/${ino}`)) this.moved(volume)
+  }
+
+  gone(volumes: readonly number[]): void {
+    const gone = [...new Set(volumes)].filter((volume) => !this.#options.tree.isPresent(volume))
+    const stale = gone.flatMap((volume) => this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)]))
+    if (stale.length === 0) return
+    try {
+      this.write([], stale)
+    } catch (error) {
+      // A start removes what is left of them, before it gives numbers.
+      this.#options.logger.warn({ err: error }, 'grants of a workspace that is gone could not be removed from the log')
+    }
   }
 
   /** Whether rights can differ from place to place in a workspace. */
@@ -256,9 +268,12 @@ export class Access implements Guard {
   #load(catalog: Catalog): void {
     for (const [key, subject] of catalog.list(IDENTITY_KIND)) this.identities.set(...parseIdentity(key, subject))
     const stale: StoredTuple[] = []
+    const present = new Map<number, boolean>()
     for (const [key, text] of catalog.list(TUPLE_KIND)) {
       const tuple = parseTuple(key, text)
-      const isGone = !tuple.object.startsWith('group:') && !this.#options.tree.exists(Number.parseInt(tuple.object, 10))
+      const volume = tuple.object.startsWith('group:') ? 0 : Number.parseInt(tuple.object, 10)
+      if (!present.has(volume)) present.set(volume, this.#options.tree.isPresent(volume))
+      const isGone = volume !== 0 && present.get(volume) !== true
       if (isGone) stale.push(tuple)
       else this.#add(tuple)
     }

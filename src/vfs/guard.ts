@@ -33,6 +33,8 @@ export interface Guard {
   moved(volume: number): void
   /** an inode lost a name */
   removed(volume: number, ino: number): void
+  /** workspaces may have gone for good: whoever is given their numbers must not inherit */
+  gone(volumes: readonly number[]): void
   /** tuples that make a new workspace its maker's, as changes to commit with it */
   owned(volume: number, uid: number): Change[]
 }

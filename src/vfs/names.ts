@@ -174,7 +174,10 @@ export function rmdir(core: Core, parent: number, name: string): void {
   if (!isDirectory(place.attr)) throw FS.ENOTDIR
   core.volumes.commit([removeEntry(directory, entry), ...removedDirectory(core, entry, place), touched(core, directory, -1)])
   // What was seen inside of a workspace that is gone led to the one around it.
-  if (entry.volume !== 0) core.gates.expireSoon([directory.volume.number])
+  if (entry.volume !== 0) {
+    core.guard.gone([entry.volume])
+    core.gates.expireSoon([directory.volume.number])
+  }
   core.buried(nodeOf(place.volume.number, place.ino))
 }
 

@@ -50,7 +50,10 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   core.volumes.commit(changes)
   if (isDir || from.ino !== to.ino) core.guard.moved(to.volume.number)
   gatesMoved(core, from, to, [entry])
-  if (isDir && replaced !== undefined) core.buried(nodeOf(replaced.volume.number, replaced.ino))
+  if (isDir && replaced !== undefined) {
+    if (replaced.volume !== to.volume) core.guard.gone([replaced.volume.number])
+    core.buried(nodeOf(replaced.volume.number, replaced.ino))
+  }
 }
 
 function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dirent): void {

@@ -60,8 +60,8 @@ export class VolumesTree implements AccessTree {
     return (this.#attr(volume, ino)?.nlink ?? 0) > 0
   }
 
-  exists(volume: number): boolean {
-    return this.#registry.isTaken(volume)
+  isPresent(volume: number): boolean {
+    return this.#registry.isPresent(volume)
   }
 
   #nestedNow(volume: number): { number: number; parent_ino: number }[] {

@@ -36,6 +36,8 @@ export function removeSnapshots(
   ])
   for (const record of orphaned) registry.snapshotStored(record)
   for (const record of removed) registry.snapshotRemoved(record)
+  const ends = removed.flatMap((record) => [record.workspace, ...record.nested.map((inner) => inner.record.number)])
+  core.guard.gone([...gone.map((record) => record.number), ...ends])
 }
 
 function isHeir(parents: ReadonlyMap<string, string | null>, { parent }: { parent: string | null }): boolean {

@@ -268,8 +268,11 @@ export class WorkspaceRegistry implements Registry {
   }
 
   /** Whether a number is a workspace's, or one's that a snapshot can bring back. */
-  isTaken(number: number): boolean {
-    return this.#taken.has(number)
+  isPresent(number: number): boolean {
+    if (this.workspace(number) !== undefined) return true
+    return this.snapshots().some(
+      ({ workspace, nested }) => workspace === number || nested.some(({ record }) => record.number === number),
+    )
   }
 
   isTenant(number: number): boolean {

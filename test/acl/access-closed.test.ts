@@ -24,7 +24,7 @@ const chain: AccessTree = {
   liveOf: (volume) => volume,
   nestedIn: () => [],
   isNamed: () => true,
-  exists: () => true,
+  isPresent: () => true,
 }
 
 function accessOf(entries: Record<string, string>, tree: Partial<AccessTree> = {}, more: Partial<AccessOptions> = {}): Access {
