@@ -7,6 +7,10 @@ import type { Bucket } from './dirent.ts'
 import type { Window } from './piece.ts'
 import { SortedSlots } from './sortedslots.ts'
 
+const NO_DIRENTS: ReadonlyMap<number, Bucket | null> = new Map()
+const NO_WINDOWS: ReadonlyMap<number, Window | null> = new Map()
+const NO_XATTRS: ReadonlyMap<string, Uint8Array | null> = new Map()
+
 /** What changed of one inode. In every map, null hides what lies below. */
 export class InodeDelta {
   /** true: nothing of this inode below this layer counts any more */
@@ -14,10 +18,23 @@ export class InodeDelta {
   /** undefined: unchanged */
   attr: Attr | null | undefined = undefined
   link: Uint8Array | undefined = undefined
-  readonly dirents = new Map<number, Bucket | null>()
-  readonly windows = new Map<number, Window | null>()
-  readonly xattrs = new Map<string, Uint8Array | null>()
+  // Made when there is something to hold: most inodes have but one of them, and a layer may have a hundred thousand inodes.
+  #dirents: Map<number, Bucket | null> | undefined
+  #windows: Map<number, Window | null> | undefined
+  #xattrs: Map<string, Uint8Array | null> | undefined
   #slots: SortedSlots | undefined
+
+  get dirents(): ReadonlyMap<number, Bucket | null> {
+    return this.#dirents ?? NO_DIRENTS
+  }
+
+  get windows(): ReadonlyMap<number, Window | null> {
+    return this.#windows ?? NO_WINDOWS
+  }
+
+  get xattrs(): ReadonlyMap<string, Uint8Array | null> {
+    return this.#xattrs ?? NO_XATTRS
+  }
 
   /** The slots that changed, in order; kept in step by `setBucket` once it was asked for. */
   get slots(): SortedSlots {
@@ -26,8 +43,19 @@ export class InodeDelta {
   }
 
   setBucket(slot: number, bucket: Bucket | null): void {
-    if (this.#slots !== undefined && !this.dirents.has(slot)) this.#slots.add(slot)
-    this.dirents.set(slot, bucket)
+    this.#dirents ??= new Map()
+    if (this.#slots !== undefined && !this.#dirents.has(slot)) this.#slots.add(slot)
+    this.#dirents.set(slot, bucket)
+  }
+
+  setWindow(index: number, window: Window | null): void {
+    this.#windows ??= new Map()
+    this.#windows.set(index, window)
+  }
+
+  setXattr(name: string, value: Uint8Array | null): void {
+    this.#xattrs ??= new Map()
+    this.#xattrs.set(name, value)
   }
 
   /** Takes over what a newer delta of the same inode says. */
@@ -36,8 +64,8 @@ export class InodeDelta {
     if (newer.attr !== undefined) this.attr = newer.attr
     if (newer.link !== undefined) this.link = newer.link
     for (const [slot, bucket] of newer.dirents) this.setBucket(slot, bucket)
-    for (const [index, window] of newer.windows) this.windows.set(index, window)
-    for (const [name, value] of newer.xattrs) this.xattrs.set(name, value)
+    for (const [index, window] of newer.windows) this.setWindow(index, window)
+    for (const [name, value] of newer.xattrs) this.setXattr(name, value)
   }
 
   /** Forgets everything and hides what lies below. */
@@ -45,9 +73,9 @@ export class InodeDelta {
     this.wiped = true
     this.attr = null
     this.link = undefined
-    this.dirents.clear()
-    this.windows.clear()
-    this.xattrs.clear()
+    this.#dirents = undefined
+    this.#windows = undefined
+    this.#xattrs = undefined
     this.#slots = undefined
   }
 }

@@ -185,35 +185,35 @@ export function* editsOf(volume: Volume, base: Address | null, layer: Layer, win
   }
 }
 
-function inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window> | undefined): Edit[] {
-  const edits: Edit[] = []
+/** One after the other, as the tree takes them: a large directory has more than fit into a slice. */
+function* inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window> | undefined): Generator<Edit, undefined> {
   if (delta.attr !== undefined) {
-    edits.push({ key: plainKey(ino, Kind.attr), value: delta.attr === null ? null : encodeAttr(delta.attr) })
+    yield { key: plainKey(ino, Kind.attr), value: delta.attr === null ? null : encodeAttr(delta.attr) }
   }
-  for (const slot of delta.slots.from(0)) {
-    const bucket = delta.dirents.get(slot) ?? null
-    edits.push({ key: numberKey(ino, Kind.dirent, slot), value: bucket === null ? null : encodeBucket(bucket) })
+  if (delta.dirents.size > 0) {
+    for (const slot of delta.slots.from(0)) {
+      const bucket = delta.dirents.get(slot) ?? null
+      yield { key: numberKey(ino, Kind.dirent, slot), value: bucket === null ? null : encodeBucket(bucket) }
+    }
   }
   for (const index of [...delta.windows.keys()].sort((a, b) => a - b)) {
     const window = sealed?.get(index) ?? delta.windows.get(index) ?? null
-    edits.push({ key: numberKey(ino, Kind.window, index), value: window === null ? null : encodeWindow(window) })
+    yield { key: numberKey(ino, Kind.window, index), value: window === null ? null : encodeWindow(window) }
   }
   for (const name of [...delta.xattrs.keys()].sort((a, b) => (a < b ? -1 : 1))) {
     const value = delta.xattrs.get(name) ?? null
-    edits.push({ key: stringKey(ino, Kind.xattr, name), value: value === null ? null : Buffer.from(value) })
+    yield { key: stringKey(ino, Kind.xattr, name), value: value === null ? null : Buffer.from(value) }
   }
-  if (delta.link !== undefined) edits.push({ key: plainKey(ino, Kind.link), value: Buffer.from(delta.link) })
-  return edits
+  if (delta.link !== undefined) yield { key: plainKey(ino, Kind.link), value: Buffer.from(delta.link) }
 }
 
 /** The same, with a deletion for every entry of the inode that lies in the tree and is not set again. */
-function* overWiped(volume: Volume, base: Address | null, ino: number, edits: readonly Edit[]): Generator<Edit> {
-  let next = 0
+function* overWiped(volume: Volume, base: Address | null, ino: number, edits: Iterator<Edit, undefined>): Generator<Edit> {
+  let edit = edits.next().value
   const end = ino === 0xffff_ffff ? undefined : plainKey(ino + 1, 0)
   for (const [key] of volume.tree.scan(base, plainKey(ino, 0), end)) {
-    for (; next < edits.length && Buffer.compare((edits[next] as Edit).key, key) < 0; next++) yield edits[next] as Edit
-    const same = next < edits.length && (edits[next] as Edit).key.equals(key)
-    if (!same) yield { key, value: null }
+    for (; edit !== undefined && Buffer.compare(edit.key, key) < 0; edit = edits.next().value) yield edit
+    if (edit === undefined || !edit.key.equals(key)) yield { key, value: null }
   }
-  yield* edits.slice(next)
+  for (; edit !== undefined; edit = edits.next().value) yield edit
 }

@@ -251,7 +251,7 @@ export class Volume {
   }
 
   setXattr(ino: number, name: string, value: Uint8Array | null): void {
-    this.active.touch(ino).xattrs.set(name, value)
+    this.active.touch(ino).setXattr(name, value)
   }
 
   setLink(ino: number, target: Uint8Array): void {
@@ -274,7 +274,7 @@ export class Volume {
       const count = Math.min(WINDOW_BYTES - start, length - done)
       const pieces: Piece[] = sourceAt === undefined ? [] : [{ ...sourceAt(done), start, length: count }]
       const window = splice(this.window(ino, index), start, start + count, pieces)
-      delta.windows.set(index, window.length === 0 ? null : window)
+      delta.setWindow(index, window.length === 0 ? null : window)
       done += count
     }
   }
