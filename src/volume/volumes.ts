@@ -619,6 +619,9 @@ export class Volumes {
         if (volume.epoch !== epoch) continue
         volume.thaw(root)
         states.set(volume.number, { root, domain: volume.domain, super: counters })
+        // Of ten thousand workspaces that changed a little, none has a slice's worth of work.
+        const wait = atOnce ? undefined : this.#pause()
+        if (wait !== undefined) await wait
       }
       if (frozen.length > 0) this.mergeTimes.addSince(start)
     } finally {
