@@ -7,6 +7,7 @@ import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
 import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
 import { Handover } from './handover.ts'
+import { keepHeapSmall } from './memory.ts'
 
 /** Descriptors that a serving process inherits. */
 export const SOCKET_FD = 3
@@ -31,6 +32,8 @@ export interface ServeOptions {
   data: string
   singleUser: boolean
   rebuildIndex: boolean
+  /** bytes that the serving process may have */
+  memory: number
   /** where to serve GET /metrics (scrape.ts) */
   metrics?: string | undefined
 }
@@ -45,6 +48,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   if (process.send === undefined) {
     throw new NexusError('NEXUS_USAGE', 'serve is for nexusd itself: use "nexusd mount"')
   }
+  keepHeapSmall()
   dieWithParent(process.ppid)
   for (const signal of SIGNALS) process.on(signal, () => undefined)
   const asked = new Asks()

@@ -10,6 +10,7 @@ import { NexusError } from '../errors.ts'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
 import type { Logger } from '../logger.ts'
 import { Handover } from './handover.ts'
+import { HEAP_ENVIRONMENT, HEAP_FLAGS } from './memory.ts'
 import { abort, mountFilesystem, unmount } from './mountpoint.ts'
 import type { Asked, ServeOptions, Told } from './serve.ts'
 
@@ -135,8 +136,9 @@ class Supervisor {
   /** Starts a process. @returns when it serves */
   #spawn(rebuildIndex: boolean): Promise<undefined> {
     const [ours, theirs] = socketPair()
-    const child = spawn(process.execPath, [...process.execArgv, ...this.#words(rebuildIndex)], {
+    const child = spawn(process.execPath, [...HEAP_FLAGS, ...process.execArgv, ...this.#words(rebuildIndex)], {
       cwd: '/',
+      env: { ...HEAP_ENVIRONMENT, ...process.env },
       stdio: ['ignore', 'inherit', 'inherit', theirs, this.#memory, 'ipc'],
     })
     closeSync(theirs)
@@ -185,10 +187,10 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, metrics } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (metrics !== undefined) flags.push('--metrics', metrics)
-    return [script, 'serve', mountpoint, '--data', data, ...flags]
+    return [script, 'serve', mountpoint, '--data', data, '--memory', String(memory), ...flags]
   }
 
   /** Mounts, unless it is mounted, and lets a process serve it. */
