@@ -42,7 +42,8 @@ export function memoryShares(bytes: number): MemoryShares {
 /**
  * V8's own rule lets the heap grow to several times what is alive before it looks, and collects young objects in pieces that
  * hold up requests for as long as they are large. With these a mount that is filled takes half the memory (174 instead of 306
- * MiB after 150,000 files), and the longest pause for garbage is a tenth (16 instead of 181 ms on a busy machine).
+ * MiB after 150,000 files). Pauses should be shorter too; on a busy machine, where a pause waits for a processor, that was
+ * seen in some runs and not in others.
  */
 export const HEAP_FLAGS: readonly string[] = ['--max-semi-space-size=4']
 
