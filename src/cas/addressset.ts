@@ -80,7 +80,7 @@ function find({ keys, slots }: Part, first: number, second: number): number {
 }
 
 /** Byte 0 and half of byte 1: of the rest come the slots. */
-function partOf(address: Address): number {
+export function partOf(address: Address): number {
   return (address.charCodeAt(0) * 16 + (address.charCodeAt(1) >> 4)) % PARTS
 }
 

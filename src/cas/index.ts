@@ -13,6 +13,7 @@ import path from 'node:path'
 import { Level } from 'level'
 import { type ErrorCode, isNoSpace, NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
+import { Pace } from '../pace.ts'
 
 export interface IndexEntry {
   key: Buffer
@@ -35,7 +36,18 @@ export interface Index {
 type Database = Level<Buffer, Buffer>
 
 const options = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
-const CACHE_BYTES = 16 * 1024 * 1024
+/** How much memory LevelDB may have, besides two write buffers. */
+export interface IndexMemory {
+  /** blocks of tables that were read and unpacked */
+  cacheBytes: number
+  /** of a table, which is mapped whole while it is open */
+  tableBytes: number
+  tablesOpen: number
+}
+
+const MEMORY: IndexMemory = { cacheBytes: 16 * 1024 * 1024, tableBytes: 2 * 1024 * 1024, tablesOpen: 64 }
+/** LevelDB counts a few files of its own among the open ones. */
+const OTHER_FILES = 10
 /** LevelDB's log grows to this before it becomes a table, and on a nearly full disk there must be room for both. */
 const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 const CHECKSUM_BYTES = 8
@@ -60,9 +72,15 @@ const BASE_KEY = Buffer.from(`${BATCH_PREFIX}base`)
  * @param store seeds the checksums
  * @throws NexusError NEXUS_BUSY when another process holds it, NEXUS_CORRUPT when it is damaged
  */
-export async function openIndex(directory: string, store: bigint): Promise<Index> {
+export async function openIndex(directory: string, store: bigint, memory: IndexMemory = MEMORY): Promise<Index> {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const level: Database = new Level(directory, { ...options, cacheSize: CACHE_BYTES, writeBufferSize: WRITE_BUFFER_BYTES })
+  const level: Database = new Level(directory, {
+    ...options,
+    cacheSize: memory.cacheBytes,
+    maxFileSize: memory.tableBytes,
+    maxOpenFiles: memory.tablesOpen + OTHER_FILES,
+    writeBufferSize: WRITE_BUFFER_BYTES,
+  })
   const index = new LevelIndex(level, directory, store)
   try {
     await index.open()
@@ -137,12 +155,19 @@ class LevelIndex implements Index {
     await this.#needSpace(entries)
     if (this.#failed) await this.#reopen()
     const rows = [...entries, ...this.#numbers()]
-    const operations = rows.map(({ key, value }) =>
-      value === null ? ({ type: 'del', key } as const) : ({ type: 'put', key, value: this.#seal(key, value) } as const),
-    )
+    const pace = new Pace()
+    const batch = this.#level.batch()
     try {
-      await this.#level.batch(operations, { ...options, sync: true })
+      // A batch has every volume that changed, and requests go on while it is put together.
+      for (const { key, value } of rows) {
+        if (value === null) batch.del(key, options)
+        else batch.put(key, this.#seal(key, value), options)
+        const wait = pace.pause()
+        if (wait !== undefined) await wait
+      }
+      await batch.write({ sync: true })
     } catch (error) {
+      await batch.close()
       this.#failed = true
       throw explain(this.#directory, error)
     }

@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { connectControl } from '../control/client.ts'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { filesystemType, type Mount } from '../control/mounts.ts'
@@ -12,6 +12,7 @@ import { packageVersion } from '../control/version.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { keepLogSmall } from '../daemon/logfile.ts'
+import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../daemon/memory.ts'
 import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { fsckOffline } from '../daemon/offline.ts'
 import { parseScrapeAddress } from '../daemon/scrape.ts'
@@ -21,6 +22,7 @@ import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
+import { parseSize } from './options.ts'
 import { AnswerIsNo } from './session.ts'
 
 interface MountFlags {
@@ -28,6 +30,7 @@ interface MountFlags {
   background?: boolean
   singleUser?: boolean
   rebuildIndex?: boolean
+  memory: number
   metrics?: string
   /** commander's name for --no-standby not given */
   standby?: boolean
@@ -70,6 +73,7 @@ function program(words: readonly string[]): Command {
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
+    .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
     .option('--no-standby', 'keep no process that waits to take over: less memory, and a longer pause when nexusd dies')
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
@@ -83,6 +87,7 @@ function program(words: readonly string[]): Command {
     .requiredOption('--data <DIR>')
     .option('--single-user')
     .option('--rebuild-index')
+    .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
     .option('--request-timeout <SECONDS>')
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
@@ -91,6 +96,7 @@ function program(words: readonly string[]): Command {
         data: flags.data,
         singleUser: flags.singleUser === true,
         rebuildIndex: flags.rebuildIndex === true,
+        memory: flags.memory,
         metrics: flags.metrics,
         requestTimeout: parseSeconds(flags.requestTimeout),
       }),
@@ -133,6 +139,18 @@ function parseSeconds(word: string | undefined): number | undefined {
   )
 }
 
+function memoryOption(): Option {
+  const option = new Option('--memory <SIZE>', 'how much the serving process may have, 256MiB or more')
+  return option.default(MEMORY_BYTES, '512MiB').argParser(parseMemory)
+}
+
+/** @throws InvalidArgumentError */
+function parseMemory(text: string): number {
+  const bytes = parseSize(text)
+  if (bytes >= MEMORY_BYTES_MIN) return bytes
+  throw new InvalidArgumentError('It must be at least 256MiB: with less there is no room for what is being written.')
+}
+
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
@@ -144,6 +162,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
     rebuildIndex: flags.rebuildIndex === true,
+    memory: flags.memory,
     metrics: flags.metrics,
     requestTimeout,
     script: process.argv[1] as string,

@@ -68,6 +68,16 @@ export function parseInterval(text: string): number {
   return ms
 }
 
+/** Bytes: `10GiB`. @throws InvalidArgumentError */
+export function parseSize(text: string): number {
+  const [, number, unit = ''] = /^([0-9]{1,16})([KMGT]iB)?$/.exec(text) ?? []
+  const bytes = Number(number) * (bytesOf[unit] as number)
+  if (number === undefined || !Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError('It must be bytes, or a number of KiB, MiB, GiB or TiB such as 10GiB.')
+  }
+  return bytes
+}
+
 function addPair(pair: string, before: Metadata | undefined): Metadata {
   const at = pair.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('It must be KEY=VALUE.')

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
+import { HEAP_ENVIRONMENT } from './memory.ts'
 import type { Asked, Told } from './serve.ts'
 
 /** How a process ended. */
@@ -48,7 +49,11 @@ export class Child {
   constructor(words: readonly string[], memory: number) {
     const [ours, theirs] = socketPair()
     this.#socket = ours
-    this.#process = spawn(process.execPath, words, { cwd: '/', stdio: ['ignore', 'inherit', 'inherit', theirs, memory, 'ipc'] })
+    this.#process = spawn(process.execPath, words, {
+      cwd: '/',
+      env: { ...HEAP_ENVIRONMENT, ...process.env },
+      stdio: ['ignore', 'inherit', 'inherit', theirs, memory, 'ipc'],
+    })
     closeSync(theirs)
     this.prepared = new Promise((resolve) => {
       this.#onPrepared = () => resolve(this.#isReady)

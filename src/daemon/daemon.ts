@@ -30,6 +30,8 @@ export interface DaemonOptions {
   data: string
   singleUser: boolean
   rebuildIndex: boolean
+  /** bytes that this process may have (memory.ts) */
+  memory: number
   logger: Logger
   handover: Handover
   /** the process to signal when the whole has to end */
@@ -81,10 +83,10 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, rebuildIndex, memory, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
-  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, known })
+  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, memory, known })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()

@@ -79,7 +79,7 @@ export function measure({ engine, session, handover, loopDelay, startedAt }: Mea
     access_checks: fs.core.accessChecks,
     access_refusals: fs.core.accessRefusals,
     known_inodes: known.inodes,
-    workspaces: [...registry.workspaces()].length,
+    workspaces: registry.workspaceCount,
     snapshots: registry.snapshotCount,
     memory_bytes: process.memoryUsage.rss(),
     disk_bytes: bytes,

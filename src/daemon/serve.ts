@@ -8,6 +8,7 @@ import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
 import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
 import { Handover } from './handover.ts'
+import { keepHeapSmall } from './memory.ts'
 
 /** Descriptors that a serving process inherits. */
 export const SOCKET_FD = 3
@@ -36,6 +37,8 @@ export interface ServeOptions {
   data: string
   singleUser: boolean
   rebuildIndex: boolean
+  /** bytes that the serving process may have */
+  memory: number
   /** where to serve GET /metrics (scrape.ts) */
   metrics?: string | undefined
   /** how many seconds a request may wait for its answer before it gets EIO; the session's own limit when not given */
@@ -55,6 +58,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   if (process.send === undefined) {
     throw new NexusError('NEXUS_USAGE', 'serve is for nexusd itself: use "nexusd mount"')
   }
+  keepHeapSmall()
   endWithSupervisor()
   for (const signal of SIGNALS) process.on(signal, () => undefined)
   const asked = new Asks()

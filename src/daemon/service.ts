@@ -155,7 +155,7 @@ export class DaemonService implements api.Service {
       uptime_s: Math.floor((Date.now() - this.#startedAt.getTime()) / 1000),
       single_user: singleUser,
       kernel_protocol: session.protocol,
-      workspaces: [...engine.registry.workspaces()].length,
+      workspaces: engine.registry.workspaceCount,
       snapshots: engine.registry.snapshotCount,
       requests: session.counts,
       memory_bytes: process.memoryUsage.rss(),

@@ -9,6 +9,7 @@ import { type Blocks, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import { type DataDirectory, explainDisk, openDataDirectory } from '../volume/datadir.ts'
 import { Volumes, type VolumesOptions } from '../volume/volumes.ts'
+import { MEMORY_BYTES, memoryShares } from './memory.ts'
 
 type VolumeLimits = Pick<
   VolumesOptions,
@@ -21,6 +22,8 @@ export interface StoreOptions {
   logger: Logger
   /** throw the index away and make it anew from the log */
   rebuildIndex?: boolean
+  /** bytes that the process may have (memory.ts) */
+  memory?: number
   /** for tests: another disk under the log, an index that stays open, a disk of another size, other limits */
   disk?: Disk
   index?: Index
@@ -46,7 +49,8 @@ export async function withStore<T>(options: StoreOptions, make: (store: Store) =
   try {
     const space = spaceOf(data.path, options.space)
     if (options.rebuildIndex === true) aside = await setIndexAside(data)
-    index = options.index ?? (await openIndex(data.index, data.store))
+    const { index: indexMemory, ...shares } = memoryShares(options.memory ?? MEMORY_BYTES)
+    index = options.index ?? (await openIndex(data.index, data.store, indexMemory))
     const volumes = await Volumes.open({
       disk: options.disk ?? directoryDisk(data.log, willNeed),
       index,
@@ -56,6 +60,7 @@ export async function withStore<T>(options: StoreOptions, make: (store: Store) =
       sealWorkers: Math.max(1, Math.min(4, os.availableParallelism() - 1)),
       space,
       segmentBytesMax: space.segmentBytesMax,
+      ...shares,
       ...options.limits,
     })
     const made = make({ data, index, volumes, space })

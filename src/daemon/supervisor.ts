@@ -9,6 +9,7 @@ import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { Child, type Death, endOf } from './child.ts'
 import { Handover } from './handover.ts'
+import { HEAP_FLAGS } from './memory.ts'
 import { abort, mountFilesystem, unmount } from './mountpoint.ts'
 import { usePriority } from './priority.ts'
 import type { Asked, ServeOptions } from './serve.ts'
@@ -147,7 +148,7 @@ class Supervisor {
   }
 
   #start(rebuildIndex: boolean): Child {
-    return new Child([...process.execArgv, ...this.#words(rebuildIndex)], this.#memory)
+    return new Child([...HEAP_FLAGS, ...process.execArgv, ...this.#words(rebuildIndex)], this.#memory)
   }
 
   #startWaiting(): Child {
@@ -219,11 +220,11 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, metrics, requestTimeout } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (metrics !== undefined) flags.push('--metrics', metrics)
     if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
-    return [script, 'serve', mountpoint, '--data', data, ...flags]
+    return [script, 'serve', mountpoint, '--data', data, '--memory', String(memory), ...flags]
   }
 
   /** Mounts, unless it is mounted, and lets a process serve it. */

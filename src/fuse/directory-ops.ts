@@ -25,13 +25,22 @@ function readdir({ fs }: Connection, request: Request, reply: Reply): number {
   return entries.end()
 }
 
+/** Attributes that lie on the disk take a while each: so long does one answer collect them, then it ends early. */
+const COLLECT_MS = 5
+/** The clock is looked at after so many entries. */
+const COLLECT_ENTRIES = 8
+
 /**
  * getdents(2) with a lookup of each entry: it fills the kernel's caches, so that `ls -l` needs nothing
  * more. Each entry that carries a node counts as a reference, as one of LOOKUP does.
  */
 function readdirplus({ fs }: Connection, request: Request, reply: Reply): number {
   const entries = new Entries(request, reply)
+  const until = performance.now() + COLLECT_MS
+  let count = 0
   const sink: DirectorySink = (name, node, mode, cookie, stat) => {
+    // The kernel asks for the rest: others have their turn before.
+    if (++count % COLLECT_ENTRIES === 0 && performance.now() > until) return false
     if (!entries.add(name, node, mode, cookie, ENTRY_OUT_BYTES)) return false
     entries.describe(name === '.' || name === '..' ? undefined : stat)
     return true

@@ -20,7 +20,7 @@ import {
 import { removeSnapshots } from '../workspaces/lineage.ts'
 import { namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
-import { visibleName } from '../workspaces/registry.ts'
+import { visibleName } from '../workspaces/snapshotindex.ts'
 import { pathChanges, type Sees } from './trees.ts'
 
 export interface SnapshotOptions {
@@ -275,7 +275,7 @@ function count(volume: Volume, directory: number): { file_count: number; bytes: 
 
 function refuseTakenName({ registry }: Context, target: Target, name: string | undefined): void {
   if (name === undefined) return
-  if (!registry.snapshotsOf(target.workspace.number).some((record) => record.name === name)) return
+  if (!registry.isNameTaken(target.workspace.number, name)) return
   throw new NexusError(
     'NEXUS_EXISTS',
     `${target.path} has a snapshot ${name} already: choose another name, or delete that one first`,

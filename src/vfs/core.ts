@@ -43,6 +43,8 @@ export interface Registry {
   /** where a snapshot of this workspace is seen: the node of its root in its view */
   snapshotNode(volume: number, name: string): number | undefined
   snapshotNames(volume: number): Iterable<{ name: string; node: number }>
+  /** grows when a snapshot is taken, changed or deleted */
+  readonly snapshotsRevision: number
   /** in a view, the view of a workspace that lay inside; elsewhere the workspace itself */
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */

@@ -12,7 +12,7 @@ const DIRECTORY_MODE = 0o040000
 
 export function readdir(core: Core, caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
   if (core.isSnapshots(node)) {
-    listSnapshots(core, node, cookie, withStats, sink)
+    listSnapshots(core, node, cookie, sink)
     return
   }
   const directory = core.directory(node)
@@ -43,18 +43,33 @@ function listDots(cookie: number, node: number, parent: () => number, sink: Dire
   return cookie >= COOKIE_PARENT || sink('..', parent(), DIRECTORY_MODE, COOKIE_PARENT, undefined)
 }
 
-function listSnapshots(core: Core, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
+function listSnapshots(core: Core, node: number, cookie: number, sink: DirectorySink): void {
   const volume = volumeOf(node)
   if (!listDots(cookie, nodeOf(volume, SNAPSHOTS_INO), () => nodeOf(volume, ROOT_INO), sink)) return
-  const sorted = [...core.registry.snapshotNames(volume)]
+  for (const { name, root, next } of snapshotListing(core, volume)) {
+    // Without attributes, which would open every snapshot at once: who wants them asks for each.
+    if (next > cookie && !sink(name, root, DIRECTORY_MODE, next, undefined)) return
+  }
+}
+
+interface Listing {
+  volume: number
+  revision: number
+  entries: { name: string; root: number; next: number }[]
+}
+
+/** The last one: a long listing is read by many requests. */
+const listings = new WeakMap<Core, Listing>()
+
+function snapshotListing(core: Core, volume: number): Listing['entries'] {
+  const revision = core.registry.snapshotsRevision
+  const last = listings.get(core)
+  if (last?.volume === volume && last.revision === revision) return last.entries
+  const entries = [...core.registry.snapshotNames(volume)]
     .map(({ name, node: root }) => ({ name, root, next: cookieOf(slotOf(name), 0) }))
     .sort((a, b) => a.next - b.next)
-  for (const { name, root, next } of sorted) {
-    if (next <= cookie) continue
-    const place = core.place(root)
-    if (!sink(name, root, place.attr.mode, next, withStats ? core.stat(place) : undefined)) return
-    if (withStats) core.known.add(place.volume.number, place.ino)
-  }
+  listings.set(core, { volume, revision, entries })
+  return entries
 }
 
 function nodeOfPlace({ volume, ino }: Place): number {

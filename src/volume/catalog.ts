@@ -6,6 +6,7 @@
 export class Catalog {
   readonly #kinds = new Map<string, Map<string, string>>()
   readonly #revisions = new Map<string, number>()
+  readonly #watchers = new Map<string, (key: string, value: string | null) => void>()
   #dirty = new Set<string>()
 
   get(key: string): string | undefined {
@@ -27,6 +28,11 @@ export class Catalog {
     return this.#revisions.get(kind) ?? 0
   }
 
+  /** Tells of each change of an entry of a kind from now on, when it is made; null: removed. One for each kind. */
+  watch(kind: string, changed: (key: string, value: string | null) => void): void {
+    this.#watchers.set(kind, changed)
+  }
+
   /** An entry as the index had it. */
   load(key: string, value: string): void {
     const kind = kindOf(key)
@@ -41,6 +47,7 @@ export class Catalog {
     if (value === null) this.#kinds.get(kind)?.delete(key)
     else this.load(key, value)
     this.#dirty.add(key)
+    this.#watchers.get(kind)?.(key, value)
   }
 
   /** What changed since the last call, with the values of now; null: removed. */

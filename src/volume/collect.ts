@@ -281,9 +281,10 @@ export class Collector {
   }
 
   async #slices(work: Generator<void, void>, done: () => number): Promise<void> {
-    while (work.next().done !== true) {
+    // Also when all is done at once: of 10,000 snapshots each may have a few nodes of its own.
+    for (let isDone: boolean | undefined; isDone !== true; await this.#tools.pause()) {
+      isDone = work.next().done
       this.#progress.done = done()
-      await this.#tools.pause()
     }
   }
 

@@ -7,6 +7,7 @@
  */
 import { ByteReader } from '../bytes.ts'
 import type { Address } from '../cas/address.ts'
+import { AddressMarks } from '../cas/addressmarks.ts'
 import { AddressSet } from '../cas/addressset.ts'
 import type { StoredContent } from '../cas/store.ts'
 import type { Tree } from '../tree/tree.ts'
@@ -28,7 +29,8 @@ export interface DomainLayer {
 
 export class Live {
   readonly #nodes = new AddressSet()
-  readonly #chunks = new AddressSet()
+  /** of a million chunks that are dead it may keep one, which costs its space and nothing else */
+  readonly #chunks = new AddressMarks()
   /** nodes whose subtree was walked, by domain: the same node may be in several, with chunks of each */
   readonly #walked = new AddressSet()
 

@@ -185,13 +185,16 @@ export function* editsOf(volume: Volume, base: Address | null, layer: Layer, win
   }
 }
 
-function* inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window> | undefined): Generator<Edit> {
+/** One after the other, as the tree takes them: a large directory has more than fit into a slice. */
+function* inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window> | undefined): Generator<Edit, undefined> {
   if (delta.attr !== undefined) {
     yield { key: plainKey(ino, Kind.attr), value: delta.attr === null ? null : encodeAttr(delta.attr) }
   }
-  for (const slot of delta.slots.from(0)) {
-    const bucket = delta.dirents.get(slot) ?? null
-    yield { key: numberKey(ino, Kind.dirent, slot), value: bucket === null ? null : encodeBucket(bucket) }
+  if (delta.dirents.size > 0) {
+    for (const slot of delta.slots.from(0)) {
+      const bucket = delta.dirents.get(slot) ?? null
+      yield { key: numberKey(ino, Kind.dirent, slot), value: bucket === null ? null : encodeBucket(bucket) }
+    }
   }
   for (const index of [...delta.windows.keys()].sort((a, b) => a - b)) {
     const window = sealed?.get(index) ?? delta.windows.get(index) ?? null
@@ -205,13 +208,12 @@ function* inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window>
 }
 
 /** The same, with a deletion for every entry of the inode that lies in the tree and is not set again. */
-function* overWiped(volume: Volume, base: Address | null, ino: number, edits: Iterator<Edit, void>): Generator<Edit> {
-  let next = edits.next()
+function* overWiped(volume: Volume, base: Address | null, ino: number, edits: Iterator<Edit, undefined>): Generator<Edit> {
+  let edit = edits.next().value
   const end = ino === 0xffff_ffff ? undefined : plainKey(ino + 1, 0)
   for (const [key] of volume.tree.scan(base, plainKey(ino, 0), end)) {
-    for (; next.done !== true && Buffer.compare(next.value.key, key) < 0; next = edits.next()) yield next.value
-    const same = next.done !== true && next.value.key.equals(key)
-    if (!same) yield { key, value: null }
+    for (; edit !== undefined && Buffer.compare(edit.key, key) < 0; edit = edits.next().value) yield edit
+    if (edit === undefined || !edit.key.equals(key)) yield { key, value: null }
   }
-  for (; next.done !== true; next = edits.next()) yield next.value
+  for (; edit !== undefined; edit = edits.next().value) yield edit
 }

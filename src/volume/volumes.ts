@@ -101,6 +101,10 @@ export class Volumes {
   readonly #read: LogReader = (segment, offset, length, into, at) => this.#log.read(segment, offset, length, into, at)
   /** volumes removed since the last checkpoint */
   #removed = new Set<number>()
+  /** volumes of which the index may not have the state: a checkpoint looks at these and no others */
+  #unsaved = new Set<number>()
+  /** of all active layers */
+  #weight = 0
   /** merges and checkpoints, one after the other */
   #turn: Promise<unknown> = Promise.resolve()
   /** of those that wait for their turn or have it */
@@ -131,6 +135,7 @@ export class Volumes {
   readonly collectTimes = new Histogram()
   #failed = { checkpoints: 0, collections: 0 }
   #freedBytes = 0
+  #visited = 0
 
   /** Opens the store and brings it to the state of the last record in the log. */
   static async open(options: VolumesOptions): Promise<Volumes> {
@@ -269,13 +274,13 @@ export class Volumes {
 
   /** About how many bytes a checkpoint would write now. */
   get checkpointBytes(): number {
-    return this.#weight() * BYTES_PER_CHANGE
+    return this.#weight * BYTES_PER_CHANGE
   }
 
   /** True when a checkpoint should be taken soon. */
   get checkpointDue(): boolean {
     if (this.dirtyBytes > (this.#options.checkpointBytes ?? 128 * MIB)) return true
-    return this.#weight() > (this.#options.checkpointWeight ?? 100_000)
+    return this.#weight > (this.#options.checkpointWeight ?? 100_000)
   }
 
   /**
@@ -359,6 +364,11 @@ export class Volumes {
   /** Whether a checkpoint is being taken, or waits for its turn. */
   get isCheckpointing(): boolean {
     return this.#checkpointing !== undefined
+  }
+
+  /** How many volumes the last checkpoint merged or stored: those that had changed, however many there are. */
+  get checkpointedVolumes(): number {
+    return this.#visited
   }
 
   /** Checkpoints and collections that failed. */
@@ -475,7 +485,10 @@ export class Volumes {
       )
     }
     for (const [key, value] of Object.entries(state.catalog)) this.catalog.apply(key, value)
-    for (const [number, volume] of Object.entries(state.volumes)) this.#restoreVolume(Number(number), volume)
+    for (const [number, volume] of Object.entries(state.volumes)) {
+      this.#restoreVolume(Number(number), volume)
+      this.#unsaved.add(Number(number))
+    }
     return state.checkpoint
   }
 
@@ -524,19 +537,30 @@ export class Volumes {
     }
     if (change.kind === 'root') {
       this.#removed.delete(change.volume)
+      this.#unsaved.add(change.volume)
       this.#reset(change.volume, change.root, change.domain, change.inoNext)
       return
     }
     if (change.kind === 'unvolume') {
-      this.#released += this.#volumes.get(change.volume)?.super.bytes ?? 0
+      const gone = this.#volumes.get(change.volume)
+      this.#released += gone?.super.bytes ?? 0
+      this.#weight -= gone?.active.weight ?? 0
       this.#volumes.delete(change.volume)
+      this.#unsaved.delete(change.volume)
       this.#removed.add(change.volume)
       return
     }
     const volume = this.#volumeOf(change.volume)
-    const before = volume.allocated
-    applyChange(change, span, (number) => this.#volumeOf(number))
-    this.#allocated += volume.allocated - before
+    const { allocated, active } = volume
+    const { weight } = active
+    // A change that fails half-way has changed something all the same.
+    this.#unsaved.add(change.volume)
+    try {
+      applyChange(change, span, (number) => this.#volumeOf(number))
+    } finally {
+      this.#weight += active.weight - weight
+      this.#allocated += volume.allocated - allocated
+    }
     if (this.#live !== undefined && (change.kind === 'copy' || change.kind === 'refer')) this.#markCopied(change, this.#live)
   }
 
@@ -556,6 +580,7 @@ export class Volumes {
 
   #reset(number: number, root: Address | null, domain: number, inoNext: number): void {
     let volume = this.#volumes.get(number)
+    this.#weight -= volume?.active.weight ?? 0
     if (volume === undefined || volume.domain !== domain) {
       volume = new Volume(number, domain, this.#tree, null)
       this.#volumes.set(number, volume)
@@ -572,12 +597,6 @@ export class Volumes {
     return result
   }
 
-  #weight(): number {
-    let weight = 0
-    for (const volume of this.#volumes.values()) weight += volume.active.weight
-    return weight
-  }
-
   /** Freezes at once, merges one after the other; a volume that was reset meanwhile has no state. */
   async #mergeNow(numbers: readonly number[], atOnce = false): Promise<Map<number, MergedState>> {
     const states = new Map<number, MergedState>()
@@ -586,9 +605,9 @@ export class Volumes {
       const volume = this.#volumes.get(number)
       if (volume === undefined) continue
       if (volume.active.empty) {
-        states.set(number, { root: volume.root, domain: volume.domain, super: { ...volume.super } })
+        states.set(number, stateOf(volume))
       } else {
-        volume.freeze()
+        this.#weight -= volume.freeze().weight
         frozen.push({ volume, epoch: volume.epoch })
       }
     }
@@ -604,10 +623,18 @@ export class Volumes {
         if (volume.epoch !== epoch) continue
         volume.thaw(root)
         states.set(volume.number, { root, domain: volume.domain, super: counters })
+        // Of ten thousand workspaces that changed a little, none has a slice's worth of work.
+        const wait = atOnce ? undefined : this.#pause()
+        if (wait !== undefined) await wait
       }
       if (frozen.length > 0) this.mergeTimes.addSince(start)
     } finally {
-      for (const { volume, epoch } of frozen) if (volume.epoch === epoch && volume.frozen !== null) volume.unfreeze()
+      for (const { volume, epoch } of frozen) {
+        if (volume.epoch !== epoch || volume.frozen === null) continue
+        // A volume that was removed counts no more.
+        if (this.#volumes.get(volume.number) === volume) this.#weight += volume.frozen.weight
+        volume.unfreeze()
+      }
     }
     return states
   }
@@ -626,16 +653,20 @@ export class Volumes {
     const catalog = this.catalog.takeDirty()
     const removed = this.#removed
     this.#removed = new Set()
-    const numbers = this.numbers()
+    const unsaved = [...this.#unsaved]
+    this.#unsaved = new Set()
+    // Of the others the roots of now are those of `position`.
+    const saved = new Map(force ? [...this.#volumes].map(([number, volume]) => [number, stateOf(volume)]) : [])
     try {
-      const states = await this.#mergeNow(numbers)
+      const states = await this.#mergeNow(unsaved)
+      this.#visited = states.size
       // A volume that was reset while it waited has no root as of `position`: start again, from now.
-      if (states.size < numbers.length) {
-        this.#giveBack(catalog, removed)
+      if (states.size < unsaved.length) {
+        this.#giveBack(catalog, removed, unsaved)
         return await this.#checkpointNow(force)
       }
       const checkpoint: Checkpoint = { ...position, sequence, durable: sequence }
-      const volumes = Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
+      const volumes = describe(states)
       await this.#content.flush(() => {
         checkpoint.durable = this.#log.durable
         return [...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()]
@@ -643,10 +674,10 @@ export class Volumes {
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
       this.checkpointTimes.addSince(start)
-      return force ? { checkpoint, catalog: whole, volumes } : undefined
+      return force ? { checkpoint, catalog: whole, volumes: { ...describe(saved), ...volumes } } : undefined
     } catch (error) {
       this.#failed.checkpoints++
-      this.#giveBack(catalog, removed)
+      this.#giveBack(catalog, removed, unsaved)
       throw error
     }
   }
@@ -707,9 +738,10 @@ export class Volumes {
     return { key: COLLECTED_KEY, value: Buffer.from(JSON.stringify(collected)) }
   }
 
-  #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>): void {
+  #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>, unsaved: readonly number[]): void {
     this.catalog.giveBack(catalog)
     for (const number of removed) this.#removed.add(number)
+    for (const number of unsaved) if (this.#volumes.has(number)) this.#unsaved.add(number)
   }
 
   #tools(atOnce: boolean): MergeTools {
@@ -726,7 +758,7 @@ export class Volumes {
   }
 
   #pause(): Promise<void> | undefined {
-    const overloaded = this.#weight() > (this.#options.checkpointWeight ?? 100_000)
+    const overloaded = this.#weight > (this.#options.checkpointWeight ?? 100_000)
     if (performance.now() - this.#sliceStart < (overloaded ? SLICE_MS_OVERLOADED : SLICE_MS)) return undefined
     return nextTurn().then(() => {
       this.#sliceStart = performance.now()
@@ -740,6 +772,15 @@ function rootOf({ root, domain }: Root): Root {
 }
 
 const NO_CHECKPOINT: Checkpoint = { ...LOG_START, sequence: 0, durable: 0 }
+
+/** Of one whose layers are empty. */
+function stateOf({ root, domain, super: counters }: Volume): MergedState {
+  return { root, domain, super: { ...counters } }
+}
+
+function describe(states: ReadonlyMap<number, MergedState>): Record<string, VolumeState> {
+  return Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
+}
 
 function volumeState({ root, domain, super: counters }: MergedState): VolumeState {
   return { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }

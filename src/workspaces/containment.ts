@@ -4,15 +4,11 @@ import { inoOfNode, volumeOf } from '../vfs/core.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import { WORKSPACE_PREFIX } from './records.ts'
 import type { WorkspaceRegistry } from './registry.ts'
 
 export class VolumesTree implements AccessTree {
   readonly #volumes: Volumes
   readonly #registry: WorkspaceRegistry
-  /** by workspace, those that lie directly in it, as of a revision of the catalog */
-  readonly #nested = new Map<number, { number: number; parent_ino: number }[]>()
-  #revision = -1
 
   constructor(volumes: Volumes, registry: WorkspaceRegistry) {
     this.#volumes = volumes
@@ -43,17 +39,9 @@ export class VolumesTree implements AccessTree {
     return this.#registry.liveOf(volume)
   }
 
-  nestedIn(volume: number): readonly { number: number; parent_ino: number }[] {
-    const revision = this.#volumes.catalog.revisionOf(WORKSPACE_PREFIX)
-    if (revision !== this.#revision) {
-      this.#nested.clear()
-      for (const { number, parent_volume, parent_ino } of this.#registry.workspaces()) {
-        // At the root of all nothing is guarded, so nothing is nested in it.
-        if (parent_volume !== 0) this.#nested.set(parent_volume, [...this.#nestedNow(parent_volume), { number, parent_ino }])
-      }
-      this.#revision = revision
-    }
-    return this.#nestedNow(volume)
+  /** At the root of all nothing is guarded, so nothing is nested in it. */
+  nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }> {
+    return volume === 0 ? [] : this.#registry.directlyIn(volume)
   }
 
   isNamed(volume: number, ino: number): boolean {
@@ -62,10 +50,6 @@ export class VolumesTree implements AccessTree {
 
   isPresent(volume: number): boolean {
     return this.#registry.isPresent(volume)
-  }
-
-  #nestedNow(volume: number): { number: number; parent_ino: number }[] {
-    return this.#nested.get(volume) ?? []
   }
 
   #attr(volume: number, ino: number): Attr | undefined {

@@ -17,11 +17,8 @@ export function removeSnapshots(
   // What descends from a snapshot that goes descends from its parent.
   const inherited = <T extends { parent: string | null }>(one: T): T => ({ ...one, parent: ancestor(parents, one.parent) })
   // So do the workspaces that a snapshot would bring back with it.
-  const heirs = registry
-    .snapshots()
-    .filter((record) => [record, ...record.nested.map((inner) => inner.record)].some((one) => isHeir(parents, one)))
-    .filter((record) => !parents.has(record.id))
-  const orphaned = heirs.map((record) => ({
+  const heirs = new Set(removed.flatMap((record) => registry.heirsOf(record.id)).filter((record) => !parents.has(record.id)))
+  const orphaned = [...heirs].map((record) => ({
     ...inherited(record),
     nested: record.nested.map((inner) => ({ ...inner, record: inherited(inner.record) })),
   }))

@@ -2,6 +2,7 @@
  * Workspaces and snapshots by number, name and place, as the catalog has them. Reads only; what
  * changes them is committed through the log and read again from the catalog.
  */
+import { LRUCache } from 'lru-cache'
 import { fromHex } from '../cas/address.ts'
 import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
@@ -14,18 +15,21 @@ import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import {
   parseSnapshot,
-  parseWorkspace,
   SNAPSHOT_PREFIX,
   type SnapshotRecord,
   snapshotKey,
-  WORKSPACE_PREFIX,
   type WorkspaceRecord,
   workspaceKey,
 } from './records.ts'
+import { SnapshotIndex, visibleName } from './snapshotindex.ts'
+import { WorkspaceIndex } from './workspaceindex.ts'
 
 /** Directories at the root whose subdirectories are workspaces. */
 export const WORKSPACES_NAME = 'workspace'
 export const TENANTS_NAME = 'tenants'
+
+/** Snapshots that somebody looks into are few, but `find` looks into each of them once. */
+const VIEWS_MAX = 1000
 
 interface View {
   volume: Volume
@@ -36,11 +40,10 @@ interface View {
 export class WorkspaceRegistry implements Registry {
   readonly #volumes: Volumes
   readonly #now: () => Date
-  readonly #views = new Map<number, View>()
-  /** the catalog's snapshots, parsed once */
-  readonly #snapshots = new Map<string, SnapshotRecord>()
-  /** records of workspaces, as long as the catalog has the same text */
-  readonly #parsed = new Map<number, { text: string; record: WorkspaceRecord }>()
+  /** made from the snapshots when they are asked for */
+  readonly #views = new LRUCache<number, View>({ max: VIEWS_MAX })
+  readonly #snapshots = new SnapshotIndex()
+  readonly #workspaces: WorkspaceIndex
   readonly #viewOwners = new Map<number, string>()
   /** false: since the start no workspace has had a quota */
   mayHaveQuotas = false
@@ -50,6 +53,7 @@ export class WorkspaceRegistry implements Registry {
   constructor(volumes: Volumes, now: () => Date) {
     this.#volumes = volumes
     this.#now = now
+    this.#workspaces = new WorkspaceIndex(volumes.catalog)
     for (const record of this.workspaces()) {
       this.#taken.add(record.number)
       if (record.quota !== undefined) this.mayHaveQuotas = true
@@ -58,41 +62,57 @@ export class WorkspaceRegistry implements Registry {
   }
 
   workspace(number: number): WorkspaceRecord | undefined {
-    const key = workspaceKey(number)
-    const text = this.#volumes.catalog.get(key)
-    if (text === undefined) return undefined
-    const parsed = this.#parsed.get(number)
-    if (parsed?.text === text) return parsed.record
-    const record = parseWorkspace(key, text)
-    this.#parsed.set(number, { text, record })
-    return record
+    return this.#workspaces.get(workspaceKey(number))
   }
 
-  *workspaces(): Generator<WorkspaceRecord> {
-    for (const [key, text] of this.#volumes.catalog.list(WORKSPACE_PREFIX)) yield parseWorkspace(key, text)
+  workspaces(): Iterable<WorkspaceRecord> {
+    return this.#workspaces.all()
+  }
+
+  get workspaceCount(): number {
+    return this.#workspaces.size
+  }
+
+  /** The workspaces that lie in one, and in no other between. */
+  directlyIn(number: number): Iterable<WorkspaceRecord> {
+    return this.#workspaces.directlyIn(number)
   }
 
   /** The workspaces that lie somewhere inside one, outer before inner. */
   inside(number: number): WorkspaceRecord[] {
-    const all = [...this.workspaces()].filter((record) => record.number !== 0)
-    const found = new Set<WorkspaceRecord>()
-    const add = (outer: number): void => {
+    const directly = (outer: number): [number, WorkspaceRecord][] =>
+      [...this.#workspaces.directlyIn(outer)].map((record) => [record.number, record])
+    const found = new Map(directly(number))
+    for (const outer of found.keys()) {
       // Records that lie in each other, which only damage makes, would lead around for ever.
-      for (const record of all) if (record.parent_volume === outer && record.number !== number) found.add(record)
+      for (const [inner, record] of directly(outer)) if (inner !== number) found.set(inner, record)
     }
-    add(number)
-    for (const { number: outer } of found) add(outer)
-    return [...found]
+    return [...found.values()]
   }
 
   /** Snapshots whose workspace may be any, in no order. */
   snapshots(): SnapshotRecord[] {
-    return [...this.#snapshots.values()]
+    return [...this.#snapshots.all()]
   }
 
   /** Snapshots of a workspace, oldest first. */
   snapshotsOf(number: number): SnapshotRecord[] {
-    return [...this.#snapshots.values()].filter((record) => record.workspace === number).sort((a, b) => (a.id < b.id ? -1 : 1))
+    return [...this.#snapshots.of(number)]
+  }
+
+  /** How many that are. */
+  snapshotCountOf(number: number): number {
+    return this.#snapshots.countOf(number)
+  }
+
+  /** Snapshots that descend from a given one, or would bring back a workspace that does. */
+  heirsOf(id: string): SnapshotRecord[] {
+    return this.#snapshots.heirsOf(id)
+  }
+
+  /** Whether a snapshot of a workspace was given this name. */
+  isNameTaken(number: number, name: string): boolean {
+    return this.#snapshots.isNameTaken(number, name)
   }
 
   /**
@@ -100,7 +120,7 @@ export class WorkspaceRegistry implements Registry {
    * workspaces which only such snapshots could bring back.
    */
   lostWith(workspaces: readonly number[], snapshots: readonly string[] = []): SnapshotRecord[] {
-    const all = [...this.#snapshots.values()].filter((record) => !snapshots.includes(record.id))
+    const all = this.snapshots().filter((record) => !snapshots.includes(record.id))
     const reached = new Set(
       [...this.workspaces()].map((record) => record.number).filter((number) => !workspaces.includes(number)),
     )
@@ -124,7 +144,7 @@ export class WorkspaceRegistry implements Registry {
 
   /** The states that snapshots keep. */
   *roots(): Generator<Root> {
-    for (const record of this.#snapshots.values()) {
+    for (const record of this.#snapshots.all()) {
       yield { root: record.root === null ? null : fromHex(record.root), domain: record.domain }
       for (const { root, record: inner } of record.nested)
         yield { root: root === null ? null : fromHex(root), domain: inner.domain }
@@ -198,12 +218,16 @@ export class WorkspaceRegistry implements Registry {
   }
 
   snapshotNode(volume: number, name: string): number | undefined {
-    const record = this.snapshotsOf(volume).find((snapshot) => visibleName(snapshot) === name)
+    const record = this.#snapshots.named(volume, name)
     return record === undefined ? undefined : nodeOf(record.view, record.ino)
   }
 
   *snapshotNames(volume: number): Generator<{ name: string; node: number }> {
-    for (const record of this.snapshotsOf(volume)) yield { name: visibleName(record), node: nodeOf(record.view, record.ino) }
+    for (const record of this.#snapshots.of(volume)) yield { name: visibleName(record), node: nodeOf(record.view, record.ino) }
+  }
+
+  get snapshotsRevision(): number {
+    return this.#snapshots.revision
   }
 
   nested(volume: number, nested: number): number {
@@ -225,7 +249,7 @@ export class WorkspaceRegistry implements Registry {
 
   removeWorkspace(number: number): Change[] {
     // Losing a workspace's history to a stray rmdir would be a poor joke: `workspace delete` does that.
-    if (this.snapshotsOf(number).length > 0) throw FS.EBUSY
+    if (this.#snapshots.countOf(number) > 0) throw FS.EBUSY
     return [
       { kind: 'catalog', key: workspaceKey(number), value: null },
       { kind: 'unvolume', volume: number },
@@ -290,7 +314,7 @@ export class WorkspaceRegistry implements Registry {
   }
 
   #adopt(record: SnapshotRecord): void {
-    this.#snapshots.set(record.id, record)
+    this.#snapshots.put(record)
     this.#taken.add(record.workspace)
     for (const view of viewsOf(record)) {
       this.#viewOwners.set(view, record.id)
@@ -319,11 +343,6 @@ export class WorkspaceRegistry implements Registry {
     this.#views.set(number, view)
     return view
   }
-}
-
-/** The name under `.snapshots`: its own, or the id when it has none. */
-export function visibleName(record: SnapshotRecord): string {
-  return record.name === null ? record.id : Buffer.from(record.name).toString('latin1')
 }
 
 function viewsOf(record: SnapshotRecord): number[] {

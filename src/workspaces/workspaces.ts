@@ -149,7 +149,7 @@ function workspaceInfo({ core, registry }: Context, record: WorkspaceRecord): Wo
     file_count: counters?.files ?? 0,
     directory_count: counters?.directories ?? 0,
     bytes: counters?.bytes ?? 0,
-    snapshot_count: registry.snapshotsOf(record.number).length,
+    snapshot_count: registry.snapshotCountOf(record.number),
     parent: record.parent,
   }
 }

@@ -455,6 +455,33 @@ t.test('readdir fills its buffer with whole entries and goes on where it stopped
   }
 })
 
+t.test('attributes that take their time are handed out in several answers', async (t) => {
+  const { fs, ask } = serve()
+  fs.entries = Array.from({ length: 40 }, (_, index) => [`n${index}`, STAT])
+  const readdir = fs.readdir.bind(fs)
+  fs.readdir = (caller, node, cookie, withStats, sink) => {
+    readdir(caller, node, cookie, withStats, (...entry) => {
+      for (const until = performance.now() + 1; performance.now() < until; );
+      return sink(...entry)
+    })
+  }
+  const lengths: number[] = []
+  for (let cookie = 0n; ; ) {
+    const [answer] = ask(message(Opcode.READDIRPLUS, readIn(cookie, 65536)))
+    const payload = (answer ?? EMPTY).subarray(16)
+    if (payload.length === 0) break
+    // Each entry is as long as the others: 128 bytes, 24 bytes, and a name of 2 or 3, padded.
+    lengths.push(payload.length / 160)
+    cookie = payload.readBigUInt64LE(payload.length - 160 + 128 + 8)
+  }
+  t.equal(
+    lengths.reduce((sum, length) => sum + length, 0),
+    40,
+    'all of them',
+  )
+  t.ok(Math.max(...lengths) < 20, 'some at a time', { lengths })
+})
+
 t.test('forgetting takes no answer, whatever happens', async (t) => {
   const { fs, ask, logged } = serve()
   t.same(ask(message(Opcode.FORGET, pack(3n))), [])

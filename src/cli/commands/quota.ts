@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { QuotaInfo, QuotaShowInfo, Service } from '../../control/service.ts'
 import { usage } from '../../control/validate.ts'
 import { align, printable, size, table } from '../format.ts'
-import { bytesOf, examples } from '../options.ts'
+import { examples, parseSize } from '../options.ts'
 import type { Output } from '../output.ts'
 import type { OpenSession } from '../session.ts'
 
@@ -73,16 +73,6 @@ export function quotaOptions(prefix = ''): [bytes: Option, inodes: Option] {
     new Option(`--${prefix}bytes <SIZE>`, `bytes that it may take, such as 10GiB${none}`).argParser(parse(parseSize)),
     new Option(`--${prefix}inodes <N>`, `files and directories that it may have${none}`).argParser(parse(parseCount)),
   ]
-}
-
-/** @throws InvalidArgumentError */
-export function parseSize(text: string): number {
-  const [, number, unit = ''] = /^([0-9]{1,16})([KMGT]iB)?$/.exec(text) ?? []
-  const bytes = Number(number) * (bytesOf[unit] as number)
-  if (number === undefined || !Number.isSafeInteger(bytes)) {
-    throw new InvalidArgumentError('It must be bytes, or a number of KiB, MiB, GiB or TiB such as 10GiB.')
-  }
-  return bytes
 }
 
 function parseCount(text: string): number {
