@@ -4,7 +4,7 @@
  */
 import type { Attr } from './attr.ts'
 import type { Bucket } from './dirent.ts'
-import type { Window } from './piece.ts'
+import type { Piece, Window } from './piece.ts'
 import { SortedSlots } from './sortedslots.ts'
 
 /** Most inodes change in one of the three ways, and three maps for each would be most of what a layer takes. */
@@ -49,9 +49,22 @@ export class InodeDelta {
     this.#dirents.set(slot, bucket)
   }
 
+  /** @param window becomes this layer's own, which may change it */
   setWindow(index: number, window: Window | null): void {
     this.#windows ??= new Map()
     this.#windows.set(index, window)
+  }
+
+  /**
+   * Puts a piece behind all others of a window that changed: who appends a little at a time would else copy them each time.
+   * @returns false when there is no such window, or the piece does not lie behind
+   */
+  extendWindow(index: number, piece: Piece): boolean {
+    const window = this.#windows?.get(index) as Piece[] | null | undefined
+    const last = window?.at(-1)
+    if (window == null || last === undefined || last.start + last.length > piece.start) return false
+    window.push(piece)
+    return true
   }
 
   setXattr(name: string, value: Uint8Array | null): void {

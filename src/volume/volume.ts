@@ -275,9 +275,11 @@ export class Volume {
       if (count === WINDOW_BYTES && source === undefined) delta.setWindow(index, null)
       else if (count === WINDOW_BYTES && source?.kind === 'zero') delta.setWindow(index, ZERO_WINDOW)
       else {
-        const pieces: Piece[] = source === undefined ? [] : [{ ...source, start, length: count }]
-        const window = splice(this.window(ino, index), start, start + count, pieces)
-        delta.setWindow(index, window.length === 0 ? null : window)
+        const piece: Piece | undefined = source && { ...source, start, length: count }
+        if (piece === undefined || !delta.extendWindow(index, piece)) {
+          const window = splice(this.window(ino, index), start, start + count, piece === undefined ? [] : [piece])
+          delta.setWindow(index, window.length === 0 ? null : window)
+        }
       }
       done += count
     }
