@@ -2,7 +2,7 @@
 import { NexusError } from '../errors.ts'
 import type { Span } from '../journal/log.ts'
 import type { Change } from './change.ts'
-import { type Source, sourceAt } from './piece.ts'
+import { type Source, sourceAt, WINDOW_BYTES } from './piece.ts'
 import type { Volume } from './volume.ts'
 
 /** Changes of one volume's content; the others are about volumes and the catalog. */
@@ -61,11 +61,20 @@ export function applyChange(change: ContentChange, span: Span, volumeAt: (number
 }
 
 function copy(volume: Volume, from: Volume, change: Extract<Change, { kind: 'copy' }>): void {
-  // Read before anything is changed: the ranges may lie in one file.
-  const pieces = [...from.pieces(change.fromIno, change.fromOffset, change.length)]
-  volume.clear(change.ino, change.offset, change.length)
+  const { ino, offset, length, fromIno, fromOffset } = change
+  const shift = (offset - fromOffset) / WINDOW_BYTES
+  const end = fromOffset + length
+  const first = Math.ceil(fromOffset / WINDOW_BYTES)
+  const isWhole = Number.isInteger(shift) && (first + 1) * WINDOW_BYTES <= end
+  // Read before anything is changed: the ranges may lie in one file. Windows that stay windows are taken as they are.
+  const last = isWhole ? Math.floor(end / WINDOW_BYTES) : first
+  const windows = isWhole ? [...from.windowsIn(fromIno, first, last)].map(([index, window]) => [index, window()] as const) : []
+  const around = isWhole ? [fromOffset, first * WINDOW_BYTES, last * WINDOW_BYTES, end] : [fromOffset, end, end, end]
+  const [headAt = 0, headEnd = 0, tailAt = 0, tailEnd = 0] = around
+  const pieces = [...from.pieces(fromIno, headAt, headEnd - headAt), ...from.pieces(fromIno, tailAt, tailEnd - tailAt)]
+  volume.clear(ino, offset, length)
+  for (const [index, window] of windows) volume.setWindow(ino, index + shift, window)
   for (const [at, piece] of pieces) {
-    const to = change.offset + (at - change.fromOffset)
-    volume.place(change.ino, to, piece.length, (skip) => sourceAt(piece, skip))
+    volume.place(ino, offset + (at - fromOffset), piece.length, (skip) => sourceAt(piece, skip))
   }
 }

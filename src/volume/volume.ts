@@ -181,6 +181,22 @@ export class Volume {
     for (; next < pending.length; next++) if (hasAny(pending[next] as number)) yield now(pending[next] as number)
   }
 
+  /** The windows from `first` to before `end` that hold anything, ascending, decoded when asked for. */
+  *windowsIn(ino: number, first: number, end: number): Generator<[index: number, window: () => Window]> {
+    for (const found of this.#windowsFrom(ino, first)) {
+      if (found[0] >= end) return
+      yield found
+    }
+  }
+
+  /** Makes a whole window refer to what another does. */
+  setWindow(ino: number, index: number, window: Window): void {
+    const { active } = this
+    for (const piece of window) if (piece.kind === 'raw') active.firstRaw = Math.min(active.firstRaw, piece.segment)
+    // The layer may change what it holds.
+    active.touch(ino).setWindow(index, window.length === 0 ? null : [...window])
+  }
+
   /** The pieces of [offset, offset + length), each with the file offset where it starts. */
   *pieces(ino: number, offset: number, length: number): Generator<[at: number, piece: Piece]> {
     const end = offset + length

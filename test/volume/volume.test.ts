@@ -4,6 +4,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
+import { applyChange } from '../../src/volume/apply.ts'
 import { S_IFDIR, S_IFLNK, S_IFREG } from '../../src/volume/attr.ts'
 import type { Dirent } from '../../src/volume/dirent.ts'
 import { cookieOf } from '../../src/volume/dirent.ts'
@@ -50,6 +51,9 @@ const modes = [S_IFREG | 0o644, S_IFDIR | 0o755, S_IFLNK | 0o777]
 
 const ino = fc.constantFrom(...inos)
 const offset = fc.constantFrom(...offsets).chain((base) => fc.nat(40).map((more) => base + more))
+/** Copies that keep windows whole, and others. */
+const shift = fc.oneof(fc.constantFrom(0, WINDOW_BYTES, -WINDOW_BYTES, 3 * WINDOW_BYTES), fc.integer({ min: -60, max: 60 }))
+const copied = fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constantFrom(WINDOW_BYTES, 2 * WINDOW_BYTES, 4 * WINDOW_BYTES + 9))
 const text = fc.string({ unit: fc.constantFrom(...'abcdefgh'), minLength: 1, maxLength: 90 })
 
 /** Steps change the model at once and the volume with it. */
@@ -130,6 +134,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         for (const each of bytes.keys()) if (each >= at && each < at + length) bytes.delete(each)
       },
     })),
+  fc.tuple(ino, ino, offset, shift, copied).map(([i, fromIno, fromOffset, by, length]) => {
+    const at = Math.max(0, fromOffset + by)
+    return {
+      name: `copy ${i} ${at} ${length} from ${fromIno} ${fromOffset}`,
+      run({ test, model }: Real) {
+        const change = { kind: 'copy', volume: 1, ino: i, offset: at, length, fromVolume: 1, fromIno, fromOffset } as const
+        applyChange(change, { segment: 1, offset: 0, length: 0 }, () => test.volume)
+        const found = [...model.inode(fromIno).bytes].filter(([each]) => each >= fromOffset && each < fromOffset + length)
+        const { bytes } = model.inode(i)
+        for (const each of bytes.keys()) if (each >= at && each < at + length) bytes.delete(each)
+        for (const [each, char] of found) bytes.set(at + (each - fromOffset), char)
+      },
+    }
+  }),
 )
 
 const many = fc.array(step, { maxLength: 25, size: 'max' })
