@@ -73,9 +73,7 @@ t.test('who waits holds nothing of the store, takes no time, and is the next to 
     const open = fs.readdirSync(`/proc/${next}/fd`).map((fd) => fs.readlinkSync(`/proc/${next}/fd/${fd}`))
     t.notOk(open.some((file) => file.startsWith(mount.data)))
     t.notOk(open.includes('/dev/fuse'))
-    const before = processorTicks(next)
-    await sleep(500)
-    t.ok(processorTicks(next) - before <= 1, 'no processor time')
+    t.ok(await comesToRest(next), 'no processor time')
     kill(serving(mount))
     await answers(mount)
     t.equal(serving(mount), next)
@@ -85,6 +83,16 @@ t.test('who waits holds nothing of the store, takes no time, and is the next to 
   await standby(mount)
   t.equal(await mount.stop(), 0)
 })
+
+/** Whether it takes no processor time for a second. V8 may still tidy up after loading, on a busy machine a while later. */
+async function comesToRest(pid: number): Promise<boolean> {
+  for (let tries = 0; tries < 10; tries++) {
+    const before = processorTicks(pid)
+    await sleep(1000)
+    if (processorTicks(pid) === before) return true
+  }
+  return false
+}
 
 /** Of 10 ms each (proc_pid_stat(5)). */
 function processorTicks(pid: number): number {
