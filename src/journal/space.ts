@@ -126,9 +126,22 @@ export class Space {
   /** How many bytes a collection may copy before it gives any back. */
   get copyBytesMax(): number {
     this.#lookAgain(0)
-    if (this.#isShort) return Math.max(0, this.#room - Math.max(this.reserve / 3, CHECKPOINT_BYTES))
+    if (this.#isShort) return Math.max(0, this.#room - this.#leftByCopies)
     // Others go on filling the disk meanwhile: the reserve is for what they remove then.
     return Math.max(0, (this.#room - this.reserve) / 2)
+  }
+
+  /**
+   * Whether a collection may go on copying, whatever it was told when it began: others write meanwhile.
+   * @param isPressed it is to make room on a nearly full disk, for which the reserve is
+   */
+  mayCopy(isPressed: boolean): boolean {
+    this.#lookAgain(LOOK_MS)
+    return this.#free > (isPressed ? this.#leftByCopies : this.reserve)
+  }
+
+  get #leftByCopies(): number {
+    return Math.max(this.reserve / 3, CHECKPOINT_BYTES)
   }
 
   /** The disk as those see it who write here: what is available is what can be filled. */

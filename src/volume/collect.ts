@@ -77,6 +77,10 @@ export interface CollectTools {
   leaveSegment(): Promise<void>
   /** bytes; so large may a segment be */
   segmentBytesMax: number
+  /** whether the disk has room for more copies */
+  mayCopy(): boolean
+  /** bytes were copied to the end of the log */
+  copied(bytes: number): void
   /** the last `state` record that this process wrote: a rebuild of the index needs it */
   lastState: { span: Span | undefined }
   /** segments are gone: threads let go of them too */
@@ -203,6 +207,15 @@ export class Collector {
     )
     for await (const content of store.contents()) {
       if (content.location.parts.some((part) => chosen.has(part.segment))) {
+        if (!this.#tools.mayCopy()) {
+          // What was copied is not wasted: so much less is left to be copied another time.
+          this.#tools.logger.info(
+            { copied_bytes: this.#result.copiedBytes },
+            'a collection ended early: the disk filled meanwhile',
+          )
+          chosen.clear()
+          return chosen
+        }
         this.#move(content, chosen)
         if (store.pendingCount >= MOVE_BATCH) {
           await log.sync()
@@ -218,6 +231,7 @@ export class Collector {
   #move(content: StoredContent, chosen: Set<number>): void {
     try {
       const bytes = this.#tools.store.move(content)
+      this.#tools.copied(bytes)
       this.#result.copiedBytes += bytes
       this.#progress.done += bytes
     } catch (error) {

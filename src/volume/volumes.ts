@@ -317,7 +317,10 @@ export class Volumes {
       const [released, start] = [this.#released, performance.now()]
       try {
         if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment(this.#segmentBytes / 16))
-        const result = await new Collector(this.#collectTools(kept, options.pause), this.#progress).run(options)
+        const result = await new Collector(
+          this.#collectTools(kept, options.pause, options.pressed !== undefined),
+          this.#progress,
+        ).run(options)
         this.#released -= released
         this.#collectedBytes = this.logBytes
         this.collectTimes.addSince(start)
@@ -682,7 +685,7 @@ export class Volumes {
     }
   }
 
-  #collectTools(kept: () => Iterable<Root>, pause = this.#pauseBeside()): CollectTools {
+  #collectTools(kept: () => Iterable<Root>, pause = this.#pauseBeside(), isPressed = false): CollectTools {
     return {
       store: this.#content,
       tree: this.#tree,
@@ -703,6 +706,8 @@ export class Volumes {
         return Math.min(this.#checkpointed.segment, ...layers)
       },
       leaveSegment: () => this.#leaveSegment(0),
+      mayCopy: () => this.#options.space?.mayCopy(isPressed) ?? true,
+      copied: (bytes) => this.#options.space?.written(bytes),
       segmentBytesMax: this.#segmentBytes,
       lastState: this.#lastState,
       removed: (segments) => this.#sealer.forgetSegments(segments),

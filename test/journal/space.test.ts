@@ -82,6 +82,26 @@ t.test('what a checkpoint will need is spoken for', async (t) => {
   t.equal(space.copyBytesMax, 6 * MIB)
 })
 
+t.test('a collection leaves the reserve, and on a full disk what removals need of it', async (t) => {
+  const { space, disk } = diskOf(100)
+  const rows: [free: number, isPressed: boolean, may: boolean][] = [
+    [17, false, true],
+    [16, false, false],
+    [16, true, true],
+    [10, true, false],
+  ]
+  for (const [free, isPressed, may] of rows) {
+    disk.now += 1000
+    disk.free = free * MIB
+    t.equal(space.mayCopy(isPressed), may, `${free} MiB free`)
+  }
+  disk.now += 1000
+  disk.free = 17 * MIB
+  t.equal(space.mayCopy(false), true)
+  space.written(2 * MIB)
+  t.equal(space.mayCopy(false), false, 'its own copies are counted at once')
+})
+
 t.test('a disk that refuses although it has room is full until it takes something', async (t) => {
   const { space, disk } = diskOf(100)
   space.refused()

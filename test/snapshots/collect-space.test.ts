@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { Engine } from '../../src/daemon/engine.ts'
 import { isGarbageWorthIt } from '../../src/daemon/garbage.ts'
 import type { DaemonService } from '../../src/daemon/service.ts'
+import { Space } from '../../src/journal/space.ts'
 import type { Logger } from '../../src/logger.ts'
 import { MemoryIndex, noise } from '../cas/support.ts'
 import { MemoryDisk } from '../journal/support.ts'
@@ -20,6 +21,8 @@ class Store {
   index = new MemoryIndex()
   segmentBytes = SEGMENT_BYTES
   readonly warnings: string[] = []
+  /** MiB of 200 */
+  free = 150
   test!: TestEngine
 
   constructor(t: Test) {
@@ -31,7 +34,8 @@ class Store {
     const warn = (_details: unknown, text: string): void => void this.warnings.push(text)
     const logger = { info: () => undefined, warn, error: warn } as unknown as Logger
     const { data, disk, index, segmentBytes: segmentBytesMax } = this
-    this.test = new TestEngine(await Engine.open({ data, disk, index, logger, limits: { ...limits, segmentBytesMax } }))
+    const space = () => ({ blockBytes: 1 << 20, blocks: 200, blocksFree: this.free, blocksAvailable: this.free })
+    this.test = new TestEngine(await Engine.open({ data, disk, index, logger, space, limits: { ...limits, segmentBytesMax } }))
     return this
   }
 
@@ -91,6 +95,36 @@ t.test('without copying, only segments in which nothing is alive go, and nothing
   const rest = await store.engine.collect()
   t.ok(rest.copiedBytes > 0, 'the rest is for one that copies')
   for (let i = 0; i < 30; i += 3) t.equal(store.test.read(`/workspace/fork/x${i}`), noise(20_000, 500 + i).toString())
+})
+
+t.test('a collection ends early when the disk fills while it copies, and the next one goes on', async (t) => {
+  const store = await new Store(t).open()
+  await store.fill('w', 60, 1)
+  for (let i = 0; i < 60; i++) if (i % 3 !== 0) store.unlink(`/workspace/w/f${i}`)
+  const segments = store.disk.list().length
+  let copies = 0
+  const { mayCopy } = Space.prototype
+  t.teardown(() => {
+    Space.prototype.mayCopy = mayCopy
+  })
+  Space.prototype.mayCopy = function (isPressed) {
+    // Somebody else fills the disk when a few chunks are copied.
+    if (++copies === 5) {
+      store.free = 1
+      this.written(200 << 20)
+    }
+    return mayCopy.call(this, isPressed)
+  }
+  const first = await store.engine.collect()
+  t.ok(first.copiedBytes > 0 && first.copiedBytes < 200_000, `${first.copiedBytes} bytes copied`)
+  t.ok(store.disk.list().length >= segments, 'no segment that holds anything went')
+  Space.prototype.mayCopy = mayCopy
+  store.free = 150
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  const second = await store.engine.collect()
+  t.ok(second.freedBytes > 500_000, `${second.freedBytes} bytes freed`)
+  for (let i = 0; i < 60; i += 3) t.equal(store.test.read(`/workspace/w/f${i}`), noise(20_000, 1 + i).toString())
+  t.same((await store.service.fsck()).findings, [])
 })
 
 t.test('a store that fits into one segment gives back what is deleted, and no more is written for nothing', async (t) => {
