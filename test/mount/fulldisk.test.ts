@@ -12,6 +12,8 @@ const GIT = ['-c', 'user.name=n', '-c', 'user.email=n@example.org', '-c', 'gc.au
 /** The other words are for what the kernel could not write back for a mapping. */
 const FULL = /is full: (delete files or snapshots|free some space)/
 
+const DONE = 'it did not fail'
+
 interface Status {
   state: string
   reason: string | null
@@ -25,7 +27,7 @@ function one(words: string): RegExp {
 function failureOf(work: () => unknown): string {
   try {
     work()
-    return 'it did not fail'
+    return DONE
   } catch (error) {
     return String(error)
   }
@@ -72,16 +74,29 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
     fs.writeFileSync(at('repository/file'), '')
     t.match(git('commit', '-qam', 'second').status, 128)
     t.equal(git('fsck').status, 0)
-    t.match(
-      failureOf(() => mount.ctl('snapshot', '/workspace/w')),
-      FULL,
-    )
+    const adding: [what: string[], undo: string[]][] = [
+      [
+        ['snapshot', '/workspace/w', '--name', 'one'],
+        ['snapshot', 'delete', '/workspace/w', 'one'],
+      ],
+      [
+        ['fork', '/workspace/w', '/workspace/v'],
+        ['workspace', 'delete', '/workspace/v'],
+      ],
+    ]
+    for (const [what, undo] of adding) {
+      // A checkpoint or a collection may make some room at any time.
+      for (let i = 0; i < 5 && failureOf(() => mount.ctl(...what)) === DONE; i++) {
+        mount.ctl(...undo)
+        for (const [name, content] of fill(top, `${what[0]}${i}-`)) files.set(name, content)
+      }
+      t.match(
+        failureOf(() => mount.ctl(...what)),
+        FULL,
+      )
+    }
     t.match(
       failureOf(() => mount.ctl('restore', '/workspace/w', 'then')),
-      FULL,
-    )
-    t.match(
-      failureOf(() => mount.ctl('fork', '/workspace/w', '/workspace/v')),
       FULL,
     )
     verify(top, files)
