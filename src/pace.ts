@@ -3,6 +3,24 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 
 /** A request waits this long at most. */
 const SLICE_MS = 2
+/** While requests keep coming, so long is left to them after each slice: four fifths of the time. */
+const GIVE_WAY_MS = 8
+/** Who is served and asks again has done so by then. */
+const IDLE_MS = 0.5
+
+let servedAt = Number.NEGATIVE_INFINITY
+
+/** A request was served, at `performance.now`: long work gives way to the next ones. */
+export function noteServed(now: number): void {
+  servedAt = now
+}
+
+/** Resolves when others had their turn; while requests are served one after the other, when they had most of the time. */
+export async function giveWay(): Promise<void> {
+  const until = performance.now() + GIVE_WAY_MS
+  do await nextTurn()
+  while (performance.now() - servedAt < IDLE_MS && performance.now() < until)
+}
 
 export class Pace {
   readonly #sliceMs: number
@@ -15,7 +33,7 @@ export class Pace {
   /** Resolves at once (undefined) until the slice is used up. */
   pause(): Promise<void> | undefined {
     if (performance.now() - this.#start < this.#sliceMs) return undefined
-    return nextTurn().then(() => {
+    return giveWay().then(() => {
       this.#start = performance.now()
     })
   }

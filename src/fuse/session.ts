@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import { noteServed } from '../pace.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
 import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -261,6 +262,7 @@ export class Session {
       const bytes = this.#next()
       if (bytes === 0) {
         this.#resolveDrained()
+        if (served > 0) noteServed(performance.now())
         this.#lookAgain(served > 0)
         return
       }
@@ -275,6 +277,7 @@ export class Session {
       if (served === 0) began = at
       else if (at - began > TURN_MICROS || at < began) break
     }
+    noteServed(performance.now())
     this.#continue()
   }
 

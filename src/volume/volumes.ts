@@ -18,6 +18,7 @@ import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, segmentSizes, settle } from '../journal/replay.ts'
 import type { Purpose, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
+import { giveWay } from '../pace.ts'
 import { Tree } from '../tree/tree.ts'
 import { applyChange } from './apply.ts'
 import { Catalog } from './catalog.ts'
@@ -729,7 +730,7 @@ export class Volumes {
     let start = performance.now()
     return () => {
       if (performance.now() - start < SLICE_MS) return undefined
-      return nextTurn().then(async () => {
+      return giveWay().then(async () => {
         if (this.#turns > 0) await this.#turn
         if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends')
         start = performance.now()
@@ -765,7 +766,7 @@ export class Volumes {
   #pause(): Promise<void> | undefined {
     const overloaded = this.#weight > (this.#options.checkpointWeight ?? 100_000)
     if (performance.now() - this.#sliceStart < (overloaded ? SLICE_MS_OVERLOADED : SLICE_MS)) return undefined
-    return nextTurn().then(() => {
+    return (overloaded ? nextTurn() : giveWay()).then(() => {
       this.#sliceStart = performance.now()
     })
   }
