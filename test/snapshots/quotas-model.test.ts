@@ -178,7 +178,9 @@ class World {
       'checkpoint',
       'crash',
     ]
-    const kind = all.length === 0 ? 'nest' : this.nat(5) === 0 ? this.pick(rare) : this.pick(kinds)
+    const likely = this.nat(5) === 0 ? this.pick(rare) : this.pick(kinds)
+    // When the last workspace went while the quota of the root allows none, that has to change.
+    const kind = all.length > 0 ? likely : this.nat(3) === 0 ? 'quota' : 'nest'
     const { space, at, chain } = all.length === 0 ? { space: this.top, at: '/', chain: [this.top] } : this.pick(all)
     if (kind === 'nest') await this.nest()
     else if (kind === 'quota') await this.quota()
