@@ -24,16 +24,19 @@ export async function giveWay(): Promise<void> {
 
 export class Pace {
   readonly #sliceMs: number
+  readonly #turn: () => Promise<void>
   #start = performance.now()
 
-  constructor(sliceMs = SLICE_MS) {
+  /** @param turn between slices; `nextTurn` for what must not be late, such as telling the kernel of a revocation */
+  constructor(sliceMs = SLICE_MS, turn: () => Promise<void> = giveWay) {
     this.#sliceMs = sliceMs
+    this.#turn = turn
   }
 
   /** Resolves at once (undefined) until the slice is used up. */
   pause(): Promise<void> | undefined {
     if (performance.now() - this.#start < this.#sliceMs) return undefined
-    return giveWay().then(() => {
+    return this.#turn().then(() => {
       this.#start = performance.now()
     })
   }

@@ -304,7 +304,7 @@ export class Gates {
   /** Workspaces whose names the kernel keeps, and which a uid may not see. */
   async #hiddenFrom(gate: Gate, uid: number): Promise<number[]> {
     const hidden: number[] = []
-    const pace = new Pace(SLICE_MS)
+    const pace = new Pace(SLICE_MS, nextTurn)
     for (const volume of this.#names.in(gate.ino)) {
       if (!this.#sees(uid, volume)) hidden.push(volume)
       const wait = pace.pause()

@@ -1,4 +1,5 @@
 /** Notifies to the kernel by the thousand, beside the requests that are served. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Pace } from '../pace.ts'
 
 const SLICE_MS = 5
@@ -18,7 +19,8 @@ function heard(promises: readonly Promise<void>[]): readonly Promise<void>[] {
  * @param batches makes them one after the other: no more are made while so many are on their way
  */
 export async function tellAll(batches: Iterable<readonly Promise<void>[]>): Promise<void> {
-  const pace = new Pace(SLICE_MS)
+  // A revocation is among them: nobody's requests may put that off.
+  const pace = new Pace(SLICE_MS, nextTurn)
   let pending: Promise<void>[] = []
   for (const batch of batches) {
     pending.push(...heard(batch))
