@@ -145,7 +145,7 @@ export class Access implements Guard {
 
   gone(volumes: readonly number[]): void {
     const gone = [...new Set(volumes)].filter((volume) => !this.#options.tree.isPresent(volume))
-    const stale = gone.flatMap((volume) => this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)]))
+    const stale = gone.flatMap((volume) => this.#tuplesOn(volume))
     if (stale.length === 0) return
     try {
       this.write([], stale)
@@ -406,11 +406,11 @@ export class Access implements Guard {
     const volumes = new Set([volume])
     // What is added while a set is walked is walked as well.
     for (const outer of volumes) for (const { number } of this.#options.tree.nestedIn(outer)) volumes.add(number)
-    return [...volumes].flatMap((one) => this.#subjectsOn(one))
+    return [...volumes].flatMap((one) => this.#tuplesOn(one).map(({ subject }) => subject))
   }
 
-  #subjectsOn(volume: number): string[] {
-    return this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)].map(({ subject }) => subject))
+  #tuplesOn(volume: number): StoredTuple[] {
+    return this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)])
   }
 
   #findUids(volume: number): readonly number[] {
@@ -419,7 +419,7 @@ export class Access implements Guard {
     for (const inner of volumes) {
       const around = this.#options.tree.parentOf(inner, ROOT_INO)
       if (around === undefined || around.volume === 0 || volumes.has(around.volume)) break
-      for (const subject of this.#subjectsOn(around.volume)) subjects.add(subject)
+      for (const { subject } of this.#tuplesOn(around.volume)) subjects.add(subject)
       volumes.add(around.volume)
     }
     const uids = new Set(this.#narrows ? this.identities.uids() : [])

@@ -69,9 +69,8 @@ function copy(volume: Volume, from: Volume, change: Extract<Change, { kind: 'cop
   // Read before anything is changed: the ranges may lie in one file. Windows that stay windows are taken as they are.
   const last = isWhole ? Math.floor(end / WINDOW_BYTES) : first
   const windows = isWhole ? [...from.windowsIn(fromIno, first, last)].map(([index, window]) => [index, window()] as const) : []
-  const around = isWhole ? [fromOffset, first * WINDOW_BYTES, last * WINDOW_BYTES, end] : [fromOffset, end, end, end]
-  const [headAt = 0, headEnd = 0, tailAt = 0, tailEnd = 0] = around
-  const pieces = [...from.pieces(fromIno, headAt, headEnd - headAt), ...from.pieces(fromIno, tailAt, tailEnd - tailAt)]
+  const [headEnd, tailAt] = isWhole ? [first * WINDOW_BYTES, last * WINDOW_BYTES] : [end, end]
+  const pieces = [...from.pieces(fromIno, fromOffset, headEnd - fromOffset), ...from.pieces(fromIno, tailAt, end - tailAt)]
   volume.clear(ino, offset, length)
   for (const [index, window] of windows) volume.setWindow(ino, index + shift, window)
   for (const [at, piece] of pieces) {

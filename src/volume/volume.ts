@@ -381,10 +381,7 @@ export class Volume {
       for (let index = first; index <= last; index++) yield [index, () => this.window(ino, index)]
       return
     }
-    for (const found of this.#windowsFrom(ino, first)) {
-      if (found[0] > last) return
-      yield found
-    }
+    yield* this.windowsIn(ino, first, last + 1)
   }
 
   #loadSuper(): Super {
