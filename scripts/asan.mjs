@@ -23,7 +23,7 @@ function buildAddon(headers) {
 }
 
 /** @returns what is wrong, '' when nothing is */
-function runTest(name, libraries, reports) {
+function runTest(name, libraries, { fixtures, reports }) {
   const options = `detect_leaks=0:handle_sigbus=0:log_path=${join(reports, 'report')}`
   const { status, signal, stdout } = spawnSync(process.execPath, [join('dist', 'test', `${name}.test.js`)], {
     cwd: ROOT,
@@ -32,6 +32,8 @@ function runTest(name, libraries, reports) {
     timeout: SECONDS_MAX * 1000,
     env: {
       ...process.env,
+      // Fixtures of its own: npm test runs the same files at the same time.
+      TAP_CWD: fixtures,
       NEXUS_ADDON: ADDON,
       LD_PRELOAD: libraries.join(':'),
       ASAN_OPTIONS: options,
@@ -50,11 +52,13 @@ if (problem) die(`the addon cannot be tested with sanitizers: ${problem}`)
 const { libraries, headers } = sanitizerParts()
 if (fuseProblem()) process.env.NEXUS_NO_FUSE = '1'
 buildAddon(headers)
-const reports = mkdtempSync(join(tmpdir(), 'nexus-asan-'))
+const scratch = mkdtempSync(join(tmpdir(), 'nexus-asan-'))
+const directories = { fixtures: join(scratch, 'fixtures'), reports: join(scratch, 'reports') }
+for (const directory of Object.values(directories)) mkdirSync(directory)
 const begun = performance.now()
-const wrong = TESTS.map((name) => runTest(name, libraries, reports)).filter(Boolean)
-for (const file of readdirSync(reports)) wrong.push(readFileSync(join(reports, file), 'utf8'))
-rmSync(reports, { recursive: true, force: true })
+const wrong = TESTS.map((name) => runTest(name, libraries, directories)).filter(Boolean)
+for (const file of readdirSync(directories.reports)) wrong.push(readFileSync(join(directories.reports, file), 'utf8'))
+rmSync(scratch, { recursive: true, force: true })
 for (const each of wrong) console.log(`*** ${each}`)
 const seconds = ((performance.now() - begun) / 1000).toFixed(1)
 console.log(wrong.length === 0 ? `ok   sanitizers: ${TESTS.join(', ')} (${seconds} s)` : '*** the sanitizers failed ***')
