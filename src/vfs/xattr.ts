@@ -15,19 +15,29 @@ const VALUE_BYTES_MAX = 65536
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
 
+/**
+ * Asked of every file by `ls -l` (lgetfilecon(3)), which the kernel does not remember; but ls(1) does not go on asking where labels
+ * are not supported at all. One that was stored is there all the same, for who copies it.
+ */
+const SELINUX = 'security.selinux'
+
 const NAMESPACES = ['user.', 'trusted.', 'security.']
 
 export function getxattr(core: Core, node: number, name: string): Uint8Array {
   checkName(name)
   if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node))
-  if (core.isSnapshots(node)) throw FS.ENODATA
+  if (core.isSnapshots(node)) throw absent(name)
   const place = core.place(node)
   const shown = name === ACCESS_ACL ? core.gates.acl(place) : undefined
   if (shown !== undefined) return encodeAcl(shown)
   const { volume, ino, attr } = place
   const value = attr.xattrs === 0 ? undefined : volume.xattr(ino, name)
-  if (value === undefined) throw FS.ENODATA
+  if (value === undefined) throw absent(name)
   return value
+}
+
+function absent(name: string): Error {
+  return name === SELINUX ? FS.EOPNOTSUPP : FS.ENODATA
 }
 
 /** Compiled of the permission bits and of what relations give: the kernel asks for it, and getfacl(1). */

@@ -260,6 +260,8 @@ const xattrs: Check = (t, { directory, onMount }) => {
   table(t, directory, [
     [['create', 'f']],
     [['getxattr', 'f', 'user.a'], 'ENODATA'],
+    // ls -l asks every file of a filesystem that only says "not this one".
+    [['getxattr', 'f', 'security.selinux'], onMount ? 'ENOTSUP' : 'ENODATA'],
     [['setxattr', 'f', 'user.a', 'one', REPLACE], 'ENODATA'],
     [['setxattr', 'f', 'user.a', 'one', CREATE]],
     [['setxattr', 'f', 'user.a', 'two', CREATE], 'EEXIST'],
@@ -272,6 +274,9 @@ const xattrs: Check = (t, { directory, onMount }) => {
     [['getxattr', 'f', 'user.bytes'], '\0\xff\x80'],
     [['setxattr', 'f', 'trusted.t', 't']],
     [['setxattr', 'f', 'security.s', 's']],
+    [['setxattr', 'f', 'security.selinux', 'label']],
+    [['getxattr', 'f', 'security.selinux'], 'label'],
+    [['removexattr', 'f', 'security.selinux']],
     [
       ['listxattr', 'f'],
       ['security.s', 'trusted.t', 'user.a', 'user.bytes', 'user.empty'],
