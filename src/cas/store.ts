@@ -4,7 +4,6 @@
  * Bytes are in the log; this keeps where. New places are held in memory (`pending`) until a
  * checkpoint hands them to LevelDB; after a crash, the replay of the log finds them again.
  */
-import { LRUCache } from 'lru-cache'
 import { ByteReader, ByteWriter } from '../bytes.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
@@ -14,6 +13,7 @@ import type { LogRecord } from '../journal/replay.ts'
 import { ADDRESS_BYTES, type Address, addressAt, addressOf, toHex, writeAddress } from './address.ts'
 import type { Index, IndexEntry } from './index.ts'
 import { decodeLocation, encodeLocation, type Location, readCountedLocation, writeCountedLocation } from './location.ts'
+import { RecentChunks } from './recent.ts'
 
 export interface StoreOptions {
   /** seeds the checksums */
@@ -70,7 +70,7 @@ export class ContentStore {
   readonly #log: Log
   readonly #index: Index
   readonly #options: StoreOptions
-  readonly #chunks: LRUCache<Key, Buffer>
+  readonly #chunks: RecentChunks
   #pending = new Map<Key, Buffer>()
   #flushing: Map<Key, Buffer> | undefined
   /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
@@ -85,7 +85,7 @@ export class ContentStore {
     this.#log = log
     this.#index = index
     this.#options = options
-    this.#chunks = new LRUCache({ maxSize: options.chunkCacheBytesMax, sizeCalculation: (chunk) => chunk.length })
+    this.#chunks = new RecentChunks(options.chunkCacheBytesMax)
   }
 
   /**
@@ -167,8 +167,7 @@ export class ContentStore {
           whole.push({ ...part, key, location })
           continue
         }
-        chunk = this.#readVerified({ ...part, key, location }, Buffer.allocUnsafeSlow(location.length), 0)
-        this.#chunks.set(key, chunk)
+        chunk = this.#chunks.read(key, location.length, (slot) => this.#readVerified({ ...part, key, location }, slot, 0))
       }
       // What is kept was checked when it was read, but a piece may claim more than there is.
       if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)

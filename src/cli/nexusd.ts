@@ -34,6 +34,8 @@ interface MountFlags {
   metrics?: string
   /** commander's name for --no-standby not given */
   standby?: boolean
+  /** and for --no-halt-poll */
+  haltPoll?: boolean
   requestTimeout?: string
 }
 
@@ -76,6 +78,10 @@ function program(words: readonly string[]): Command {
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
     .option('--no-standby', 'keep no process that waits to take over: less memory, and a longer pause when nexusd dies')
+    .option(
+      '--no-halt-poll',
+      'let idle processors of a virtual machine halt at once also while requests come: slower, and kinder to its host',
+    )
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
@@ -89,6 +95,7 @@ function program(words: readonly string[]): Command {
     .option('--rebuild-index')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
+    .option('--no-halt-poll')
     .option('--request-timeout <SECONDS>')
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
@@ -98,6 +105,7 @@ function program(words: readonly string[]): Command {
         rebuildIndex: flags.rebuildIndex === true,
         memory: flags.memory,
         metrics: flags.metrics,
+        haltPoll: flags.haltPoll !== false,
         requestTimeout: parseSeconds(flags.requestTimeout),
       }),
     )
@@ -167,6 +175,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     requestTimeout,
     script: process.argv[1] as string,
     standby: flags.standby !== false,
+    haltPoll: flags.haltPoll !== false,
     logger,
   })
   for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())

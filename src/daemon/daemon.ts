@@ -18,6 +18,7 @@ import { DirectWrites } from '../vfs/direct.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
+import { HaltPolling } from './haltpoll.ts'
 import type { Handover } from './handover.ts'
 import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
@@ -40,6 +41,8 @@ export interface DaemonOptions {
   metrics?: string | undefined
   /** how many seconds a request may wait for its answer before it gets EIO; the session's own limit when not given */
   requestTimeout?: number | undefined
+  /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
+  haltPoll: boolean
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
@@ -97,6 +100,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   })
   let channel: Channel | undefined
   let notifier: Notifier | undefined
+  let polling: HaltPolling | undefined
   const controls: { close(): Promise<void> }[] = []
   const loopDelay = new LoopDelay()
   try {
@@ -115,6 +119,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       await session.drained()
     }
     const kernel = new KernelNotifier({ notifier, writeBack, logger })
+    polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel,
       fs: engine.fs,
@@ -127,6 +132,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       requestLimitMs: (options.requestTimeout ?? REQUEST_LIMIT_S) * 1000,
       mark: handover,
       direct: new DirectWrites(known, kernel),
+      onServed: polling?.note.bind(polling),
       onAccept: (agreed) => handover.accept(agreed),
     })
     const stop = (): void => end('asked')
@@ -163,7 +169,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
     const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
     if (users !== undefined) controls.push(users)
-    const running = { why, writeBack, logger, session, channel, notifier, controls, engine, mountpoint }
+    const running = { why, writeBack, logger, session, channel, notifier, polling, controls, engine, mountpoint }
     return {
       ended: finish(running),
       canBeReplaced: session.negotiated !== undefined && canResend(session.negotiated),
@@ -173,6 +179,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   } catch (error) {
     await closeAll(controls)
     notifier?.stop()
+    polling?.close()
     channel?.close()
     await engine.close()
     throw error
@@ -219,17 +226,19 @@ interface Running {
   session: Session
   channel: Channel
   notifier: Notifier
+  polling: HaltPolling | undefined
   controls: readonly { close(): Promise<void> }[]
   engine: Engine
   mountpoint: string
 }
 
 async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
-  const { session, channel, notifier, controls, engine } = running
+  const { session, channel, notifier, polling, controls, engine } = running
   const why = await running.why
   if (why === 'asked') await detach(running)
   await closeAll(controls)
   session.stop()
+  polling?.close()
   notifier.stop()
   // The next process has no state from before a restore.
   if (why === 'replaced') for (const _ of engine.fs.core.layGhosts());

@@ -43,6 +43,8 @@ export interface ServeOptions {
   metrics?: string | undefined
   /** how many seconds a request may wait for its answer before it gets EIO; the session's own limit when not given */
   requestTimeout?: number | undefined
+  /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
+  haltPoll: boolean
 }
 
 const ALIVE_MS = 1000

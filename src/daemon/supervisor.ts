@@ -220,8 +220,9 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
+    if (!haltPoll) flags.push('--no-halt-poll')
     if (metrics !== undefined) flags.push('--metrics', metrics)
     if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
     return [script, 'serve', mountpoint, '--data', data, '--memory', String(memory), ...flags]

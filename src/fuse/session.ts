@@ -44,6 +44,8 @@ export interface SessionOptions {
   mark?: RequestMark
   /** if given, and the kernel allows it: files that are made for writing are written past the page cache */
   direct?: DirectFiles
+  /** requests were served; again and again while they come */
+  onServed?: (() => void) | undefined
   /** INIT was answered */
   onAccept?: (terms: Negotiated) => void
   /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
@@ -87,6 +89,7 @@ export class Session {
   readonly #spinMicros: number
   readonly #onUnmounted: () => void
   readonly #hold: () => Promise<void> | undefined
+  readonly #onServed: () => void
   #isHeld = false
   readonly #dispatcher: Dispatcher
   /** What may be read into: the slack behind it belongs to the same memory. */
@@ -107,6 +110,7 @@ export class Session {
     this.#spinMicros = options.spinMicros ?? SPIN_MICROS
     this.#onUnmounted = options.onUnmounted ?? (() => undefined)
     this.#hold = options.hold ?? (() => undefined)
+    this.#onServed = options.onServed ?? (() => undefined)
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject }
     })
@@ -262,7 +266,7 @@ export class Session {
       const bytes = this.#next()
       if (bytes === 0) {
         this.#resolveDrained()
-        if (served > 0) noteServed(performance.now())
+        if (served > 0) this.#noteServed()
         this.#lookAgain(served > 0)
         return
       }
@@ -277,8 +281,13 @@ export class Session {
       if (served === 0) began = at
       else if (at - began > TURN_MICROS || at < began) break
     }
-    noteServed(performance.now())
+    this.#noteServed()
     this.#continue()
+  }
+
+  #noteServed(): void {
+    noteServed(performance.now())
+    this.#onServed()
   }
 
   /** Keeps the event loop from sleeping while an answer is near. @param isNews something was served since the last time */
