@@ -4,8 +4,9 @@ import { TUPLE_KIND } from '../acl/tuples.ts'
 import { type Address, fromHex } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'
 import type { Root } from '../volume/live.ts'
+import type { MergedState } from '../volume/table.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { MergedState, Volumes } from '../volume/volumes.ts'
+import type { Volumes } from '../volume/volumes.ts'
 import {
   parseSnapshot,
   parseWorkspace,

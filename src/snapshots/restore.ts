@@ -3,7 +3,8 @@ import type { RestoreInfo } from '../control/service.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'
-import type { MergedState, Volumes } from '../volume/volumes.ts'
+import type { MergedState } from '../volume/table.ts'
+import type { Volumes } from '../volume/volumes.ts'
 import {
   type Context,
   findSnapshot,

@@ -5,8 +5,8 @@ import { NexusError } from '../errors.ts'
 import { isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
+import type { MergedState } from '../volume/table.ts'
 import type { Volume } from '../volume/volume.ts'
-import type { MergedState } from '../volume/volumes.ts'
 import {
   type Context,
   findSnapshot,

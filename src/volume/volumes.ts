@@ -2,44 +2,35 @@
  * All volumes of a data directory, the catalog, and the one way to change them: `commit` appends to
  * the log and then applies. Opening replays what the log holds since the last checkpoint.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { ByteReader, ByteWriter } from '../bytes.ts'
+import { ByteWriter } from '../bytes.ts'
 import type { Address } from '../cas/address.ts'
-import { fromHex, toHex } from '../cas/address.ts'
-import type { Index, IndexEntry } from '../cas/index.ts'
+import type { Index } from '../cas/index.ts'
 import { Sealer } from '../cas/sealer.ts'
 import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
-import { assert, isNoSpace, NexusError } from '../errors.ts'
+import { isNoSpace, NexusError } from '../errors.ts'
 import { Histogram } from '../histogram.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
-import { LOG_START, type LogEnd, type LogRecord, readLog, segmentSizes, settle } from '../journal/replay.ts'
+import { segmentSizes } from '../journal/replay.ts'
 import type { Purpose, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
 import { giveWay } from '../pace.ts'
 import { Tree } from '../tree/tree.ts'
-import { applyChange } from './apply.ts'
-import { Catalog } from './catalog.ts'
-import { type Change, readChange, writeChange } from './change.ts'
+import type { Catalog } from './catalog.ts'
+import { type Change, writeChange } from './change.ts'
 import { type Collected, type CollectOptions, Collector, type CollectProgress, type CollectTools } from './collect.ts'
-import { type Live, Pin, type Root } from './live.ts'
-import { type MergeTools, mergeFrozen, type Pause } from './merge.ts'
+import { Pin, type Root } from './live.ts'
+import type { Pause } from './merge.ts'
+import { Merger } from './merger.ts'
 import type { RawSource } from './piece.ts'
 import { purposeOf } from './purpose.ts'
-import {
-  type Checkpoint,
-  type CollectedState,
-  parseCheckpoint,
-  parseCollected,
-  parseVolume,
-  type SavedState,
-  scanLog,
-  type VolumeState,
-} from './state.ts'
+import { checkpointIn, describe, indexEntries, NO_CHECKPOINT, recover } from './recover.ts'
+import type { Checkpoint, SavedState } from './state.ts'
+import { type MergedState, VolumeTable } from './table.ts'
 import { measureUsage, type Usage } from './usage.ts'
-import { type Super, Volume } from './volume.ts'
+import { Volume } from './volume.ts'
 
 export interface VolumesOptions {
   disk: Disk
@@ -68,44 +59,26 @@ export interface CommitData {
   length: number
 }
 
-/** A volume as it was when it was merged. */
-export interface MergedState {
-  root: Address | null
-  domain: number
-  super: Super
-}
-
 const MIB = 1024 * 1024
 const NO_BYTES = Buffer.alloc(0)
-/** A merge returns to the event loop after this long; longer when changes come faster than merges. */
+/** Other long work returns to the event loop after this long. */
 const SLICE_MS = 2
-const SLICE_MS_OVERLOADED = 25
+const CHECKPOINT_WEIGHT = 100_000
 
 /** What a change in a layer costs when it is merged: its share of nodes, places and the index (measured: 10,000 new files). */
 const BYTES_PER_CHANGE = 128
 
-const CHECKPOINT_KEY = Buffer.from('m/checkpoint')
-const COLLECTED_KEY = Buffer.from('m/collected')
-const CATALOG_PREFIX = 'k/'
-const VOLUME_PREFIX = 'v/'
-
 export class Volumes {
-  readonly catalog = new Catalog()
   readonly #options: VolumesOptions
-  readonly #volumes = new Map<number, Volume>()
+  readonly #table: VolumeTable
   readonly #meta = new ByteWriter(4096)
   #log: Log
   #content: ContentStore
   #tree: Tree
-  #sealer: Sealer
+  readonly #sealer: Sealer
+  readonly #merger: Merger
   readonly #raw: VerifiedRecords
   readonly #read: LogReader = (segment, offset, length, into, at) => this.#log.read(segment, offset, length, into, at)
-  /** volumes removed since the last checkpoint */
-  #removed = new Set<number>()
-  /** volumes of which the index may not have the state: a checkpoint looks at these and no others */
-  #unsaved = new Set<number>()
-  /** of all active layers */
-  #weight = 0
   /** merges and checkpoints, one after the other */
   #turn: Promise<unknown> = Promise.resolve()
   /** of those that wait for their turn or have it */
@@ -114,25 +87,15 @@ export class Volumes {
   #collecting: Promise<unknown> = Promise.resolve()
   readonly #progress: CollectProgress = { phase: 'idle', done: 0, total: 0 }
   readonly #pins = new Set<Pin>()
-  /** told of references that are made while a collection marks */
-  #live: Live | undefined
   readonly #lastState: CollectTools['lastState'] = { span: undefined }
-  /** bytes that became garbage since the last collection, by estimate */
-  #released = 0
   /** of the log when the last collection had ended */
   #collectedBytes = 0
-  /** sum of what changes allocated and freed since the start */
-  #allocated = 0
   #checkpointed: Position
   #checkpointedSequence: number
   #checkpointing: Promise<void> | undefined
-  #sliceStart = 0
-  /** the log's segments as replay found them */
-  #segments: ReadonlyMap<number, number> = new Map()
   #closed = false
   /** how long they took that ended well, and how many did not */
   readonly checkpointTimes = new Histogram()
-  readonly mergeTimes = new Histogram()
   readonly collectTimes = new Histogram()
   #failed = { checkpoints: 0, collections: 0 }
   #freedBytes = 0
@@ -140,15 +103,13 @@ export class Volumes {
 
   /** Opens the store and brings it to the state of the last record in the log. */
   static async open(options: VolumesOptions): Promise<Volumes> {
-    const saved = options.index.get(CHECKPOINT_KEY)
-    const checkpoint = saved === undefined ? undefined : parseCheckpoint(saved)
+    const checkpoint = checkpointIn(options.index)
     const volumes = new Volumes(options, checkpoint ?? NO_CHECKPOINT)
-    const start = checkpoint ?? volumes.#rebuild()
-    if (checkpoint !== undefined) await volumes.#load()
-    const end = volumes.#replay(start)
-    await settle(options.disk, start, end)
-    if (end.torn > 0) options.logger.info({ bytes: end.torn }, 'cut off an unfinished record at the end of the log')
-    volumes.#openLog(end)
+    const { end, collected } = await recover({ ...options, table: volumes.#table, content: volumes.#content }, checkpoint)
+    volumes.#collectedBytes = collected.log_bytes
+    volumes.#table.released += collected.released
+    // From here on it is written.
+    volumes.#log.continueAt(end.position, end.sequence)
     return volumes
   }
 
@@ -159,16 +120,22 @@ export class Volumes {
     this.#log = this.#makeLog(start, start.sequence)
     this.#content = this.#makeContent()
     this.#tree = this.#makeTree()
-    this.#sealer = this.#makeSealer()
+    this.#table = new VolumeTable(this.#tree, options.logger)
+    this.#sealer = this.#makeSealer(options.sealWorkers)
+    this.#merger = this.#makeMerger()
     this.#raw = new VerifiedRecords(this.#read, options.store)
   }
 
+  get catalog(): Catalog {
+    return this.#table.catalog
+  }
+
   get(number: number): Volume | undefined {
-    return this.#volumes.get(number)
+    return this.#table.get(number)
   }
 
   numbers(): number[] {
-    return [...this.#volumes.keys()]
+    return this.#table.numbers
   }
 
   /** A read-only look at some root, not one of the volumes. */
@@ -235,7 +202,7 @@ export class Volumes {
     if (this.#log.failure === undefined) space?.admit(purpose, bytes)
     const span = this.#append(meta, data)
     space?.written(bytes)
-    this.#applyAll(changes, span)
+    this.#table.apply(changes, span)
   }
 
   #append(meta: Uint8Array, data: CommitData | undefined): Span {
@@ -262,7 +229,7 @@ export class Volumes {
    */
   dropOrphans(number: number, isHeld: (ino: number) => boolean = () => false): void {
     try {
-      for (const ino of [...(this.#volumes.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
+      for (const ino of [...(this.get(number)?.orphanInos ?? [])]) if (!isHeld(ino)) this.dropOrphan(number, ino)
     } catch (error) {
       if (!isNoSpace(error) && this.#log.failure === undefined) throw error
     }
@@ -275,13 +242,13 @@ export class Volumes {
 
   /** About how many bytes a checkpoint would write now. */
   get checkpointBytes(): number {
-    return this.#weight * BYTES_PER_CHANGE
+    return this.#table.weight * BYTES_PER_CHANGE
   }
 
   /** True when a checkpoint should be taken soon. */
   get checkpointDue(): boolean {
     if (this.dirtyBytes > (this.#options.checkpointBytes ?? 128 * MIB)) return true
-    return this.#weight > (this.#options.checkpointWeight ?? 100_000)
+    return this.#table.weight > this.#weightMax
   }
 
   /**
@@ -290,7 +257,7 @@ export class Volumes {
    * @param numbers asked for at that instant
    */
   merged<T>(numbers: () => readonly number[], then: (states: Map<number, MergedState>) => T | Promise<T>): Promise<T> {
-    return this.#inTurn(async () => then(await this.#mergeNow(numbers())))
+    return this.#inTurn(async () => then(await this.#merger.merge(numbers())))
   }
 
   /**
@@ -298,7 +265,7 @@ export class Volumes {
    * @param atOnce without ever returning to the event loop: when the caller goes on, nothing else has happened
    */
   mergeAgain(numbers: readonly number[], atOnce: boolean): Promise<Map<number, MergedState>> {
-    return this.#mergeNow(numbers, atOnce)
+    return this.#merger.merge(numbers, atOnce)
   }
 
   /** Writes out everything, so that the next start has nothing to replay. Callers share a run. */
@@ -315,14 +282,14 @@ export class Volumes {
    */
   collect(kept: () => Iterable<Root>, options: CollectOptions = {}): Promise<Collected> {
     const run = async (): Promise<Collected> => {
-      const [released, start] = [this.#released, performance.now()]
+      const [released, start] = [this.#table.released, performance.now()]
       try {
         if (options.pressed !== undefined) await this.#inTurn(() => this.#leaveSegment(this.#segmentBytes / 16))
         const result = await new Collector(
           this.#collectTools(kept, options.pause, options.pressed !== undefined),
           this.#progress,
         ).run(options)
-        this.#released -= released
+        this.#table.released -= released
         this.#collectedBytes = this.logBytes
         this.collectTimes.addSince(start)
         this.#freedBytes += result.freedBytes
@@ -354,10 +321,10 @@ export class Volumes {
     const pin = this.pin()
     try {
       const states = await this.#inTurn(async () => {
-        const volumes = [...this.#volumes.values()].map(rootOf)
+        const volumes = this.#table.roots
         const snapshots = [...kept()]
         pin.add([...volumes, ...snapshots])
-        return { volumes, snapshots, layers: this.#alive(() => []).layers }
+        return { volumes, snapshots, layers: this.#table.layers }
       })
       return await measureUsage({ store: this.#content, tree: this.#tree, pause: this.#pauseBeside() }, states)
     } finally {
@@ -385,6 +352,10 @@ export class Volumes {
     return this.#freedBytes
   }
 
+  get mergeTimes(): Histogram {
+    return this.#merger.times
+  }
+
   get sealed(): Sealer['sealed'] {
     return this.#sealer.sealed
   }
@@ -406,7 +377,7 @@ export class Volumes {
 
   /** Bytes that became garbage since the last collection began, at most: some of it may be in snapshots. */
   get releasedBytes(): number {
-    return this.#released
+    return this.#table.released
   }
 
   /** Bytes of the log when the last collection had ended, as far as anybody knows. */
@@ -416,7 +387,7 @@ export class Volumes {
 
   /** Something was removed that kept so many bytes, maybe not alone. */
   addReleased(bytes: number): void {
-    this.#released += bytes
+    this.#table.released += bytes
   }
 
   /** True from the beginning of `close` on. */
@@ -456,142 +427,24 @@ export class Volumes {
     return new Tree(this.#content, { cacheBytesMax: this.#options.nodeCacheBytesMax ?? 64 * MIB })
   }
 
-  #makeSealer(workers = this.#options.sealWorkers): Sealer {
+  get #weightMax(): number {
+    return this.#options.checkpointWeight ?? CHECKPOINT_WEIGHT
+  }
+
+  #makeMerger(): Merger {
+    return new Merger({
+      table: this.#table,
+      store: this.#content,
+      sealer: this.#sealer,
+      sealerHere: this.#makeSealer(0),
+      logger: this.#options.logger,
+      weightMax: this.#weightMax,
+    })
+  }
+
+  #makeSealer(workers: number): Sealer {
     const { logDirectory: directory, store } = this.#options
     return new Sealer({ directory, store, workers }, this.#read)
-  }
-
-  async #load(): Promise<void> {
-    const collected = this.#options.index.get(COLLECTED_KEY)
-    if (collected !== undefined) {
-      const { log_bytes, released } = parseCollected(collected)
-      this.#collectedBytes = log_bytes
-      this.#released = released
-    }
-    for await (const [key, value] of this.#options.index.entries(Buffer.from(CATALOG_PREFIX))) {
-      this.catalog.load(key.toString().slice(CATALOG_PREFIX.length), value.toString())
-    }
-    for await (const [key, value] of this.#options.index.entries(Buffer.from(VOLUME_PREFIX))) {
-      this.#restoreVolume(...parseVolume(key.toString().slice(VOLUME_PREFIX.length), value))
-    }
-  }
-
-  /** Without an index, all that is known is in the log. @returns where to replay from */
-  #rebuild(): Checkpoint {
-    const { disk, store } = this.#options
-    const segments = segmentSizes(disk)
-    const state = scanLog(disk, store, segments.keys(), (record) => this.#content.adopt(record, segments))
-    if (state === undefined) {
-      if (segments.size === 0 || segments.has(1)) return NO_CHECKPOINT
-      throw new NexusError(
-        'NEXUS_CORRUPT',
-        'the index is lost and the log does not start at its beginning: restore the data directory from a backup',
-      )
-    }
-    for (const [key, value] of Object.entries(state.catalog)) this.catalog.apply(key, value)
-    for (const [number, volume] of Object.entries(state.volumes)) {
-      this.#restoreVolume(Number(number), volume)
-      this.#unsaved.add(Number(number))
-    }
-    return state.checkpoint
-  }
-
-  #restoreVolume(number: number, { root, domain, ino_next }: VolumeState): void {
-    this.#reset(number, root === null ? null : fromHex(root), domain, ino_next)
-  }
-
-  #replay(from: Checkpoint): LogEnd {
-    this.#segments = segmentSizes(this.#options.disk)
-    const records = readLog(this.#options.disk, this.#options.store, from, from.sequence, from.durable)
-    for (;;) {
-      const step = records.next()
-      if (step.done === true) return step.value
-      this.#replayRecord(step.value)
-    }
-  }
-
-  #replayRecord(record: LogRecord): void {
-    if (record.type !== RecordType.changes) {
-      if (record.type !== RecordType.state) this.#content.adopt(record, this.#segments)
-      return
-    }
-    const input = new ByteReader(record.meta)
-    const span = { segment: record.segment, offset: record.offset, length: record.data.length }
-    const changes: Change[] = []
-    while (!input.done) changes.push(readChange(input))
-    this.#applyAll(changes, span)
-  }
-
-  /** The log that replay read is complete: from here on it is written. */
-  #openLog(end: LogEnd): void {
-    this.#log.continueAt(end.position, end.sequence)
-  }
-
-  #applyAll(changes: readonly Change[], span: Span): void {
-    const before = this.#allocated
-    for (const change of changes) this.#apply(change, span)
-    // What was written and is not allocated more than before took the place of something, or something went.
-    this.#released += Math.max(0, span.length - (this.#allocated - before))
-  }
-
-  #apply(change: Change, span: Span): void {
-    if (change.kind === 'catalog') {
-      this.catalog.apply(change.key, change.value)
-      return
-    }
-    if (change.kind === 'root') {
-      this.#removed.delete(change.volume)
-      this.#unsaved.add(change.volume)
-      this.#reset(change.volume, change.root, change.domain, change.inoNext)
-      return
-    }
-    if (change.kind === 'unvolume') {
-      const gone = this.#volumes.get(change.volume)
-      this.#released += gone?.super.bytes ?? 0
-      this.#weight -= gone?.active.weight ?? 0
-      this.#volumes.delete(change.volume)
-      this.#unsaved.delete(change.volume)
-      this.#removed.add(change.volume)
-      return
-    }
-    const volume = this.#volumeOf(change.volume)
-    const { allocated, active } = volume
-    const { weight } = active
-    // A change that fails half-way has changed something all the same.
-    this.#unsaved.add(change.volume)
-    try {
-      applyChange(change, span, (number) => this.#volumeOf(number))
-    } finally {
-      this.#weight += active.weight - weight
-      this.#allocated += volume.allocated - allocated
-    }
-    if (this.#live !== undefined && (change.kind === 'copy' || change.kind === 'refer')) this.#markCopied(change, this.#live)
-  }
-
-  #volumeOf(number: number): Volume {
-    const volume = this.#volumes.get(number)
-    assert(volume !== undefined, `a change names volume ${number}, which is not there`)
-    return volume
-  }
-
-  /** Where pieces were copied from they may be overwritten before the mark comes there. */
-  #markCopied(change: Extract<Change, { kind: 'copy' | 'refer' }>, live: Live): void {
-    const volume = this.#volumeOf(change.volume)
-    for (const [, piece] of volume.pieces(change.ino, change.offset, change.length)) {
-      if (piece.kind === 'chunk') live.add(piece.address, volume.domain)
-    }
-  }
-
-  #reset(number: number, root: Address | null, domain: number, inoNext: number): void {
-    let volume = this.#volumes.get(number)
-    this.#weight -= volume?.active.weight ?? 0
-    if (volume === undefined || volume.domain !== domain) {
-      volume = new Volume(number, domain, this.#tree, null)
-      this.#volumes.set(number, volume)
-    }
-    volume.reset(root, inoNext, (error) =>
-      this.#options.logger.error({ volume: number }, `a workspace cannot be read, the others can: ${error.message}`),
-    )
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -599,48 +452,6 @@ export class Volumes {
     const result = this.#turn.then(work, work).finally(() => this.#turns--)
     this.#turn = result.catch(() => undefined)
     return result
-  }
-
-  /** Freezes at once, merges one after the other; a volume that was reset meanwhile has no state. */
-  async #mergeNow(numbers: readonly number[], atOnce = false): Promise<Map<number, MergedState>> {
-    const states = new Map<number, MergedState>()
-    const frozen: { volume: Volume; epoch: number }[] = []
-    for (const number of numbers) {
-      const volume = this.#volumes.get(number)
-      if (volume === undefined) continue
-      if (volume.active.empty) {
-        states.set(number, stateOf(volume))
-      } else {
-        this.#weight -= volume.freeze().weight
-        frozen.push({ volume, epoch: volume.epoch })
-      }
-    }
-    const start = performance.now()
-    this.#sliceStart = start
-    try {
-      for (const { volume, epoch } of frozen) {
-        const layer = volume.frozen
-        // Reset in the meantime: what was frozen is nobody's any more.
-        if (layer === null || volume.epoch !== epoch) continue
-        const counters = volume.frozenSuper
-        const root = await mergeFrozen(volume, layer, this.#tools(atOnce))
-        if (volume.epoch !== epoch) continue
-        volume.thaw(root)
-        states.set(volume.number, { root, domain: volume.domain, super: counters })
-        // Of ten thousand workspaces that changed a little, none has a slice's worth of work.
-        const wait = atOnce ? undefined : this.#pause()
-        if (wait !== undefined) await wait
-      }
-      if (frozen.length > 0) this.mergeTimes.addSince(start)
-    } finally {
-      for (const { volume, epoch } of frozen) {
-        if (volume.epoch !== epoch || volume.frozen === null) continue
-        // A volume that was removed counts no more.
-        if (this.#volumes.get(volume.number) === volume) this.#weight += volume.frozen.weight
-        volume.unfreeze()
-      }
-    }
-    return states
   }
 
   /**
@@ -654,26 +465,22 @@ export class Volumes {
     if (sequence === this.#checkpointedSequence && !force) return undefined
     // Of a million grants this takes long, and only who repeats it in the log wants it.
     const whole = force ? Object.fromEntries(this.catalog.all()) : {}
-    const catalog = this.catalog.takeDirty()
-    const removed = this.#removed
-    this.#removed = new Set()
-    const unsaved = [...this.#unsaved]
-    this.#unsaved = new Set()
+    const unstored = this.#table.takeUnstored()
     // Of the others the roots of now are those of `position`.
-    const saved = new Map(force ? [...this.#volumes].map(([number, volume]) => [number, stateOf(volume)]) : [])
+    const saved = force ? this.#table.states : new Map<number, MergedState>()
     try {
-      const states = await this.#mergeNow(unsaved)
+      const states = await this.#merger.merge(unstored.volumes)
       this.#visited = states.size
       // A volume that was reset while it waited has no root as of `position`: start again, from now.
-      if (states.size < unsaved.length) {
-        this.#giveBack(catalog, removed, unsaved)
+      if (states.size < unstored.volumes.length) {
+        this.#table.giveBack(unstored)
         return await this.#checkpointNow(force)
       }
       const checkpoint: Checkpoint = { ...position, sequence, durable: sequence }
       const volumes = describe(states)
       await this.#content.flush(() => {
         checkpoint.durable = this.#log.durable
-        return [...indexEntries(checkpoint, catalog, volumes, removed), this.#collectedEntry()]
+        return indexEntries(checkpoint, unstored, volumes, { log_bytes: this.#collectedBytes, released: this.releasedBytes })
       })
       this.#checkpointed = position
       this.#checkpointedSequence = sequence
@@ -681,7 +488,7 @@ export class Volumes {
       return force ? { checkpoint, catalog: whole, volumes: { ...describe(saved), ...volumes } } : undefined
     } catch (error) {
       this.#failed.checkpoints++
-      this.#giveBack(catalog, removed, unsaved)
+      this.#table.giveBack(unstored)
       throw error
     }
   }
@@ -698,13 +505,13 @@ export class Volumes {
       inTurn: (work) => this.#inTurn(work),
       roots: () => this.#alive(kept),
       watch: (live) => {
-        this.#live = live
+        this.#table.live = live
         this.#content.watch(live === undefined ? undefined : (address, domain) => live.add(address, domain))
       },
       checkpoint: (force) => this.#checkpointNow(force),
       firstNeeded: () => {
-        const layers = [...this.#volumes.values()].map((volume) => volume.active.firstRaw)
-        return Math.min(this.#checkpointed.segment, ...layers)
+        const firstRaws = this.#table.layers.map(({ layer }) => layer.firstRaw)
+        return Math.min(this.#checkpointed.segment, ...firstRaws)
       },
       leaveSegment: () => this.#leaveSegment(0),
       mayCopy: () => this.#options.space?.mayCopy(isPressed) ?? true,
@@ -717,12 +524,9 @@ export class Volumes {
 
   /** Every state that somebody may still ask for. */
   #alive(kept: () => Iterable<Root>): ReturnType<CollectTools['roots']> {
-    const volumes = [...this.#volumes.values()]
     const pinned = [...this.#pins].flatMap((pin) => pin.roots)
-    return {
-      roots: [...kept(), ...pinned, ...[...volumes, ...volumes.flatMap((volume) => volume.ghosts)].map(rootOf)],
-      layers: volumes.map(({ active, domain }) => ({ layer: active, domain })),
-    }
+    const { roots, ghosts, layers } = this.#table
+    return { roots: [...kept(), ...pinned, ...roots, ...ghosts], layers }
   }
 
   /** For long work: gives way to requests after each slice, and to whoever waits for his turn. */
@@ -737,75 +541,4 @@ export class Volumes {
       })
     }
   }
-
-  /** So that a daemon that is started often collects too. */
-  #collectedEntry(): IndexEntry {
-    const collected: CollectedState = { log_bytes: this.#collectedBytes, released: this.#released }
-    return { key: COLLECTED_KEY, value: Buffer.from(JSON.stringify(collected)) }
-  }
-
-  #giveBack(catalog: ReadonlyMap<string, string | null>, removed: ReadonlySet<number>, unsaved: readonly number[]): void {
-    this.catalog.giveBack(catalog)
-    for (const number of removed) this.#removed.add(number)
-    for (const number of unsaved) if (this.#volumes.has(number)) this.#unsaved.add(number)
-  }
-
-  #tools(atOnce: boolean): MergeTools {
-    return {
-      store: this.#content,
-      sealer: atOnce ? this.#makeSealer(0) : this.#sealer,
-      pause: () => (atOnce ? undefined : this.#pause()),
-      onDamage: (volume, ino, damage) =>
-        this.#options.logger.error(
-          { volume, ino, ...damage },
-          `segment ${damage.segment} is damaged at byte ${damage.offset}: ${damage.length} bytes of a file are lost, reading them fails with EIO`,
-        ),
-    }
-  }
-
-  #pause(): Promise<void> | undefined {
-    const overloaded = this.#weight > (this.#options.checkpointWeight ?? 100_000)
-    if (performance.now() - this.#sliceStart < (overloaded ? SLICE_MS_OVERLOADED : SLICE_MS)) return undefined
-    return (overloaded ? nextTurn() : giveWay()).then(() => {
-      this.#sliceStart = performance.now()
-    })
-  }
-}
-
-/** A copy: a volume's root moves on. */
-function rootOf({ root, domain }: Root): Root {
-  return { root, domain }
-}
-
-const NO_CHECKPOINT: Checkpoint = { ...LOG_START, sequence: 0, durable: 0 }
-
-/** Of one whose layers are empty. */
-function stateOf({ root, domain, super: counters }: Volume): MergedState {
-  return { root, domain, super: { ...counters } }
-}
-
-function describe(states: ReadonlyMap<number, MergedState>): Record<string, VolumeState> {
-  return Object.fromEntries([...states].map(([number, state]) => [number, volumeState(state)]))
-}
-
-function volumeState({ root, domain, super: counters }: MergedState): VolumeState {
-  return { root: root === null ? null : toHex(root), domain, ino_next: counters.inoNext }
-}
-
-/** What a checkpoint stores in the index besides places. */
-function indexEntries(
-  checkpoint: Checkpoint,
-  catalog: ReadonlyMap<string, string | null>,
-  volumes: Record<string, VolumeState>,
-  removed: ReadonlySet<number>,
-): IndexEntry[] {
-  const entries: IndexEntry[] = []
-  const put = (key: string, value: string | null): void => {
-    entries.push({ key: Buffer.from(key), value: value === null ? null : Buffer.from(value) })
-  }
-  for (const [key, value] of catalog) put(CATALOG_PREFIX + key, value)
-  for (const number of removed) if (volumes[number] === undefined) put(VOLUME_PREFIX + number, null)
-  for (const [number, state] of Object.entries(volumes)) put(VOLUME_PREFIX + number, JSON.stringify(state))
-  entries.push({ key: CHECKPOINT_KEY, value: Buffer.from(JSON.stringify(checkpoint)) })
-  return entries
 }
