@@ -1,7 +1,8 @@
 /** Where content lies in the log: what the index maps an address to. */
 import { ByteReader, ByteWriter } from '../bytes.ts'
 import { NexusError } from '../errors.ts'
-import type { Span } from '../journal/log.ts'
+import type { Log, Span } from '../journal/log.ts'
+import { type Address, toHex } from './address.ts'
 
 /** Larger than any chunk or node: what a damaged place claims is not even allocated. */
 const CONTENT_BYTES_MAX = 64 * 1024 * 1024
@@ -54,4 +55,35 @@ function readLocation(input: ByteReader, more: () => boolean): Location {
     if (length > CONTENT_BYTES_MAX) throw new NexusError('NEXUS_CORRUPT', 'a stored place is of more than there can be')
   }
   return { length, xxh, parts }
+}
+
+/**
+ * Fills `into` from `at` on with content, unchecked.
+ * @returns the content, as a view
+ * @throws NexusError NEXUS_CORRUPT when a part of it cannot be read
+ */
+export function readContent(log: Log, location: Location, into: Buffer, at: number): Buffer {
+  let done = at
+  for (const { segment, offset, length } of location.parts) {
+    log.read(segment, offset, length, into, done)
+    done += length
+  }
+  return into.subarray(at, done)
+}
+
+/** @param what it is, for people */
+export function missing(what: string, address: Address): NexusError {
+  return new NexusError(
+    'NEXUS_CORRUPT',
+    `${what} ${toHex(address)} is not in the index: mount again with --rebuild-index, and if that does not help, restore the data directory from a backup`,
+  )
+}
+
+export function damaged(what: string, address: Address, location: Location): NexusError {
+  const part = location.parts[0]
+  const place = part === undefined ? 'nowhere' : `segment ${part.segment} byte ${part.offset}`
+  return new NexusError(
+    'NEXUS_CORRUPT',
+    `${what} ${toHex(address)} at ${place} is not what was stored: restore that file from a backup`,
+  )
 }
