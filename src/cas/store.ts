@@ -268,6 +268,7 @@ export class ContentStore {
     this.#flushing = this.#pending
     this.#pending = new Map()
     try {
+      this.#log.beginFormat()
       await this.#log.sync()
       let batch: IndexEntry[] = []
       for (const [key, value] of this.#flushing) {

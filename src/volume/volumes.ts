@@ -524,7 +524,7 @@ export class Volumes {
 
   /** The log that replay read is complete: from here on it is written. */
   #openLog(end: LogEnd): void {
-    this.#log.continueAt(end.position, end.sequence)
+    this.#log.continueAt(end.position, end.sequence, end.version)
   }
 
   #applyAll(changes: readonly Change[], span: Span): void {
