@@ -3,6 +3,7 @@ import { NexusError } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
 import type { Log, Span } from '../journal/log.ts'
 import type { Address } from './address.ts'
+import { areIntact, BLOCK_BYTES, blocksAround } from './blocks.ts'
 import { chunkKey, type Key } from './keys.ts'
 import { damaged, type Location, missing, readContent } from './location.ts'
 import { RecentChunks } from './recent.ts'
@@ -35,11 +36,17 @@ export interface ChunkReaderOptions {
 /** Who reads so much at once goes on behind it: the disk may begin. */
 const READ_AHEAD_BYTES = 1024 * 1024
 const READ_AHEAD_FROM_BYTES = 256 * 1024
+/** Who asks for more at once reads on, and soon wants the rest of the chunks that he began with and ended with. */
+const SMALL_BYTES_MAX = 32 * 1024
+/** A part is small when it is at most this share of its chunk: of half of one, the blocks around it would be most. */
+const SMALL_SHARE = 1 / 4
 
 export class ChunkReader {
   readonly #log: Log
   readonly #options: ChunkReaderOptions
   readonly #recent: RecentChunks
+  /** for blocks, of which only a part goes to who asked */
+  readonly #blocks = Buffer.allocUnsafeSlow(SMALL_BYTES_MAX + 2 * BLOCK_BYTES)
   #hits = 0
   #misses = 0
 
@@ -60,12 +67,13 @@ export class ChunkReader {
   }
 
   /**
-   * Fills `into` with chunks, and parts of some; each chunk is verified as a whole. Chunks that lie behind one another are read
-   * at once.
+   * Fills `into` with chunks, and parts of some; each chunk is verified as a whole, but of one of which little is wanted the
+   * blocks that hold it. Chunks that lie behind one another are read at once.
    * @throws NexusError NEXUS_CORRUPT when one is missing or not what was stored
    */
   read(domain: number, wanted: readonly WantedChunk[], into: Buffer): void {
     const whole: FoundChunk[] = []
+    const isSmall = wanted.reduce((sum, { length }) => sum + length, 0) <= SMALL_BYTES_MAX
     for (const part of wanted) {
       const key = chunkKey(domain, part.address)
       const kept = this.#recent.get(key)
@@ -77,6 +85,7 @@ export class ChunkReader {
       this.#misses++
       const chunk = this.#find(key, part)
       if (part.length === chunk.location.length) whole.push(chunk)
+      else if (isSmall && isSmallPart(chunk) && !this.#recent.isWanted(key)) this.#readBlocks(chunk, into)
       else this.#readPart(chunk, into)
     }
     if (whole.length > 1 && this.#readTogether(whole, into)) return
@@ -97,6 +106,16 @@ export class ChunkReader {
       chunk,
       into,
     )
+  }
+
+  #readBlocks({ key, address, location, ...part }: FoundChunk, into: Buffer): void {
+    const range = blocksAround(part, location.length)
+    this.#noting(key, () => {
+      const blocks = readContent(this.#log, location, this.#blocks, 0, range)
+      const isIntact = location.sums !== undefined && areIntact(blocks, range.from, location.sums, this.#options.store)
+      if (!isIntact) throw damaged('chunk', address, location)
+      blocks.copy(into, part.at, part.offset - range.from, part.offset - range.from + part.length)
+    })
   }
 
   /** @returns whether all of them could be read and are what was stored; if not, nobody knows which */
@@ -139,6 +158,10 @@ export class ChunkReader {
       throw error
     }
   }
+}
+
+function isSmallPart({ length, location }: FoundChunk): boolean {
+  return location.sums !== undefined && length <= location.length * SMALL_SHARE
 }
 
 /** What is kept was checked when it was read, but a piece may claim more than there is. */

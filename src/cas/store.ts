@@ -7,10 +7,11 @@
 import { ByteReader, ByteWriter } from '../bytes.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
-import type { Log } from '../journal/log.ts'
+import type { Log, Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import type { LogRecord } from '../journal/replay.ts'
 import { ADDRESS_BYTES, type Address, addressAt, addressOf, writeAddress } from './address.ts'
+import { areIntact, sumsOf } from './blocks.ts'
 import type { Index, IndexEntry } from './index.ts'
 import { chunkKey, DOMAIN_MAX, type Key, nodeKey } from './keys.ts'
 import {
@@ -106,7 +107,7 @@ export class ContentStore {
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
     writeAddress(meta, address, 0)
     const span = this.#log.append(RecordType.node, bytes, meta)
-    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
+    this.#place(key, this.#nodeAt(span, bytes))
     return address
   }
 
@@ -120,7 +121,7 @@ export class ContentStore {
     const key = chunkKey(domain, address)
     if (this.#isStored(key)) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
-    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
+    this.#place(key, this.#chunkAt(span, bytes))
   }
 
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
@@ -128,7 +129,7 @@ export class ContentStore {
     for (const { address } of chunks) this.#witness?.(address, domain)
     const fresh = chunks.filter((chunk) => !this.#isStored(chunkKey(domain, chunk.address)))
     if (fresh.length === 0) return
-    const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
+    const meta = new ByteWriter(16 + fresh.length * 96).varint(domain)
     for (const { address, location } of fresh) writeCountedLocation(meta.fixed(address), location)
     // First the log: a place that only memory knows would be taken for stored, and be lost in a crash.
     this.#log.append(RecordType.sealed, Buffer.alloc(0), meta.view())
@@ -153,7 +154,7 @@ export class ContentStore {
     if (location === undefined) return undefined
     try {
       const bytes = this.#read(location)
-      if (xxh64(bytes, this.#options.store) === location.xxh && addressOf(bytes) === address) return bytes.length
+      if (this.#isIntact(bytes, location) && addressOf(bytes) === address) return bytes.length
     } catch (error) {
       const isRot = error instanceof NexusError ? error.code === 'NEXUS_CORRUPT' : systemCode(error) === 'EIO'
       if (!isRot) throw error
@@ -211,7 +212,9 @@ export class ContentStore {
     const meta = new ByteWriter(40)
     if (domain !== undefined) meta.varint(domain)
     const span = this.#log.append(domain === undefined ? RecordType.node : RecordType.chunk, bytes, meta.fixed(address).view())
-    this.#place(key.toString('latin1'), { ...location, parts: [span] })
+    // What was stored before there were sums of blocks has them from now on.
+    const sums = location.sums ?? (domain === undefined ? undefined : sumsOf(bytes, this.#options.store))
+    this.#place(key.toString('latin1'), { ...location, parts: [span], sums })
     return bytes.length
   }
 
@@ -244,11 +247,11 @@ export class ContentStore {
     const input = new ByteReader(record.meta)
     const readDomain = (): number => input.varint(DOMAIN_MAX)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
-    const whole = (): Buffer =>
-      encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
-    if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
-    else if (record.type === RecordType.chunk) {
-      this.#pending.set(chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address), whole())
+    if (record.type === RecordType.node) {
+      this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), encodeLocation(this.#nodeAt(span, record.data)))
+    } else if (record.type === RecordType.chunk) {
+      const key = chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address)
+      this.#pending.set(key, encodeLocation(this.#chunkAt(span, record.data)))
     } else if (record.type === RecordType.sealed) {
       const domain = readDomain()
       while (!input.done) {
@@ -333,6 +336,19 @@ export class ContentStore {
     this.#rotten.delete(key)
     this.#pending.set(key, encodeLocation(location))
     this.#forgotten.delete(key)
+  }
+
+  #nodeAt(span: Span, bytes: Buffer): Location {
+    return { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }
+  }
+
+  #chunkAt(span: Span, bytes: Buffer): Location {
+    return { ...this.#nodeAt(span, bytes), sums: sumsOf(bytes, this.#options.store) }
+  }
+
+  #isIntact(bytes: Buffer, { xxh, sums }: Location): boolean {
+    const { store } = this.#options
+    return xxh64(bytes, store) === xxh && (sums === undefined || areIntact(bytes, 0, sums, store))
   }
 
   #read(location: Location): Buffer {
