@@ -73,13 +73,15 @@ export class ChunkReader {
    */
   read(domain: number, wanted: readonly WantedChunk[], into: Buffer): void {
     const whole: FoundChunk[] = []
-    const isSmall = wanted.reduce((sum, { length }) => sum + length, 0) <= SMALL_BYTES_MAX
+    let isSmall = wanted.reduce((sum, { length }) => sum + length, 0) <= SMALL_BYTES_MAX
     for (const part of wanted) {
       const key = chunkKey(domain, part.address)
       const kept = this.#recent.get(key)
       if (kept !== undefined) {
         this.#hits++
         copyPart(kept, part, into)
+        // Who comes from a chunk of which he read much goes on in the next.
+        isSmall = false
         continue
       }
       this.#misses++

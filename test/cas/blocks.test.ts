@@ -180,6 +180,23 @@ t.test('who comes back to a chunk has it read whole, once', (t) => {
   t.end()
 })
 
+t.test('who reads on in small steps has each chunk read whole, and once', (t) => {
+  const made = new Made(undefined, undefined, 4 * CHUNK_BYTES_MAX)
+  const chunks = [1, 2, 3].map((seed) => made.add(noise(LENGTH, seed)))
+  const step = 3000
+  const cost = made.cost(() => {
+    for (let start = 0; start < 3 * LENGTH; start += step) {
+      const wanted = chunks.flatMap(({ address }, i): WantedChunk[] => {
+        const [from, to] = [Math.max(start, i * LENGTH), Math.min(start + step, (i + 1) * LENGTH)]
+        return from < to ? [{ address, offset: from - i * LENGTH, length: to - from, at: from - start }] : []
+      })
+      made.store.readChunks(0, wanted, Buffer.alloc(step))
+    }
+  })
+  t.equal(cost, BLOCK_BYTES + 3 * LENGTH, 'but for the first step, when nobody knew')
+  t.end()
+})
+
 t.test('a flipped bit is found when its block is read; other blocks are read on, the whole is refused', (t) => {
   for (const parts of [1, 3]) {
     const content = noise(LENGTH, 10 + parts)
