@@ -5,6 +5,7 @@
 import { xxh64 } from '../journal/checksum.ts'
 import type { Span } from '../journal/log.ts'
 import { type Address, addressOf } from './address.ts'
+import { sumsOf } from './blocks.ts'
 import { chunkLength } from './chunker.ts'
 import type { Location } from './location.ts'
 import { type LogReader, VerifiedRecords } from './verified.ts'
@@ -60,7 +61,7 @@ function cut(parts: readonly RunPart[], bytes: Buffer, store: bigint): Sealed[] 
   for (let at = 0; at < bytes.length; ) {
     const length = chunkLength(bytes, at, bytes.length)
     const content = bytes.subarray(at, at + length)
-    const location = { length, xxh: xxh64(content, store), parts: spans.take(length) }
+    const location = { length, xxh: xxh64(content, store), parts: spans.take(length), sums: sumsOf(content, store) }
     const gathered = location.parts.length > PARTS_MAX ? { gathered: Uint8Array.from(content) } : {}
     chunks.push({ kind: 'chunk', address: addressOf(content), location, ...gathered })
     at += length

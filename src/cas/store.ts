@@ -10,10 +10,21 @@ import { xxh64 } from '../journal/checksum.ts'
 import type { Log, Span } from '../journal/log.ts'
 import { RecordType } from '../journal/record.ts'
 import type { LogRecord } from '../journal/replay.ts'
-import { ADDRESS_BYTES, type Address, addressAt, addressOf, toHex, writeAddress } from './address.ts'
+import { ADDRESS_BYTES, type Address, addressAt, addressOf, writeAddress } from './address.ts'
+import { areIntact, sumsOf } from './blocks.ts'
 import type { Index, IndexEntry } from './index.ts'
-import { decodeLocation, encodeLocation, type Location, readCountedLocation, writeCountedLocation } from './location.ts'
-import { RecentChunks } from './recent.ts'
+import { chunkKey, DOMAIN_MAX, type Key, nodeKey } from './keys.ts'
+import {
+  damaged,
+  decodeLocation,
+  encodeLocation,
+  type Location,
+  missing,
+  readContent,
+  readCountedLocation,
+  writeCountedLocation,
+} from './location.ts'
+import { ChunkReader, type WantedChunk } from './reader.ts'
 
 export interface StoreOptions {
   /** seeds the checksums */
@@ -37,40 +48,17 @@ export interface StoredContent {
   location: Location
 }
 
-/** A part of a chunk, and where it goes. */
-export interface WantedChunk {
-  address: Address
-  /** within the chunk */
-  offset: number
-  length: number
-  /** in the buffer that is filled */
-  at: number
-}
-
-/** A chunk that is wanted whole. */
-interface WholeChunk extends WantedChunk {
-  key: Key
-  location: Location
-}
-
-type Key = string
-
 /** Told of every node (no domain) and chunk that is stored, or was there when it was to be stored. */
 export type Witness = (address: Address, domain: number | undefined) => void
 
 const BATCH_ENTRIES_MAX = 1000
-/** Who reads so much at once goes on behind it: the disk may begin. */
-const READ_AHEAD_BYTES = 1024 * 1024
-const READ_AHEAD_FROM_BYTES = 256 * 1024
 const NODE_PREFIX = 'n'.charCodeAt(0)
-/** keys have four bytes for it */
-const DOMAIN_MAX = 0xffff_ffff
 
 export class ContentStore {
   readonly #log: Log
   readonly #index: Index
   readonly #options: StoreOptions
-  readonly #chunks: RecentChunks
+  readonly #chunks: ChunkReader
   #pending = new Map<Key, Buffer>()
   #flushing: Map<Key, Buffer> | undefined
   /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
@@ -78,14 +66,16 @@ export class ContentStore {
   #witness: Witness | undefined
   /** known to be damaged: who stores the same again stores it anew, and so heals whoever refers to it */
   readonly #rotten = new Set<Key>()
-  #chunkHits = 0
-  #chunkMisses = 0
 
   constructor(log: Log, index: Index, options: StoreOptions) {
     this.#log = log
     this.#index = index
     this.#options = options
-    this.#chunks = new RecentChunks(options.chunkCacheBytesMax)
+    this.#chunks = new ChunkReader(log, {
+      ...options,
+      locate: (key) => this.#locate(key),
+      onDamage: (key) => void this.#rotten.add(key),
+    })
   }
 
   /**
@@ -117,7 +107,7 @@ export class ContentStore {
     const meta = Buffer.allocUnsafe(ADDRESS_BYTES)
     writeAddress(meta, address, 0)
     const span = this.#log.append(RecordType.node, bytes, meta)
-    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
+    this.#place(key, this.#nodeAt(span, bytes))
     return address
   }
 
@@ -131,7 +121,7 @@ export class ContentStore {
     const key = chunkKey(domain, address)
     if (this.#isStored(key)) return
     const span = this.#log.append(RecordType.chunk, bytes, new ByteWriter(40).varint(domain).fixed(address).view())
-    this.#place(key, { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] })
+    this.#place(key, this.#chunkAt(span, bytes))
   }
 
   /** Records where chunks lie in data that is in the log already; those that are known are skipped. */
@@ -139,7 +129,7 @@ export class ContentStore {
     for (const { address } of chunks) this.#witness?.(address, domain)
     const fresh = chunks.filter((chunk) => !this.#isStored(chunkKey(domain, chunk.address)))
     if (fresh.length === 0) return
-    const meta = new ByteWriter(16 + fresh.length * 64).varint(domain)
+    const meta = new ByteWriter(16 + fresh.length * 96).varint(domain)
     for (const { address, location } of fresh) writeCountedLocation(meta.fixed(address), location)
     // First the log: a place that only memory knows would be taken for stored, and be lost in a crash.
     this.#log.append(RecordType.sealed, Buffer.alloc(0), meta.view())
@@ -147,67 +137,11 @@ export class ContentStore {
   }
 
   /**
-   * Fills `into` with chunks, and parts of some; each chunk is verified as a whole. Chunks that lie behind one another are read
-   * at once.
+   * Fills `into` with chunks, and parts of some, all of them checked.
    * @throws NexusError NEXUS_CORRUPT when one is missing or not what was stored
    */
   readChunks(domain: number, wanted: readonly WantedChunk[], into: Buffer): void {
-    const whole: WholeChunk[] = []
-    for (const part of wanted) {
-      const { address, offset, length, at } = part
-      const key = chunkKey(domain, address)
-      let chunk = this.#chunks.get(key)
-      if (chunk !== undefined) this.#chunkHits++
-      else {
-        this.#chunkMisses++
-        const location = this.#locate(key)
-        if (location === undefined) throw missing('chunk', address)
-        if (offset + length > location.length) throw damaged('chunk', address, location)
-        if (offset === 0 && length === location.length) {
-          whole.push({ ...part, key, location })
-          continue
-        }
-        chunk = this.#chunks.read(key, location.length, (slot) => this.#readVerified({ ...part, key, location }, slot, 0))
-      }
-      // What is kept was checked when it was read, but a piece may claim more than there is.
-      if (chunk.copy(into, at, Math.min(offset, chunk.length), offset + length) < length) throw missing('part of chunk', address)
-    }
-    if (whole.length > 1 && this.#readTogether(whole, into)) return
-    for (const chunk of whole) this.#readVerified(chunk, into, chunk.at)
-  }
-
-  /** @returns whether all of them could be read and are what was stored; if not, nobody knows which */
-  #readTogether(chunks: readonly WholeChunk[], into: Buffer): boolean {
-    const spans: Placed[] = []
-    for (const { location, at } of chunks) {
-      let to = at
-      for (const part of location.parts) {
-        const last = spans.at(-1)
-        if (last !== undefined && isNext(last, part, to)) last.length += part.length
-        else spans.push({ ...part, to })
-        to += part.length
-      }
-    }
-    try {
-      for (const { segment, offset, length, to } of spans) this.#log.read(segment, offset, length, into, to)
-      const last = spans.at(-1)
-      if (last !== undefined && last.length >= READ_AHEAD_FROM_BYTES) {
-        this.#log.willNeed(last.segment, last.offset + last.length, READ_AHEAD_BYTES)
-      }
-    } catch (error) {
-      if (error instanceof NexusError) return false
-      throw error
-    }
-    return chunks.every(({ at, length, location }) => xxh64(into.subarray(at, at + length), this.#options.store) === location.xxh)
-  }
-
-  /** A read that fails tells that what is stored there is damaged. */
-  #readVerified({ key, address, location }: WholeChunk, into: Buffer, at: number): Buffer {
-    return this.#noting(key, () => {
-      const bytes = this.#read(location, into, at)
-      if (xxh64(bytes, this.#options.store) !== location.xxh) throw damaged('chunk', address, location)
-      return bytes
-    })
+    this.#chunks.read(domain, wanted, into)
   }
 
   /**
@@ -220,20 +154,20 @@ export class ContentStore {
     if (location === undefined) return undefined
     try {
       const bytes = this.#read(location)
-      if (xxh64(bytes, this.#options.store) === location.xxh && addressOf(bytes) === address) return bytes.length
+      if (this.#isIntact(bytes, location) && addressOf(bytes) === address) return bytes.length
     } catch (error) {
       const isRot = error instanceof NexusError ? error.code === 'NEXUS_CORRUPT' : systemCode(error) === 'EIO'
       if (!isRot) throw error
     }
     this.#rotten.add(key)
     // What was read before it went bad is not to hide it.
-    this.#chunks.delete(key)
+    this.#chunks.forget(key)
     return 0
   }
 
   /** How often a chunk was in memory when a part of it was read, and how often the log was read for it. */
   get chunkCacheUse(): { hits: number; misses: number } {
-    return { hits: this.#chunkHits, misses: this.#chunkMisses }
+    return this.#chunks.use
   }
 
   /** Everything that the index knows at this moment: not what is pending, nor what is stored later. */
@@ -263,7 +197,7 @@ export class ContentStore {
   forget({ key }: StoredContent): void {
     const name = key.toString('latin1')
     this.#forgotten.add(name)
-    this.#chunks.delete(name)
+    this.#chunks.forget(name)
   }
 
   /** Number of those that are still in the index. */
@@ -278,7 +212,9 @@ export class ContentStore {
     const meta = new ByteWriter(40)
     if (domain !== undefined) meta.varint(domain)
     const span = this.#log.append(domain === undefined ? RecordType.node : RecordType.chunk, bytes, meta.fixed(address).view())
-    this.#place(key.toString('latin1'), { ...location, parts: [span] })
+    // What was stored before there were sums of blocks has them from now on.
+    const sums = location.sums ?? (domain === undefined ? undefined : sumsOf(bytes, this.#options.store))
+    this.#place(key.toString('latin1'), { ...location, parts: [span], sums })
     return bytes.length
   }
 
@@ -311,11 +247,11 @@ export class ContentStore {
     const input = new ByteReader(record.meta)
     const readDomain = (): number => input.varint(DOMAIN_MAX)
     const span = { segment: record.segment, offset: record.offset, length: record.data.length }
-    const whole = (): Buffer =>
-      encodeLocation({ length: span.length, xxh: xxh64(record.data, this.#options.store), parts: [span] })
-    if (record.type === RecordType.node) this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), whole())
-    else if (record.type === RecordType.chunk) {
-      this.#pending.set(chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address), whole())
+    if (record.type === RecordType.node) {
+      this.#pending.set(nodeKey(input.fixed(ADDRESS_BYTES) as Address), encodeLocation(this.#nodeAt(span, record.data)))
+    } else if (record.type === RecordType.chunk) {
+      const key = chunkKey(readDomain(), input.fixed(ADDRESS_BYTES) as Address)
+      this.#pending.set(key, encodeLocation(this.#chunkAt(span, record.data)))
     } else if (record.type === RecordType.sealed) {
       const domain = readDomain()
       while (!input.done) {
@@ -335,6 +271,7 @@ export class ContentStore {
     this.#flushing = this.#pending
     this.#pending = new Map()
     try {
+      this.#log.beginFormat()
       await this.#log.sync()
       let batch: IndexEntry[] = []
       for (const [key, value] of this.#flushing) {
@@ -401,50 +338,25 @@ export class ContentStore {
     this.#forgotten.delete(key)
   }
 
-  #read(location: Location, into: Buffer = Buffer.allocUnsafeSlow(location.length), at = 0): Buffer {
-    let done = at
-    for (const { segment, offset, length } of location.parts) {
-      this.#log.read(segment, offset, length, into, done)
-      done += length
-    }
-    return into.subarray(at, done)
+  #nodeAt(span: Span, bytes: Buffer): Location {
+    return { length: bytes.length, xxh: xxh64(bytes, this.#options.store), parts: [span] }
   }
-}
 
-/** Bytes of the log, and where they go. */
-interface Placed extends Span {
-  to: number
-}
+  #chunkAt(span: Span, bytes: Buffer): Location {
+    return { ...this.#nodeAt(span, bytes), sums: sumsOf(bytes, this.#options.store) }
+  }
 
-function isNext(last: Placed, part: Span, to: number): boolean {
-  return last.segment === part.segment && last.offset + last.length === part.offset && last.to + last.length === to
+  #isIntact(bytes: Buffer, { xxh, sums }: Location): boolean {
+    const { store } = this.#options
+    return xxh64(bytes, store) === xxh && (sums === undefined || areIntact(bytes, 0, sums, store))
+  }
+
+  #read(location: Location): Buffer {
+    return readContent(this.#log, location, Buffer.allocUnsafeSlow(location.length), 0)
+  }
 }
 
 function contentOf(key: Buffer, value: Buffer): StoredContent {
   const domain = key[0] === NODE_PREFIX ? undefined : key.readUInt32BE(1)
   return { key, domain, address: addressAt(key, key.length - ADDRESS_BYTES), location: decodeLocation(value) }
-}
-
-function nodeKey(address: Address): Key {
-  return `n${address}`
-}
-
-function chunkKey(domain: number, address: Address): Key {
-  return `c${String.fromCharCode(domain >>> 24, (domain >>> 16) & 255, (domain >>> 8) & 255, domain & 255)}${address}`
-}
-
-function missing(what: string, address: Address): NexusError {
-  return new NexusError(
-    'NEXUS_CORRUPT',
-    `${what} ${toHex(address)} is not in the index: mount again with --rebuild-index, and if that does not help, restore the data directory from a backup`,
-  )
-}
-
-function damaged(what: string, address: Address, location: Location): NexusError {
-  const part = location.parts[0]
-  const place = part === undefined ? 'nowhere' : `segment ${part.segment} byte ${part.offset}`
-  return new NexusError(
-    'NEXUS_CORRUPT',
-    `${what} ${toHex(address)} at ${place} is not what was stored: restore that file from a backup`,
-  )
 }

@@ -10,3 +10,8 @@ const { h64Raw } = await xxhash()
 export function xxh64(bytes: Uint8Array, seed = 0n): bigint {
   return h64Raw(bytes, seed)
 }
+
+/** The low 32 bits of it, as a number. */
+export function xxh64Low(bytes: Uint8Array, seed: bigint): number {
+  return Number(BigInt.asUintN(32, h64Raw(bytes, seed)))
+}

@@ -63,6 +63,8 @@ export class Log {
   #closed = false
   /** bytes of a write that failed half-way may lie behind the end */
   #tailIsTorn = false
+  /** the last segment is of a format in which what this program writes cannot be said */
+  #isOlder = false
 
   /**
    * @param position where reading starts; `continueAt` says where writing does
@@ -77,11 +79,15 @@ export class Log {
     this.#durable = sequence
   }
 
-  /** Goes on behind the last record that recovery found; all before it is durable. */
-  continueAt(position: Position, sequence: number): void {
+  /**
+   * Goes on behind the last record that recovery found; all before it is durable.
+   * @param version format of the segment that holds it
+   */
+  continueAt(position: Position, sequence: number, version: number): void {
     this.#position = { ...position }
     this.#sequence = sequence
     this.#durable = sequence
+    this.#isOlder = version < FORMAT_VERSION
   }
 
   /** Where the next record will be. */
@@ -162,6 +168,15 @@ export class Log {
     if (this.#position.offset <= bytes) return
     if (this.#tailIsTorn) this.#cutTail()
     this.#makeRoom(this.#options.segmentBytesMax)
+  }
+
+  /**
+   * From here on a program that knows older formats alone refuses the log, also when nothing is appended: the index may be
+   * given what such a program cannot read.
+   */
+  beginFormat(): void {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#isOlder) this.#makeRoom(0)
   }
 
   /**
@@ -280,7 +295,8 @@ export class Log {
   #makeRoom(bytes: number): void {
     const { segment, offset } = this.#position
     const used = offset + bytes
-    if (segment > 0 && (used <= this.#options.segmentBytesMax || offset === SEGMENT_HEADER_BYTES)) return
+    const fits = used <= this.#options.segmentBytesMax || offset === SEGMENT_HEADER_BYTES
+    if (segment > 0 && fits && !this.#isOlder) return
     const next = segment + 1
     const fd = this.#beginSegment(next)
     const header = encodeSegmentHeader({
@@ -299,6 +315,7 @@ export class Log {
     this.#unsynced.add(next)
     this.#namesUnsynced = true
     this.#position = { segment: next, offset: SEGMENT_HEADER_BYTES }
+    this.#isOlder = false
   }
 
   #beginSegment(segment: number): number {

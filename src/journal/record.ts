@@ -15,7 +15,8 @@ import { xxh64 } from './checksum.ts'
 
 export const RECORD_HEADER_BYTES = 56
 export const SEGMENT_HEADER_BYTES = 64
-export const FORMAT_VERSION = 1
+/** 2: places of chunks may have sums of blocks (cas/location.ts). */
+export const FORMAT_VERSION = 2
 
 const RECORD_MAGIC = 0x4352584e // "NXRC"
 const SEGMENT_MAGIC = 'NEXUSLOG'

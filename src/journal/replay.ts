@@ -40,6 +40,8 @@ export interface LogEnd {
   sequence: number
   /** bytes behind it that were not an intact record */
   torn: number
+  /** format of the segment that holds the last record */
+  version: number
 }
 
 /** Where a log starts: before its first segment exists. */
@@ -60,7 +62,7 @@ export function* readLog(
   durable = sequence,
 ): Generator<LogRecord, LogEnd> {
   const segments = segmentsOf(disk)
-  const end: LogEnd = { position: { ...from }, sequence, torn: 0 }
+  const end: LogEnd = { position: { ...from }, sequence, torn: 0, version: FORMAT_VERSION }
   if (from.segment > 0 && !segments.has(from.segment)) {
     throw new NexusError(
       'NEXUS_CORRUPT',
@@ -70,12 +72,13 @@ export function* readLog(
   for (let number = Math.max(1, from.segment); segments.has(number); number++) {
     // What was read before is passed over: most of a segment, when the last checkpoint was near its end.
     const part = readSegment(disk, number, number === from.segment ? from.offset : 0)
-    const offset = openSegment(part, number, store, end.sequence, from)
-    if (offset === undefined) {
+    const opened = openSegment(part, number, store, end.sequence, from)
+    if (opened === undefined) {
       end.torn = part.size
       break
     }
-    yield* recordsIn(part, number, offset, store, end)
+    end.version = opened.version
+    yield* recordsIn(part, number, opened.offset, store, end)
     if (end.torn > 0) break
   }
   refuseRot(disk, store, end, durable)
@@ -87,7 +90,8 @@ export function* readOneSegment(disk: Disk, store: bigint, number: number): Gene
   const segment = readSegment(disk, number)
   const header = decodeSegmentHeader(segment.header)
   if (header === undefined || header.store !== store || header.version > FORMAT_VERSION) return
-  const end = { position: { segment: number, offset: 0 }, sequence: header.firstSequence - 1, torn: 0 }
+  const { version, firstSequence } = header
+  const end: LogEnd = { position: { segment: number, offset: 0 }, sequence: firstSequence - 1, torn: 0, version }
   yield* recordsIn(segment, number, SEGMENT_HEADER_BYTES, store, end)
 }
 
@@ -238,8 +242,14 @@ function readSegment(disk: Disk, number: number, base = 0): Part {
   }
 }
 
-/** Where reading starts in this segment; undefined when its header never reached the disk. */
-function openSegment(part: Part, number: number, store: bigint, sequence: number, from: Position): number | undefined {
+/** Where reading starts in this segment, and its format; undefined when its header never reached the disk. */
+function openSegment(
+  part: Part,
+  number: number,
+  store: bigint,
+  sequence: number,
+  from: Position,
+): { offset: number; version: number } | undefined {
   const header = decodeSegmentHeader(part.header)
   if (header === undefined) {
     if (number !== from.segment) return undefined
@@ -261,8 +271,9 @@ function openSegment(part: Part, number: number, store: bigint, sequence: number
       `${segmentName(number)} is ${from.offset - part.size} bytes short; restore that file from a backup`,
     )
   }
-  if (number === from.segment) return from.offset
-  return header.firstSequence === sequence + 1 ? SEGMENT_HEADER_BYTES : undefined
+  const { version } = header
+  if (number === from.segment) return { offset: from.offset, version }
+  return header.firstSequence === sequence + 1 ? { offset: SEGMENT_HEADER_BYTES, version } : undefined
 }
 
 /**

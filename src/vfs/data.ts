@@ -1,5 +1,5 @@
 /** File content: read, write, fallocate, lseek, copy_file_range. */
-import type { WantedChunk } from '../cas/store.ts'
+import type { WantedChunk } from '../cas/reader.ts'
 import { FS } from '../errors.ts'
 import { type Attr, isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'

@@ -109,7 +109,7 @@ export class Volumes {
     volumes.#collectedBytes = collected.log_bytes
     volumes.#table.released += collected.released
     // From here on it is written.
-    volumes.#log.continueAt(end.position, end.sequence)
+    volumes.#log.continueAt(end.position, end.sequence, end.version)
     return volumes
   }
 

@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { addressOf } from '../../src/cas/address.ts'
+import { sumsOf } from '../../src/cas/blocks.ts'
 import { chunkLength } from '../../src/cas/chunker.ts'
 import { type RunPart, type Sealed, sealRun } from '../../src/cas/seal.ts'
 import type { LogReader } from '../../src/cas/verified.ts'
@@ -11,6 +12,7 @@ import { MemoryDisk, newLog, STORE } from '../journal/support.ts'
 import { noise } from './support.ts'
 
 const KIB = 1024
+const NOTHING = Buffer.alloc(0)
 
 /** A run of these bytes, written in pieces of these lengths; each record holds some that is not of the run. */
 function write(log: Log, content: Buffer, pieces: readonly number[]): RunPart[] {
@@ -62,6 +64,8 @@ t.test('a run becomes the chunks of its content, however it was written', async 
     for (const stretch of sealed) {
       if (stretch.kind === 'damaged') throw new Error('nothing was damaged')
       if (stretch.location.length !== chunkLength(content, at, length)) throw new Error('it was cut elsewhere')
+      const sums = sumsOf(content.subarray(at, at + stretch.location.length), STORE)
+      if (Buffer.compare(sums ?? NOTHING, stretch.location.sums ?? NOTHING) !== 0) throw new Error('the sums are others')
       at += stretch.location.length
     }
   })

@@ -77,7 +77,10 @@ const decoders: Record<string, Decoder> = {
       splice(window, 10, 100, [])
     },
   ),
-  location: codec(decodeLocation, encodeLocation, ({ length }) => fits(length <= 64 * MIB, 'nothing stored is that long')),
+  location: codec(decodeLocation, encodeLocation, ({ length, sums }) => {
+    fits(length <= 64 * MIB, 'nothing stored is that long')
+    fits(sums === undefined || sums.length === 4 * Math.ceil(length / 4096), 'the sums are not those of its blocks')
+  }),
   changes: decoder(
     (bytes) => {
       const input = new ByteReader(bytes)

@@ -30,6 +30,17 @@ const location = {
   ],
 }
 
+/** Three blocks and a bit of one. */
+const withSums = {
+  length: 12_300,
+  xxh: 0x0102030405060708n,
+  parts: [
+    { segment: 1, offset: 120, length: 5000 },
+    { segment: 300, offset: 64, length: 7300 },
+  ],
+  sums: Buffer.from('0123456789abcdef'),
+}
+
 function changes(...list: Change[]): Buffer {
   const out = new ByteWriter()
   for (const change of list) writeChange(out, change)
@@ -63,6 +74,10 @@ const allChanges: Change[] = [
 const counted = new ByteWriter()
 counted.varint(7).fixed(address)
 writeCountedLocation(counted, location)
+const countedSums = new ByteWriter()
+countedSums.varint(7).fixed(address)
+writeCountedLocation(countedSums, withSums)
+writeCountedLocation(countedSums.fixed(address), location)
 
 const state = {
   checkpoint: { segment: 1, offset: 64, sequence: 0, durable: 0 },
@@ -86,8 +101,12 @@ const seeds: Record<string, readonly Buffer[]> = {
       { kind: 'chunk', start: 8192, length: 1024 * 1024 - 8192, address: 'x'.repeat(32) as Address, offset: 70_000 },
     ]),
   ],
-  location: [encodeLocation(location), encodeLocation({ ...location, length: 5, parts: location.parts.slice(0, 1) })],
-  sealed: [counted.copy()],
+  location: [
+    encodeLocation(location),
+    encodeLocation({ ...location, length: 5, parts: location.parts.slice(0, 1) }),
+    encodeLocation(withSums),
+  ],
+  sealed: [counted.copy(), countedSums.copy()],
   changes: [...allChanges.map((change) => changes(change)), changes(...allChanges)],
   node: [aNode(0), aNode(1), aNode(5)],
   state: [encodeState(state)],
@@ -104,7 +123,7 @@ const seeds: Record<string, readonly Buffer[]> = {
       { tag: Tag.other, perm: 0, id: 0 },
     ]),
   ],
-  segment: [aSegment()],
+  segment: [aSegment(), aSegment(1)],
   control: [
     post('status', ''),
     post('workspaceCreate', '{"path":"/workspace/a","metadata":{"team":"web"},"owner":"user:alice","quotaBytes":5}'),

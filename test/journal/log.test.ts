@@ -1,8 +1,8 @@
 /** What goes into the log comes out again, in order, across segments; and what a sync promises. */
 import fc from 'fast-check'
 import t from 'tap'
-import { segmentName } from '../../src/journal/record.ts'
-import { MemoryDisk, newLog, reopen, replay, ShortWrite, systemError } from './support.ts'
+import { FORMAT_VERSION, SEGMENT_HEADER_BYTES, segmentName } from '../../src/journal/record.ts'
+import { formatsOf, MemoryDisk, newLog, reopen, replay, ShortWrite, setFormat, systemError } from './support.ts'
 
 const bytes = (text: string) => Buffer.from(text, 'latin1')
 const record = fc.record({
@@ -28,7 +28,7 @@ t.test('records come back as they were appended, whatever the segments', async (
           return { type, sequence: i + 1, segment, offset, data: latin1(data), meta: latin1(meta) }
         }),
       )
-      same(end, { position: log.end, sequence: records.length, torn: 0 })
+      same(end, { position: log.end, sequence: records.length, torn: 0, version: FORMAT_VERSION })
       for (const [i, span] of spans.entries()) {
         const into = Buffer.alloc(span.length)
         log.read(span.segment, span.offset, span.length, into, 0)
@@ -75,6 +75,57 @@ t.test('a reopened log goes on where it ended', async (t) => {
     replay(disk).records.map(({ sequence }) => sequence),
     Array.from({ length: 15 }, (_, i) => i + 1),
   )
+})
+
+const OLDER = FORMAT_VERSION - 1
+
+/** A log of an older format with one record, or none. */
+async function olderLog(records: number): Promise<MemoryDisk> {
+  const disk = new MemoryDisk()
+  const log = newLog(disk)
+  log.append(1, bytes('older'), bytes(''))
+  await log.close()
+  if (records === 0) disk.setBytes(segmentName(1), disk.bytesOf(segmentName(1)).subarray(0, SEGMENT_HEADER_BYTES))
+  setFormat(disk, 1, OLDER)
+  return disk
+}
+
+t.test('a log of an older format goes on in a segment of this one', async (t) => {
+  for (const records of [0, 1]) {
+    const disk = await olderLog(records)
+    const before = Buffer.from(disk.bytesOf(segmentName(1)))
+    const { log, found } = await reopen(disk)
+    t.match(found, { records: { length: records }, end: { version: OLDER } })
+    t.same(formatsOf(disk), [OLDER], 'who only reads changes nothing')
+    t.equal(log.append(1, bytes('newer'), bytes('')).segment, 2)
+    t.equal(log.append(1, bytes('more'), bytes('')).segment, 2)
+    await log.close()
+    t.same(formatsOf(disk), [OLDER, FORMAT_VERSION])
+    t.ok(disk.bytesOf(segmentName(1)).equals(before))
+    const again = await reopen(disk)
+    t.match(again.found, { records: { length: records + 2 }, end: { version: FORMAT_VERSION, torn: 0 } })
+    t.equal(again.log.append(1, bytes('last'), bytes('')).segment, 2)
+  }
+})
+
+t.test('the format of a log is raised, and safe with the next sync, though nothing is appended', async (t) => {
+  const disk = await olderLog(1)
+  const { log } = await reopen(disk)
+  disk.fault = (call) => {
+    if (call === 'write') throw new ShortWrite(20)
+  }
+  t.throws(() => log.beginFormat(), { code: 'ENOSPC' })
+  disk.fault = undefined
+  t.same(formatsOf(disk), [OLDER], 'not on a disk that is full')
+  log.beginFormat()
+  log.beginFormat()
+  await log.sync()
+  const left = disk.afterPowerLoss(() => false)
+  t.same(formatsOf(left), [OLDER, FORMAT_VERSION])
+  t.match((await reopen(left)).found, { records: { length: 1 }, end: { position: { segment: 2 }, version: FORMAT_VERSION } })
+  const { log: current } = await reopen(left)
+  current.beginFormat()
+  t.equal(left.list().length, 2, 'a log of this format stays as it is')
 })
 
 t.test('a sync resolves when everything before it is durable, and not before', async (t) => {

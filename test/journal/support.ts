@@ -4,6 +4,7 @@
  */
 import type { Disk } from '../../src/journal/disk.ts'
 import { Log, type LogOptions, type Position } from '../../src/journal/log.ts'
+import { decodeSegmentHeader, encodeSegmentHeader, type SegmentHeader, segmentName } from '../../src/journal/record.ts'
 import { LOG_START, type LogEnd, type LogRecord, readLog, settle } from '../../src/journal/replay.ts'
 
 export const STORE = 0x0123_4567_89ab_cdefn
@@ -239,11 +240,26 @@ export function newLog(disk: Disk, options: Partial<LogOptions> = {}): Log {
   return new Log(disk, { store: STORE, segmentBytesMax: 1 << 20, ...options }, LOG_START, 0)
 }
 
+/** The formats of the segments, in order. */
+export function formatsOf(disk: MemoryDisk): number[] {
+  const headers = disk
+    .list()
+    .sort()
+    .map((name) => decodeSegmentHeader(disk.bytesOf(name)))
+  return headers.map((header) => header?.version ?? -1)
+}
+
+/** Has a segment say that it is of some format. */
+export function setFormat(disk: MemoryDisk, segment: number, version: number): void {
+  const bytes = disk.bytesOf(segmentName(segment))
+  encodeSegmentHeader({ ...(decodeSegmentHeader(bytes) as SegmentHeader), version }).copy(bytes)
+}
+
 /** What a start does: reads the log, makes its end clean and goes on behind it. */
 export async function reopen(disk: Disk, options: Partial<LogOptions> = {}): Promise<{ log: Log; found: Found }> {
   const found = replay(disk)
   await settle(disk, LOG_START, found.end)
   const log = newLog(disk, options)
-  log.continueAt(found.end.position, found.end.sequence)
+  log.continueAt(found.end.position, found.end.sequence, found.end.version)
   return { log, found }
 }
