@@ -7,6 +7,7 @@ import t from 'tap'
 import { Engine } from '../../src/daemon/engine.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { MemoryIndex } from '../cas/support.ts'
+import { copyLive } from '../crash/copylive.ts'
 import { engineFor, TestEngine } from './support.ts'
 
 const WORKSPACES = 200
@@ -124,7 +125,7 @@ class World {
   async found(index: MemoryIndex): Promise<Map<number, string>> {
     await Promise.all(this.#beside)
     const copy = `${this.data}-copy`
-    fs.cpSync(this.data, copy, { recursive: true })
+    copyLive(this.data, copy)
     const made = await this.open(copy, index)
     try {
       const all = made

@@ -10,6 +10,7 @@ import { Engine } from '../../src/daemon/engine.ts'
 import { systemCode } from '../../src/errors.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
+import { copyLive } from '../crash/copylive.ts'
 import { caller, TestEngine } from './support.ts'
 
 const seed = Number(process.env['NEXUS_SEED'] ?? Date.now() % 1_000_000)
@@ -368,7 +369,7 @@ class World {
   async crash(): Promise<void> {
     const data = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-quota-'))
     this.t.teardown(() => fs.rmSync(data, { recursive: true, force: true }))
-    fs.cpSync(this.data, data, { recursive: true, filter: (file) => !file.endsWith('.sock') })
+    copyLive(this.data, data)
     await this.test.engine.close()
     this.data = data
     this.test = new TestEngine(await Engine.open({ data, logger: silentLogger }))
