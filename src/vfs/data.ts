@@ -208,7 +208,8 @@ export function copyFileRange(
       ]
     : referChanges(from, offset, bytes, base, toOffset)
   const now = core.now()
-  const gained = from.volume.allocatedIn(from.ino, offset, bytes) - to.volume.allocatedIn(to.ino, toOffset, bytes)
+  const lost = to.attr.allocated === 0 ? 0 : to.volume.allocatedIn(to.ino, toOffset, bytes)
+  const gained = from.volume.allocatedIn(from.ino, offset, bytes) - lost
   const attr: Attr = {
     ...to.attr,
     size: Math.max(to.attr.size, toOffset + bytes),

@@ -68,11 +68,11 @@ function copy(volume: Volume, from: Volume, change: Extract<Change, { kind: 'cop
   const isWhole = Number.isInteger(shift) && (first + 1) * WINDOW_BYTES <= end
   // Read before anything is changed: the ranges may lie in one file. Windows that stay windows are taken as they are.
   const last = isWhole ? Math.floor(end / WINDOW_BYTES) : first
-  const windows = isWhole ? [...from.windowsIn(fromIno, first, last)].map(([index, window]) => [index, window()] as const) : []
+  const windows = isWhole ? [...from.windowsIn(fromIno, first, last)] : []
   const [headEnd, tailAt] = isWhole ? [first * WINDOW_BYTES, last * WINDOW_BYTES] : [end, end]
   const pieces = [...from.pieces(fromIno, fromOffset, headEnd - fromOffset), ...from.pieces(fromIno, tailAt, end - tailAt)]
   volume.clear(ino, offset, length)
-  for (const [index, window] of windows) volume.setWindow(ino, index + shift, window)
+  volume.setWindows(ino, windows, shift)
   for (const [at, piece] of pieces) {
     volume.place(ino, offset + (at - fromOffset), piece.length, (skip) => sourceAt(piece, skip))
   }

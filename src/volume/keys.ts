@@ -68,9 +68,9 @@ export function orphanKey(ino: number): Buffer {
   return key
 }
 
-/** The number in a key made by `numberKey`. */
-export function numberPart(key: Buffer): number {
-  return key.readUInt16BE(5) * TWO_32 + key.readUInt32BE(7)
+/** The number in a key made by `numberKey`, which starts at `at`. */
+export function numberPart(key: Buffer, at = 0): number {
+  return key.readUInt16BE(at + 5) * TWO_32 + key.readUInt32BE(at + 7)
 }
 
 export function stringPart(key: Buffer): string {

@@ -4,7 +4,8 @@
  */
 import type { Attr } from './attr.ts'
 import type { Bucket } from './dirent.ts'
-import type { Piece, Window } from './piece.ts'
+import { type HeldWindow, StoredWindow } from './held.ts'
+import type { Piece } from './piece.ts'
 import { SortedSlots } from './sortedslots.ts'
 
 /** Most inodes change in one of the three ways, and three maps for each would be most of what a layer takes. */
@@ -18,7 +19,7 @@ export class InodeDelta {
   attr: Attr | null | undefined = undefined
   link: Uint8Array | undefined = undefined
   #dirents: Map<number, Bucket | null> | undefined
-  #windows: Map<number, Window | null> | undefined
+  #windows: Map<number, HeldWindow | null> | undefined
   #xattrs: Map<string, Uint8Array | null> | undefined
   #slots: SortedSlots | undefined
 
@@ -28,7 +29,7 @@ export class InodeDelta {
   }
 
   /** by index */
-  get windows(): ReadonlyMap<number, Window | null> {
+  get windows(): ReadonlyMap<number, HeldWindow | null> {
     return this.#windows ?? EMPTY
   }
 
@@ -49,21 +50,22 @@ export class InodeDelta {
     this.#dirents.set(slot, bucket)
   }
 
-  /** @param window becomes this layer's own, which may change it */
-  setWindow(index: number, window: Window | null): void {
+  /** @param window becomes this layer's own, which may change it when it is pieces */
+  setWindow(index: number, window: HeldWindow | null): void {
     this.#windows ??= new Map()
     this.#windows.set(index, window)
   }
 
   /**
    * Puts a piece behind all others of a window that changed: who appends a little at a time would else copy them each time.
-   * @returns false when there is no such window, or the piece does not lie behind
+   * @returns false when there is no such window, it is in its stored form, or the piece does not lie behind
    */
   extendWindow(index: number, piece: Piece): boolean {
-    const window = this.#windows?.get(index) as Piece[] | null | undefined
-    const last = window?.at(-1)
-    if (window == null || last === undefined || last.start + last.length > piece.start) return false
-    window.push(piece)
+    const window = this.#windows?.get(index)
+    if (window == null || window instanceof StoredWindow) return false
+    const last = window.at(-1)
+    if (last === undefined || last.start + last.length > piece.start) return false
+    ;(window as Piece[]).push(piece)
     return true
   }
 

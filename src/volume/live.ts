@@ -11,6 +11,7 @@ import { AddressMarks } from '../cas/addressmarks.ts'
 import { AddressSet } from '../cas/addressset.ts'
 import type { StoredContent } from '../cas/store.ts'
 import type { Tree } from '../tree/tree.ts'
+import { windowOf } from './held.ts'
 import { Kind, kindOf } from './keys.ts'
 import type { Layer } from './layer.ts'
 import { decodeWindow, type Window } from './piece.ts'
@@ -77,7 +78,7 @@ export class Live {
   *markLayer({ layer, domain }: DomainLayer): Generator<void, void> {
     for (const delta of layer.inodes.values()) {
       for (const window of delta.windows.values()) {
-        if (window !== null) this.addWindow(window, domain)
+        if (window !== null) this.addWindow(windowOf(window), domain)
         yield
       }
     }

@@ -9,9 +9,10 @@ import type { ContentStore, SealedChunk } from '../cas/store.ts'
 import type { Edit } from '../tree/tree.ts'
 import { encodeAttr } from './attr.ts'
 import { encodeBucket } from './dirent.ts'
+import { encodedOf, StoredWindow, windowOf } from './held.ts'
 import { Kind, numberKey, orphanKey, plainKey, stringKey } from './keys.ts'
 import type { InodeDelta, Layer } from './layer.ts'
-import { encodeWindow, type Piece, splice, WINDOW_BYTES, type Window } from './piece.ts'
+import { type Piece, splice, WINDOW_BYTES, type Window } from './piece.ts'
 import { encodeSuper, type Volume } from './volume.ts'
 
 /** Told now and then during long work; may wait, so that others get their turn. */
@@ -108,7 +109,10 @@ function* runsOf(layer: Layer): Generator<FileRun> {
     if (delta.windows.size === 0) continue
     let run: FileRun | undefined
     for (const index of [...delta.windows.keys()].sort((a, b) => a - b)) {
-      for (const piece of delta.windows.get(index) ?? []) {
+      const window = delta.windows.get(index)
+      // What is in its stored form has no raw pieces.
+      if (window == null || window instanceof StoredWindow) continue
+      for (const piece of window) {
         if (piece.kind !== 'raw') continue
         const at = index * WINDOW_BYTES + piece.start
         if (run === undefined || run.at + run.length !== at || run.length >= JOB_BYTES_MAX) {
@@ -164,7 +168,7 @@ function placeSealed(
         stretch.kind === 'chunk'
           ? { kind: 'chunk', address: stretch.address, offset: done, start, length: count }
           : { kind: 'damaged', start, length: count }
-      const window = ofInode.get(index) ?? layer.inodes.get(run.ino)?.windows.get(index) ?? []
+      const window = ofInode.get(index) ?? windowOf(layer.inodes.get(run.ino)?.windows.get(index) ?? [])
       ofInode.set(index, splice(window, start, start + count, [piece]))
       done += count
     }
@@ -198,7 +202,7 @@ function* inodeEdits(ino: number, delta: InodeDelta, sealed: Map<number, Window>
   }
   for (const index of [...delta.windows.keys()].sort((a, b) => a - b)) {
     const window = sealed?.get(index) ?? delta.windows.get(index) ?? null
-    yield { key: numberKey(ino, Kind.window, index), value: window === null ? null : encodeWindow(window) }
+    yield { key: numberKey(ino, Kind.window, index), value: window === null ? null : encodedOf(window) }
   }
   for (const name of [...delta.xattrs.keys()].sort((a, b) => (a < b ? -1 : 1))) {
     const value = delta.xattrs.get(name) ?? null

@@ -129,16 +129,52 @@ function goesOn(last: Piece, piece: Piece): boolean {
 
 export function decodeWindow(input: ByteReader): Window {
   const window: Piece[] = []
-  while (!input.done) {
+  for (let end = 0; !input.done; ) {
     const start = input.varint(WINDOW_BYTES)
     const length = input.varint(WINDOW_BYTES - start)
-    const last = window.at(-1)
-    if (length === 0 || (last !== undefined && start < last.start + last.length)) {
-      throw new NexusError('NEXUS_CORRUPT', 'stored pieces of a file overlap')
-    }
+    if (length === 0 || start < end) throw new NexusError('NEXUS_CORRUPT', 'stored pieces of a file overlap')
     window.push({ start, length, ...readSource(input) })
+    end = start + length
   }
   return window
+}
+
+/**
+ * Bytes of [from, to) that lie in a piece of the stored window which is `memory[start, end)`: what its pieces would say, without
+ * making them.
+ * @returns undefined for what `encodeWindow` does not make: who wants to know what is wrong decodes it
+ */
+export function countEncoded(memory: Buffer, start: number, end: number, from: number, to: number): number | undefined {
+  let bytes = 0
+  let at = start
+  for (let behind = 0; at < end; ) {
+    const first = shortVarint(memory, at)
+    at += first & 3
+    const length = shortVarint(memory, at)
+    at += length & 3
+    const piece = first >>> 2
+    const next = piece + (length >>> 2)
+    if (first === 0 || length < 4 || piece < behind || next > WINDOW_BYTES) return undefined
+    const kind = memory[at++]
+    if (kind === kinds.chunk) {
+      const offset = shortVarint(memory, at)
+      if (offset === 0) return undefined
+      at += (offset & 3) + ADDRESS_BYTES
+    } else if (kind !== kinds.zero && kind !== kinds.damaged) return undefined
+    bytes += Math.max(0, Math.min(next, to) - Math.max(piece, from))
+    behind = next
+  }
+  return at === end ? bytes : undefined
+}
+
+/** A varint with its length in bytes, as 4 × number + length, so that nothing is allocated; 0 when it has more than three. */
+function shortVarint(memory: Buffer, at: number): number {
+  const a = memory[at] as number
+  if (a < 0x80) return (a << 2) | 1
+  const b = memory[at + 1] as number
+  if (b < 0x80) return (((b << 7) | (a & 0x7f)) << 2) | 2
+  const c = memory[at + 2] as number
+  return c < 0x80 ? (((c << 14) | ((b & 0x7f) << 7) | (a & 0x7f)) << 2) | 3 : 0
 }
 
 /** Stored form of a source: its kind (u8), and for a chunk the offset in it (varint) and its address. */

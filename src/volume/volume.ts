@@ -9,6 +9,7 @@ import { assert, NexusError } from '../errors.ts'
 import type { Tree } from '../tree/tree.ts'
 import { type Attr, isDirectory, isRegular, readAttr } from './attr.ts'
 import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, withoutIndex } from './dirent.ts'
+import { allocatedOf, type HeldWindow, heldIn, movedOut, type NumberedWindow, StoredWindow, windowOf } from './held.ts'
 import {
   FIRST_FREE_INO,
   inoOf,
@@ -24,7 +25,7 @@ import {
   stringPart,
 } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
-import { decodeWindow, type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
+import { type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
 
 /** Counters kept beside the tree's entries, so that nobody has to count. */
 export interface Super {
@@ -145,56 +146,44 @@ export class Volume {
   }
 
   window(ino: number, index: number): Window {
-    const changed = this.#newest(ino, (delta) => delta.windows.get(index))
-    if (changed !== undefined) return changed ?? EMPTY_WINDOW
-    const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
-    return value === undefined ? EMPTY_WINDOW : decodeWindow(new ByteReader(value))
+    return windowOf(this.#held(ino, index))
   }
 
   /** The numbers of the windows from `first` on that hold anything, ascending. */
   *windows(ino: number, first = 0): Generator<number> {
-    for (const [index] of this.#windowsFrom(ino, first)) yield index
+    for (const [index] of this.windowsIn(ino, first, Number.POSITIVE_INFINITY)) yield index
   }
 
-  /** The same with what they hold, which is decoded when it is asked for. */
-  *#windowsFrom(ino: number, first: number): Generator<[index: number, window: () => Window]> {
-    const changed = new Map<number, Window | null>()
+  /** The windows from `first` to before `last` that hold anything, ascending. */
+  windowsIn(ino: number, first: number, last: number): Generator<NumberedWindow> {
     const deltas = this.#deltas(ino)
-    for (const delta of deltas) {
-      for (const [index, window] of delta.windows) if (index >= first && !changed.has(index)) changed.set(index, window)
-      if (delta.wiped) break
-    }
-    const hasAny = (index: number): boolean => (changed.get(index)?.length ?? 0) > 0
-    const now = (index: number): [number, () => Window] => [index, () => changed.get(index) ?? EMPTY_WINDOW]
-    const base = deltas.some((delta) => delta.wiped)
-      ? []
-      : this.#tree.scan(this.root, numberKey(ino, Kind.window, first), plainKey(ino, Kind.window + 1))
-    const pending = [...changed.keys()].sort((a, b) => a - b)
-    let next = 0
-    for (const [key, value] of base) {
-      const index = numberPart(key)
-      for (; next < pending.length && (pending[next] as number) < index; next++) {
-        if (hasAny(pending[next] as number)) yield now(pending[next] as number)
-      }
-      if (!changed.has(index)) yield [index, () => decodeWindow(new ByteReader(value))]
-    }
-    for (; next < pending.length; next++) if (hasAny(pending[next] as number)) yield now(pending[next] as number)
+    const to = last < Number.POSITIVE_INFINITY ? numberKey(ino, Kind.window, last) : plainKey(ino, Kind.window + 1)
+    const isHidden = deltas.some((delta) => delta.wiped)
+    const stored = isHidden ? [] : this.#tree.places(this.root, numberKey(ino, Kind.window, first), to)
+    return heldIn(
+      deltas.map(({ windows }) => windows),
+      stored,
+      first,
+      last,
+    )
   }
 
-  /** The windows from `first` to before `end` that hold anything, ascending, decoded when asked for. */
-  *windowsIn(ino: number, first: number, end: number): Generator<[index: number, window: () => Window]> {
-    for (const found of this.#windowsFrom(ino, first)) {
-      if (found[0] >= end) return
-      yield found
-    }
-  }
-
-  /** Makes a whole window refer to what another does. */
-  setWindow(ino: number, index: number, window: Window): void {
+  /**
+   * Makes whole windows refer to what others do.
+   * @param by what is added to their numbers
+   */
+  setWindows(ino: number, windows: readonly NumberedWindow[], by: number): void {
     const { active } = this
-    for (const piece of window) if (piece.kind === 'raw') active.firstRaw = Math.min(active.firstRaw, piece.segment)
-    // The layer may change what it holds.
-    active.touch(ino).setWindow(index, window.length === 0 ? null : [...window])
+    for (const [index, window] of movedOut(windows)) {
+      const delta = active.touch(ino)
+      if (window instanceof StoredWindow) {
+        delta.setWindow(index + by, window)
+        continue
+      }
+      for (const piece of window) if (piece.kind === 'raw') active.firstRaw = Math.min(active.firstRaw, piece.segment)
+      // The layer may change what it holds.
+      delta.setWindow(index + by, window.length === 0 ? null : [...window])
+    }
   }
 
   /** The pieces of [offset, offset + length), each with the file offset where it starts. */
@@ -202,7 +191,7 @@ export class Volume {
     const end = offset + length
     for (const [index, window] of this.#windowsIn(ino, offset, end)) {
       const base = index * WINDOW_BYTES
-      for (const piece of piecesIn(window(), Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))) {
+      for (const piece of piecesIn(windowOf(window), Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))) {
         yield [base + piece.start, piece]
       }
     }
@@ -320,7 +309,11 @@ export class Volume {
   /** Bytes that would be freed by clearing a range, or that writing to it would not newly allocate. */
   allocatedIn(ino: number, offset: number, length: number): number {
     let bytes = 0
-    for (const [, piece] of this.pieces(ino, offset, length)) bytes += piece.length
+    const end = offset + length
+    for (const [index, window] of this.#windowsIn(ino, offset, end)) {
+      const base = index * WINDOW_BYTES
+      bytes += allocatedOf(window, Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))
+    }
     return bytes
   }
 
@@ -374,14 +367,21 @@ export class Volume {
   }
 
   /** Windows that may hold something of [offset, end): a few are named outright, of many those that do. */
-  *#windowsIn(ino: number, offset: number, end: number): Generator<[index: number, window: () => Window]> {
+  #windowsIn(ino: number, offset: number, end: number): Iterable<NumberedWindow> {
     const first = Math.floor(offset / WINDOW_BYTES)
-    const last = Math.ceil(end / WINDOW_BYTES) - 1
-    if (last - first < 8) {
-      for (let index = first; index <= last; index++) yield [index, () => this.window(ino, index)]
-      return
-    }
-    yield* this.windowsIn(ino, first, last + 1)
+    const count = Math.ceil(end / WINDOW_BYTES) - first
+    return count > 8 ? this.windowsIn(ino, first, first + count) : this.#windowsAt(ino, first, count)
+  }
+
+  *#windowsAt(ino: number, first: number, count: number): Generator<NumberedWindow> {
+    for (let index = first; index < first + count; index++) yield [index, this.#held(ino, index)]
+  }
+
+  #held(ino: number, index: number): HeldWindow {
+    const changed = this.#newest(ino, (delta) => delta.windows.get(index))
+    if (changed !== undefined) return changed ?? EMPTY_WINDOW
+    const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
+    return value === undefined ? EMPTY_WINDOW : new StoredWindow(value, 0, value.length)
   }
 
   #loadSuper(): Super {

@@ -78,10 +78,10 @@ function check(tree: Tree, root: Address | null, model: Model, rootExpected: Add
   for (const [each, expected] of entries.slice(0, 50)) equal(tree.get(root, bytesOf(each))?.toString('latin1'), expected)
   equal(tree.get(root, bytesOf('hot')), undefined)
   const [from, to] = ['hot100', 'hot300']
-  equal(
-    scanToStrings(tree, root, from, to),
-    entries.filter(([each]) => from <= each && each < to),
-  )
+  const inRange = entries.filter(([each]) => from <= each && each < to)
+  equal(scanToStrings(tree, root, from, to), inRange)
+  equal(placesToStrings(tree, root, bytesOf(from), bytesOf(to)), inRange)
+  equal(placesToStrings(tree, root, bytesOf('')), entries)
 }
 
 function checkDiff(tree: Tree, [a, before]: [Address | null, Model], [b, after]: [Address | null, Model]): void {
@@ -92,6 +92,13 @@ function checkDiff(tree: Tree, [a, before]: [Address | null, Model], [b, after]:
   equal(diffToStrings(tree, a, b), expected)
   const inRange = expected.filter(([each]) => 'hot100' <= String(each) && String(each) < 'hot300')
   equal(diffToStrings(tree, a, b, bytesOf('hot100'), bytesOf('hot300')), inRange)
+}
+
+function placesToStrings(tree: Tree, ...range: Parameters<Tree['places']>): [string, string][] {
+  return Array.from(tree.places(...range), ({ bytes, key, value, end }) => [
+    bytes.toString('latin1', key, value),
+    bytes.toString('latin1', value, end),
+  ])
 }
 
 function diffToStrings(tree: Tree, ...range: Parameters<Tree['diff']>): (string | undefined)[][] {
