@@ -1,7 +1,7 @@
 /**
  * When the log writes zeros ahead of its end. An fdatasync of a file that has become longer makes the filesystem below
- * commit its own journal as well; where zeros were written and synced before, it stores the bytes and nothing else. Zeros
- * are written twice as it were, so only while syncs come often with little between them: bulk data is written once.
+ * commit its own journal as well; where zeros were written and synced before, it stores the bytes and nothing else. With
+ * zeros, twice as much is written: so only while syncs come often with little between them.
  */
 
 export interface ZerosLimits {
@@ -23,7 +23,7 @@ const KIB = 1024
 export const ZEROS_LIMITS: ZerosLimits = {
   bytes: 256 * KIB,
   restBytes: 64 * KIB,
-  betweenBytes: 64 * KIB,
+  betweenBytes: 32 * KIB,
   betweenMs: 500,
   syncs: 8,
 }

@@ -61,7 +61,7 @@ t.test('syncs that come often, with little between them, find a file that is as 
 
 t.test('whoever writes much, or seldom, writes it once', async (t) => {
   const plans: [string, ZerosLimits, (log: Log) => Promise<void>][] = [
-    ['64 KiB between syncs', limits, (log) => appendAndSync(log, 64 * 1024)],
+    ['32 KiB between syncs', limits, (log) => appendAndSync(log, 32 * 1024)],
     ['a sync after each MiB', limits, (log) => appendAndSync(log, 1 << 20)],
     [
       'files of 300 KiB that are stored safely under another name first',
