@@ -87,7 +87,7 @@ export class ZerosAhead {
     return this.#end > offset
   }
 
-  /** The segment was cut to its end, or is not written any more. */
+  /** The segment was cut to its end. */
   cut(): void {
     this.#end = 0
   }

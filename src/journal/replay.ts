@@ -104,7 +104,7 @@ const SEGMENT_BYTES_MAX = 1 << 30
 
 /**
  * The metas of a segment's records of one type; their data is passed over unread. Yields nothing now and then, so
- * that the caller can pause.
+ * that the caller can pause. Zeros at its end are damage here: a segment that no start reads any more was cut before.
  * @throws NexusError NEXUS_CORRUPT when the segment is not whole: what lies behind the damage cannot be found
  */
 export function* metasIn(disk: Disk, store: bigint, number: number, type: number): Generator<Buffer | undefined, void> {
@@ -184,8 +184,8 @@ function lengthWithoutZeros(bytes: Buffer): number {
 }
 
 /**
- * Makes the log ready to be continued: removes what lies behind its end and behind that of each segment, and stores safely what a
- * daemon that was killed had only handed to the kernel.
+ * Makes the log ready to be continued: removes what lies behind its end, and zeros behind that of other segments, and
+ * stores safely what a daemon that was killed had only handed to the kernel.
  * @param from where reading started; everything before it is durable
  */
 export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<void> {
