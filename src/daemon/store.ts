@@ -13,7 +13,13 @@ import { MEMORY_BYTES, memoryShares } from './memory.ts'
 
 type VolumeLimits = Pick<
   VolumesOptions,
-  'segmentBytesMax' | 'checkpointBytes' | 'checkpointWeight' | 'nodeCacheBytesMax' | 'chunkCacheBytesMax' | 'sealWorkers'
+  | 'segmentBytesMax'
+  | 'zeros'
+  | 'checkpointBytes'
+  | 'checkpointWeight'
+  | 'nodeCacheBytesMax'
+  | 'chunkCacheBytesMax'
+  | 'sealWorkers'
 >
 
 export interface StoreOptions {

@@ -8,6 +8,7 @@
  */
 import { NexusError, systemCode } from '../errors.ts'
 import { Histogram } from '../histogram.ts'
+import { ZEROS_LIMITS, ZerosAhead, type ZerosLimits } from './ahead.ts'
 import { xxh64 } from './checksum.ts'
 import { type Disk, PASSING } from './disk.ts'
 import { OpenFiles } from './openfiles.ts'
@@ -38,6 +39,8 @@ export interface LogOptions {
   store: bigint
   /** a segment is closed when it would grow past this many bytes */
   segmentBytesMax: number
+  /** when zeros are written ahead of the end, and how many */
+  zeros?: ZerosLimits | undefined
 }
 
 const NOTHING = Buffer.alloc(0)
@@ -65,6 +68,7 @@ export class Log {
   #tailIsTorn = false
   /** the last segment is of a format in which what this program writes cannot be said */
   #isOlder = false
+  readonly #zeros: ZerosAhead
 
   /**
    * @param position where reading starts; `continueAt` says where writing does
@@ -74,6 +78,7 @@ export class Log {
     this.#disk = disk
     this.#options = options
     this.#files = new OpenFiles(disk)
+    this.#zeros = new ZerosAhead(options.zeros ?? ZEROS_LIMITS)
     this.#position = position
     this.#sequence = sequence
     this.#durable = sequence
@@ -235,10 +240,14 @@ export class Log {
     this.#disk.remove(segmentName(segment))
   }
 
-  /** Syncs and closes every file. */
+  /** Syncs and closes every file. The last one ends with its last record then. */
   async close(): Promise<void> {
     try {
-      if (this.#failure === undefined) await this.sync()
+      this.#zeros.stop()
+      if (this.#failure === undefined) {
+        this.#cutZeros()
+        await this.sync()
+      }
       if (this.#failure === undefined) await this.#waiting
     } finally {
       this.#files.closeAll()
@@ -260,6 +269,8 @@ export class Log {
     const names = this.#namesUnsynced
     this.#namesUnsynced = false
     try {
+      this.#zeros.countSync(this.#appendedBytes)
+      if (segments.includes(this.#position.segment)) this.#writeZeros()
       for (const segment of segments) await this.#files.whilePinned(segment, (fd) => this.#disk.sync(fd))
       if (names) await this.#disk.syncNames()
       this.#durable = sequence
@@ -269,6 +280,28 @@ export class Log {
       throw this.#giveUp(cause)
     } finally {
       this.#running = undefined
+    }
+  }
+
+  /** Right before an fdatasync, which stores them: the syncs behind it find a file that has this length already. */
+  #writeZeros(): void {
+    const { segment, offset } = this.#position
+    const stretch = this.#zeros.take(offset, this.#options.segmentBytesMax)
+    if (stretch === undefined) return
+    try {
+      this.#writeNow(this.#files.get(segment), this.#zeros.bytes, 0, stretch.length, stretch.offset)
+    } catch (error) {
+      // Nothing needs them. What there is of them lies behind the end, and is cut like the others.
+      if (!PASSING.has(systemCode(error) ?? '')) throw error
+    }
+  }
+
+  #cutZeros(): void {
+    if (!this.#zeros.areBehind(this.#position.offset)) return
+    try {
+      this.#cutTail()
+    } catch {
+      // They stay: whoever reads the log next takes them for its end, and cuts them.
     }
   }
 
@@ -297,6 +330,8 @@ export class Log {
     const used = offset + bytes
     const fits = used <= this.#options.segmentBytesMax || offset === SEGMENT_HEADER_BYTES
     if (segment > 0 && fits && !this.#isOlder) return
+    // A segment that is not the last ends with its last record.
+    if (this.#zeros.areBehind(offset)) this.#cutTail()
     const next = segment + 1
     const fd = this.#beginSegment(next)
     const header = encodeSegmentHeader({
@@ -361,5 +396,8 @@ export class Log {
     const { segment, offset } = this.#position
     this.#disk.truncate(this.#files.get(segment), offset)
     this.#tailIsTorn = false
+    this.#zeros.cut()
+    // The next sync has to store the cut too: what it makes safe may lie in a segment behind this one.
+    this.#unsynced.add(segment)
   }
 }

@@ -38,10 +38,12 @@ export interface LogEnd {
   position: Position
   /** of the last intact record */
   sequence: number
-  /** bytes behind it that were not an intact record */
+  /** bytes behind it that were not an intact record, up to the last that is not zero */
   torn: number
   /** format of the segment that holds the last record */
   version: number
+  /** segments that end with zeros, and where their last record ends */
+  zeros: Map<number, number>
 }
 
 /** Where a log starts: before its first segment exists. */
@@ -62,7 +64,7 @@ export function* readLog(
   durable = sequence,
 ): Generator<LogRecord, LogEnd> {
   const segments = segmentsOf(disk)
-  const end: LogEnd = { position: { ...from }, sequence, torn: 0, version: FORMAT_VERSION }
+  const end: LogEnd = { position: { ...from }, sequence, torn: 0, version: FORMAT_VERSION, zeros: new Map() }
   if (from.segment > 0 && !segments.has(from.segment)) {
     throw new NexusError(
       'NEXUS_CORRUPT',
@@ -74,7 +76,7 @@ export function* readLog(
     const part = readSegment(disk, number, number === from.segment ? from.offset : 0)
     const opened = openSegment(part, number, store, end.sequence, from)
     if (opened === undefined) {
-      end.torn = part.size
+      end.torn = lengthWithoutZeros(part.bytes)
       break
     }
     end.version = opened.version
@@ -91,7 +93,8 @@ export function* readOneSegment(disk: Disk, store: bigint, number: number): Gene
   const header = decodeSegmentHeader(segment.header)
   if (header === undefined || header.store !== store || header.version > FORMAT_VERSION) return
   const { version, firstSequence } = header
-  const end: LogEnd = { position: { segment: number, offset: 0 }, sequence: firstSequence - 1, torn: 0, version }
+  const position = { segment: number, offset: 0 }
+  const end: LogEnd = { position, sequence: firstSequence - 1, torn: 0, version, zeros: new Map() }
   yield* recordsIn(segment, number, SEGMENT_HEADER_BYTES, store, end)
 }
 
@@ -101,7 +104,7 @@ const SEGMENT_BYTES_MAX = 1 << 30
 
 /**
  * The metas of a segment's records of one type; their data is passed over unread. Yields nothing now and then, so
- * that the caller can pause.
+ * that the caller can pause. Zeros at its end are damage here: a segment that no start reads any more was cut before.
  * @throws NexusError NEXUS_CORRUPT when the segment is not whole: what lies behind the damage cannot be found
  */
 export function* metasIn(disk: Disk, store: bigint, number: number, type: number): Generator<Buffer | undefined, void> {
@@ -142,14 +145,18 @@ function notWhole(segment: number, at: number): NexusError {
   return new NexusError('NEXUS_CORRUPT', `${segmentName(segment)} is damaged at byte ${at}; restore that file from a backup`)
 }
 
-/** The records of a segment from `offset` on while they are intact; `end` follows. */
+/**
+ * The records of a segment from `offset` on while they are intact; `end` follows. Zeros behind the last are what the log
+ * writes ahead of its end (ahead.ts): a segment that is not the last has them when a loss of power took the cut.
+ */
 function* recordsIn(part: Part, number: number, offset: number, store: bigint, end: LogEnd): Generator<LogRecord> {
   const { bytes, base } = part
   end.position = { segment: number, offset }
   for (let at = offset - base; at < bytes.length; ) {
     const header = readRecordHeader(bytes, at, store)
     if (header === undefined || header.sequence !== end.sequence + 1 || !recordIsIntact(bytes, at, header, store)) {
-      end.torn = bytes.length - at
+      end.torn = lengthWithoutZeros(bytes.subarray(at))
+      if (end.torn === 0) end.zeros.set(number, base + at)
       return
     }
     const data = at + RECORD_HEADER_BYTES
@@ -169,9 +176,16 @@ function* recordsIn(part: Part, number: number, offset: number, store: bigint, e
   }
 }
 
+/** Bytes up to the last that is not zero. */
+function lengthWithoutZeros(bytes: Buffer): number {
+  let length = bytes.length
+  while (length > 0 && bytes[length - 1] === 0) length--
+  return length
+}
+
 /**
- * Makes the log ready to be continued: removes what lies behind its end, and stores safely what a
- * daemon that was killed had only handed to the kernel.
+ * Makes the log ready to be continued: removes what lies behind its end, and zeros behind that of other segments, and
+ * stores safely what a daemon that was killed had only handed to the kernel.
  * @param from where reading started; everything before it is durable
  */
 export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<void> {
@@ -183,7 +197,8 @@ export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<v
     if (number < from.segment) continue
     const fd = disk.open(segmentName(number), false)
     try {
-      if (number === end.position.segment && disk.size(fd) > end.position.offset) disk.truncate(fd, end.position.offset)
+      const offset = number === end.position.segment ? end.position.offset : end.zeros.get(number)
+      if (offset !== undefined && disk.size(fd) > offset) disk.truncate(fd, offset)
       await disk.sync(fd)
     } finally {
       disk.close(fd)
@@ -192,14 +207,19 @@ export async function settle(disk: Disk, from: Position, end: LogEnd): Promise<v
   await disk.syncNames()
 }
 
-/** The log's segments and how large each is, ascending. */
-export function segmentSizes(disk: Disk): Map<number, number> {
+/**
+ * The log's segments and how large each is, ascending.
+ * @param end of the log while it is written: zeros ahead of it belong to nothing that was stored
+ */
+export function segmentSizes(disk: Disk, end?: Position): Map<number, number> {
   const sizes = new Map<number, number>()
-  for (const number of segmentsOf(disk)) sizes.set(number, segmentBytes(disk, number))
+  for (const number of segmentsOf(disk)) sizes.set(number, segmentBytes(disk, number, end))
   return sizes
 }
 
-export function segmentBytes(disk: Disk, number: number): number {
+/** Bytes of one segment, see `segmentSizes`. */
+export function segmentBytes(disk: Disk, number: number, end?: Position): number {
+  if (number === end?.segment) return end.offset
   const fd = disk.open(segmentName(number), false)
   try {
     return disk.size(fd)

@@ -143,7 +143,7 @@ export class Collector {
 
   /** Forgets what is not alive, and counts what is in the segments that may go. */
   async #sweep(live: Live): Promise<void> {
-    const { store, disk, pause, inTurn } = this.#tools
+    const { store, disk, log, pause, inTurn } = this.#tools
     // From here on a start finds a state whose every root was marked, and the index knows all that may lie in those segments.
     const first = await inTurn(async () => {
       await this.#tools.checkpoint(false)
@@ -152,7 +152,7 @@ export class Collector {
     this.#begin('sweep', live.size)
     for (const segment of segmentsOf(disk)) {
       const sizes = segment < first ? this.#sizes : this.#newest
-      sizes.set(segment, segmentBytes(disk, segment))
+      sizes.set(segment, segmentBytes(disk, segment, log.end))
       await pause()
     }
     for await (const content of store.contents()) {
@@ -194,7 +194,7 @@ export class Collector {
         await this.#tools.leaveSegment()
       return this.#tools.firstNeeded()
     })
-    for (const segment of dead) if (segment < first) this.#sizes.set(segment, segmentBytes(disk, segment))
+    for (const segment of dead) if (segment < first) this.#sizes.set(segment, segmentBytes(disk, segment, log.end))
   }
 
   /** Copies what is alive out of some segments to the end of the log. @returns those that hold nothing any more */

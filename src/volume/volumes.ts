@@ -10,6 +10,7 @@ import { ContentStore } from '../cas/store.ts'
 import { type LogReader, VerifiedRecords } from '../cas/verified.ts'
 import { isNoSpace, NexusError } from '../errors.ts'
 import { Histogram } from '../histogram.ts'
+import type { ZerosLimits } from '../journal/ahead.ts'
 import type { Disk } from '../journal/disk.ts'
 import { Log, type Position, type Span } from '../journal/log.ts'
 import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
@@ -44,6 +45,8 @@ export interface VolumesOptions {
   /** lets commits have room on the disk, or not; without it all are let through */
   space?: Space
   segmentBytesMax?: number
+  /** when the log writes zeros ahead of its end */
+  zeros?: ZerosLimits
   nodeCacheBytesMax?: number
   chunkCacheBytesMax?: number
   /** a checkpoint is due when the log has grown by this many bytes … */
@@ -184,7 +187,7 @@ export class Volumes {
 
   /** The log's segments with their sizes in bytes, as they are now. */
   segmentSizes(): Map<number, number> {
-    return segmentSizes(this.#options.disk)
+    return segmentSizes(this.#options.disk, this.#log.end)
   }
 
   /**
@@ -410,8 +413,8 @@ export class Volumes {
   }
 
   #makeLog(position: Position, sequence: number): Log {
-    const { disk, store } = this.#options
-    return new Log(disk, { store, segmentBytesMax: this.#segmentBytes }, position, sequence)
+    const { disk, store, zeros } = this.#options
+    return new Log(disk, { store, segmentBytesMax: this.#segmentBytes, zeros }, position, sequence)
   }
 
   get #segmentBytes(): number {

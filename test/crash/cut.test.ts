@@ -7,7 +7,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { MemoryIndex } from '../cas/support.ts'
-import { MemoryDisk, ShortWrite, systemError } from '../journal/support.ts'
+import { ALWAYS_ZEROS, MemoryDisk, ShortWrite, systemError } from '../journal/support.ts'
 import type { Model } from './model.ts'
 import { type Operation, operation } from './operations.ts'
 import { dataFor, openEngine, Pair } from './pair.ts'
@@ -47,6 +47,7 @@ const limits = (segmentBytesMax = 4000) => ({
   nodeCacheBytesMax: 5000,
   chunkCacheBytesMax: 1000,
   sealWorkers: 0,
+  zeros: ALWAYS_ZEROS,
 })
 const operations = (seed: number, count: number): Operation[] =>
   fc.sample(operation, { seed, numRuns: count }).map((each) => ({ ...each, length: each.length % 120 }))

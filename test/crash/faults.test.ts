@@ -8,13 +8,19 @@ import t from 'tap'
 import type { Engine } from '../../src/daemon/engine.ts'
 import { NexusError } from '../../src/errors.ts'
 import { MemoryIndex } from '../cas/support.ts'
-import { type DiskCall, MemoryDisk, ShortWrite, systemError } from '../journal/support.ts'
+import { ALWAYS_ZEROS, type DiskCall, MemoryDisk, ShortWrite, systemError } from '../journal/support.ts'
 import { TestEngine } from '../snapshots/support.ts'
 import type { Model } from './model.ts'
 import { type Operation, operation } from './operations.ts'
 import { dataFor, openEngine, Pair } from './pair.ts'
 
-const limits = { segmentBytesMax: 2500, nodeCacheBytesMax: 5000, chunkCacheBytesMax: 1000, sealWorkers: 0 }
+const limits = {
+  segmentBytesMax: 2500,
+  nodeCacheBytesMax: 5000,
+  chunkCacheBytesMax: 1000,
+  sealWorkers: 0,
+  zeros: ALWAYS_ZEROS,
+}
 const WORKSPACE = '/workspace/w'
 const OPERATIONS = 60
 /** Codes that say what the disk did; any other is a failure of the test. */

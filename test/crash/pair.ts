@@ -10,6 +10,7 @@ import type { Disk } from '../../src/journal/disk.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
 import type { Stat } from '../../src/vfs/filesystem.ts'
+import { ALWAYS_ZEROS } from '../journal/support.ts'
 import { lineOf, Model, Refused } from './model.ts'
 import { NAMES, type Operation, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, XATTRS } from './operations.ts'
 
@@ -34,6 +35,7 @@ export const smallLimits: NonNullable<EngineOptions['limits']> = {
   nodeCacheBytesMax: 2000,
   chunkCacheBytesMax: 1000,
   sealWorkers: 0,
+  zeros: ALWAYS_ZEROS,
 }
 
 export function dataFor(t: Test): string {

@@ -9,7 +9,7 @@ import { type Index, openIndex } from '../../src/cas/index.ts'
 import { Log } from '../../src/journal/log.ts'
 import { LOG_START } from '../../src/journal/replay.ts'
 import { MemoryIndex } from '../cas/support.ts'
-import { MemoryDisk, replay, STORE } from '../journal/support.ts'
+import { ALWAYS_ZEROS, MemoryDisk, replay, STORE } from '../journal/support.ts'
 import { dataFor } from './pair.ts'
 import { diskOf, type Image, Machine, Recorder, thorough } from './powerdisk.ts'
 
@@ -62,7 +62,7 @@ t.test('LevelDB: the batch that was being written is there whole or not, whereve
 async function recordLog(): Promise<{ start: Image; recorder: Recorder }> {
   const start: Image = { files: new Map(), index: new MemoryIndex() }
   const recorder = new Recorder(start)
-  const log = new Log(recorder.disk, { store: STORE, segmentBytesMax: 700 }, LOG_START, 0)
+  const log = new Log(recorder.disk, { store: STORE, segmentBytesMax: 700, zeros: ALWAYS_ZEROS }, LOG_START, 0)
   for (let i = 1; i <= 12; i++) {
     log.append(1, Buffer.alloc(40 * i, i), Buffer.from(`meta ${i}`))
     const racing = i % 3 === 0

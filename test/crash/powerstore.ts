@@ -9,7 +9,7 @@ import { nodeOf } from '../../src/vfs/core.ts'
 import { KnownNodes, SLAB_BYTES } from '../../src/vfs/known.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import { MemoryIndex, noise } from '../cas/support.ts'
-import { MemoryDisk } from '../journal/support.ts'
+import { ALWAYS_ZEROS, MemoryDisk } from '../journal/support.ts'
 import { caller, TestEngine } from '../snapshots/support.ts'
 import { type Image, imageOf } from './powerdisk.ts'
 
@@ -32,7 +32,13 @@ export async function openStore(data: string, disk: Disk, index: Index): Promise
     disk,
     index,
     logger: silentLogger,
-    limits: { segmentBytesMax: SEGMENT_BYTES, nodeCacheBytesMax: 20_000, chunkCacheBytesMax: 1, sealWorkers: 0 },
+    limits: {
+      segmentBytesMax: SEGMENT_BYTES,
+      zeros: ALWAYS_ZEROS,
+      nodeCacheBytesMax: 20_000,
+      chunkCacheBytesMax: 1,
+      sealWorkers: 0,
+    },
     owner: caller,
     singleUser: true,
     known: new KnownNodes({ slab: (index) => (index === 0 ? slab.fill(0) : undefined) }),

@@ -203,7 +203,7 @@ t.test("other files in the directory are nobody's business", async (t) => {
 t.test('an empty directory is an empty log', async (t) => {
   const disk = new MemoryDisk()
   const { log, found } = await reopen(disk)
-  t.same(found, { records: [], end: { position: LOG_START, sequence: 0, torn: 0, version: FORMAT_VERSION } })
+  t.same(found, { records: [], end: { position: LOG_START, sequence: 0, torn: 0, version: FORMAT_VERSION, zeros: new Map() } })
   await log.sync()
   t.same(disk.list(), [])
 })

@@ -2,6 +2,7 @@
  * A disk in memory that knows what power loss would leave: what was synced, what was only written,
  * and which names are safe. Any call can be made to fail.
  */
+import type { ZerosLimits } from '../../src/journal/ahead.ts'
 import type { Disk } from '../../src/journal/disk.ts'
 import { Log, type LogOptions, type Position } from '../../src/journal/log.ts'
 import { decodeSegmentHeader, encodeSegmentHeader, type SegmentHeader, segmentName } from '../../src/journal/record.ts'
@@ -236,8 +237,17 @@ function plain({ type, sequence, segment, offset, data, meta }: LogRecord): Foun
   return { type, sequence, segment, offset, data: data.toString('latin1'), meta: meta.toString('latin1') }
 }
 
+/** A few at every sync, however seldom: what the small logs of tests come to. */
+export const ALWAYS_ZEROS: ZerosLimits = {
+  bytes: 300,
+  restBytes: 150,
+  betweenBytes: Number.POSITIVE_INFINITY,
+  betweenMs: Number.POSITIVE_INFINITY,
+  syncs: 0,
+}
+
 export function newLog(disk: Disk, options: Partial<LogOptions> = {}): Log {
-  return new Log(disk, { store: STORE, segmentBytesMax: 1 << 20, ...options }, LOG_START, 0)
+  return new Log(disk, { store: STORE, segmentBytesMax: 1 << 20, zeros: ALWAYS_ZEROS, ...options }, LOG_START, 0)
 }
 
 /** The formats of the segments, in order. */
