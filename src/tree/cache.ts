@@ -67,6 +67,9 @@ export class NodeCache {
   }
 
   #keep(node: Node): void {
+    // It comes last in the map's order. To a hand that is at the end it would else be the next, and the first to go: nothing new
+    // was kept from then on, and what had been there stayed.
+    node.isUsed = true
     this.#nodes.set(node.address, node)
     this.#bytes += weightOf(node)
     while (this.#bytes > this.#bytesMax) this.#evictOne()
