@@ -92,8 +92,10 @@ export class HaltPolling {
     // Else somebody has set it who is no mount.
     if (this.#get() !== POLL_NS) return
     try {
-      this.#set(Number.parseInt(readFileSync(this.#before, 'latin1'), 10))
+      const before = Number.parseInt(readFileSync(this.#before, 'latin1'), 10)
+      // First: another mount may raise it as soon as it is set, and what it writes down is to stay.
       rmSync(this.#before)
+      this.#set(before)
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error
     }
