@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
 /** A request waits this long at most. */
-const SLICE_MS = 2
+export const SLICE_MS = 2
 /** While requests keep coming, so long is left to them after each slice: four fifths of the time. */
 const GIVE_WAY_MS = 8
 /** Who is served and asks again has done so by then. */

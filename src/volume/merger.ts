@@ -4,13 +4,12 @@ import type { Sealer } from '../cas/sealer.ts'
 import type { ContentStore } from '../cas/store.ts'
 import { Histogram } from '../histogram.ts'
 import type { Logger } from '../logger.ts'
-import { giveWay } from '../pace.ts'
+import { giveWay, SLICE_MS } from '../pace.ts'
 import { type MergeTools, mergeFrozen } from './merge.ts'
 import { type MergedState, stateOf, type VolumeTable } from './table.ts'
 import type { Volume } from './volume.ts'
 
-/** A merge returns to the event loop after this long; longer when changes come faster than merges. */
-const SLICE_MS = 2
+/** A merge returns to the event loop after this long when changes come faster than merges. */
 const SLICE_MS_OVERLOADED = 25
 
 export interface MergerOptions {

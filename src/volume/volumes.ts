@@ -17,7 +17,7 @@ import { RECORD_HEADER_BYTES, RecordType } from '../journal/record.ts'
 import { segmentSizes } from '../journal/replay.ts'
 import type { Purpose, Space } from '../journal/space.ts'
 import type { Logger } from '../logger.ts'
-import { giveWay } from '../pace.ts'
+import { giveWay, Pace, SLICE_MS } from '../pace.ts'
 import { Tree } from '../tree/tree.ts'
 import type { Catalog } from './catalog.ts'
 import { type Change, writeChange } from './change.ts'
@@ -64,8 +64,6 @@ export interface CommitData {
 
 const MIB = 1024 * 1024
 const NO_BYTES = Buffer.alloc(0)
-/** Other long work returns to the event loop after this long. */
-const SLICE_MS = 2
 const CHECKPOINT_WEIGHT = 100_000
 
 /** What a change in a layer costs when it is merged: its share of nodes, places and the index (measured: 10,000 new files). */
@@ -534,14 +532,11 @@ export class Volumes {
 
   /** For long work: gives way to requests after each slice, and to whoever waits for his turn. */
   #pauseBeside(): Pause {
-    let start = performance.now()
-    return () => {
-      if (performance.now() - start < SLICE_MS) return undefined
-      return giveWay().then(async () => {
-        if (this.#turns > 0) await this.#turn
-        if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends')
-        start = performance.now()
-      })
-    }
+    const pace = new Pace(SLICE_MS, async () => {
+      await giveWay()
+      if (this.#turns > 0) await this.#turn
+      if (this.#closed) throw new NexusError('NEXUS_BUSY', 'the daemon ends')
+    })
+    return () => pace.pause()
   }
 }
