@@ -22,7 +22,7 @@ export interface Peer {
   /** what to install where it is missing */
   readonly from: string
   isInstalled(): boolean
-  /** it makes files as who serves, whoever asked: only root can be measured there */
+  /** it makes files as who serves, whoever asked, or refuses others some of what they may do: only root can be measured there */
   readonly onlyRoot?: true
   /** Mounts; `under` is empty and where it may keep what it stores. @returns the program that serves, which may not have mounted yet */
   mount(under: string, mountpoint: string): Promise<ChildProcess>
@@ -68,6 +68,8 @@ export const peers: readonly Peer[] = [
   {
     name: 'gocryptfs',
     from: 'gocryptfs',
+    // As anybody else, several processes at once get EPERM for some of the files that they make.
+    onlyRoot: true,
     isInstalled: () => has('gocryptfs'),
     mount: async (under, mountpoint) => {
       const [cipher, secret] = [path.join(under, 'cipher'), path.join(under, 'secret')]
