@@ -13,6 +13,8 @@ const START_MS_MAX = 20_000
 const STOP_MS_MAX = 60_000
 /** for a process that was killed, or for a mount that nobody serves any more */
 const END_MS_MAX = 10_000
+/** The kernel's own default for what can be allowed (fs.nr_open), rounded down. */
+const OPEN_FILES_MAX = 1_000_000
 /** Where Debian's libfuse3-dev puts it. */
 const PASSTHROUGH_SOURCE = '/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c'
 const FUSE_NATIVE_SERVER = fileURLToPath(new URL('./peers/fuse-native.js', import.meta.url))
@@ -98,7 +100,10 @@ export const peers: readonly Peer[] = [
     mount: async (under, mountpoint) => {
       const program = path.join(path.dirname(under), 'passthrough_ll')
       await call('sh', '-c', `gcc -O2 -w -D_GNU_SOURCE -o ${program} ${PASSTHROUGH_SOURCE} $(pkg-config --cflags --libs fuse3)`)
-      return serve(program, '-f', '-o', `source=${under},allow_other,default_permissions,cache=always`, mountpoint)
+      const options = `source=${under},allow_other,default_permissions,cache=always`
+      // It keeps a descriptor of each inode that the kernel knows. Not every root may raise the limit.
+      const script = `ulimit -n ${OPEN_FILES_MAX} 2> /dev/null || true; exec "$@"`
+      return serve('sh', '-c', script, 'sh', program, '-f', '-o', options, mountpoint)
     },
   },
   {

@@ -84,7 +84,7 @@ export class Turns {
       const isHung = error instanceof HungError || (error instanceof SlowError && !(await isAnswering(place)))
       const cell = isHung ? 'hung' : insteadOf(error, result, (this.#places[0] as Place).name)
       if (isHung || !result.samples.has(place.name)) result.instead.set(place.name, cell)
-      say(`*** ${place.name}: ${cell}: ${result.workload.name}: ${error.message.split('\n').slice(-2).join(' ')} ***`)
+      say(`*** ${place.name}: ${cell}: ${result.workload.name}: ${error.message.trim().split('\n').slice(-2).join(' ')} ***`)
       if (!isHung) return
       this.#places = this.#places.filter((one) => one !== place)
       await place.giveUp?.()
