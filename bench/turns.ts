@@ -7,6 +7,8 @@ import { BenchError, type Place, type Workload } from './workload.ts'
 /** A peer gets no longer than this, or that many times what the local disk took. */
 const PEER_MS_MAX = 60_000
 const PEER_TIMES_MAX = 30
+/** all of them together, in a whole run: what is left then is measured without them */
+const PEERS_MS_MAX = 25 * 60_000
 
 export interface Chosen {
   kind: string
@@ -28,6 +30,7 @@ export class Turns {
   readonly #rounds: Rounds
   /** the local disk first; without the peers that do not answer any more */
   #places: Place[]
+  #peersMs = 0
 
   constructor(runner: Runner, places: readonly Place[], rounds: Rounds) {
     this.#runner = runner
@@ -62,7 +65,13 @@ export class Turns {
         if (this.#rounds.isStopped()) throw new BenchError('stopped')
         const place = places[(turn + round) % places.length] as Place
         if (place.kind === 'peer' && (round >= this.#rounds.peers || result.instead.has(place.name))) continue
+        if (place.kind === 'peer' && this.#peersMs > PEERS_MS_MAX) {
+          result.instead.set(place.name, 'no time')
+          continue
+        }
+        const begun = performance.now()
         await this.#attempt(result, place, () => this.#measureAt(result, place, round))
+        if (place.kind === 'peer') this.#peersMs += performance.now() - begun
       }
     for (const place of places)
       if (this.#places.includes(place)) await this.#attempt(result, place, () => this.#runner.clean(place))
