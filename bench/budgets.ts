@@ -39,7 +39,7 @@ export async function measureBudgets(runner: Runner, places: readonly Place[], r
       for (const place of placesOf(workload, places))
         for (const [name, count] of (await runner.measure(workload, place, round)).requests ?? [])
           if (!UNCOUNTED.has(name)) most.set(name, Math.max(most.get(name) ?? 0, count))
-    runner.clean()
+    for (const place of places) await runner.clean(place)
     const each = [...most].map(([name, count]) => [name, roundUp(count / runner.sizeOf(workload))])
     budgets[workload.name] = Object.fromEntries(each.sort())
   }
@@ -60,7 +60,11 @@ export function writeBudgets(budgets: Budgets): void {
 }
 
 /** What is more than the budget allows, one line an operation; none if all is well. */
-export function excess({ requests }: Sample, budget: Record<string, number> | undefined, size: number): string[] {
+export function excess(
+  { requests }: Pick<Sample, 'requests'>,
+  budget: Record<string, number> | undefined,
+  size: number,
+): string[] {
   if (budget === undefined) return ['it has no budget: write them anew with npm run bench -- --budgets']
   return [...(requests ?? [])]
     .filter(([name, count]) => !UNCOUNTED.has(name) && count > (budget[name] ?? 0) * size * (1 + SPARE_SHARE) + SPARE_REQUESTS)

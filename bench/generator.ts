@@ -17,7 +17,7 @@ export class Random {
   #state: number
 
   constructor(seed: number) {
-    this.#state = (seed * 0x9e3779b1 + 0x6d2b79f5) | 0
+    this.#state = (Math.imul(seed, 0x9e3779b1) + 0x6d2b79f5) | 0
   }
 
   /** In [0, 1). */
@@ -38,8 +38,9 @@ export class Random {
 export class SourceTree {
   readonly #pool: string
 
-  constructor() {
-    const random = new Random(1)
+  /** @param seed of what the files say: their names and sizes are the same with any */
+  constructor(seed = 1) {
+    const random = new Random(seed)
     const words = WORDS.split(' ')
     const parts: string[] = []
     for (let bytes = 0; bytes < POOL_BYTES; ) {

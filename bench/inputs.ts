@@ -50,10 +50,10 @@ export class Inputs {
     })
   }
 
-  /** A directory of so many source files. */
-  tree(files: number): string {
-    return this.#once(`tree-${files}`, (at) => {
-      const tree = new SourceTree()
+  /** A directory of so many source files. @param seed of what is in them */
+  tree(files: number, seed = 1): string {
+    return this.#once(`tree-${files}-${seed}`, (at) => {
+      const tree = new SourceTree(seed)
       for (let i = 0; i < files; i++) {
         const file = path.join(at, tree.path(i))
         fs.mkdirSync(path.dirname(file), { recursive: true })
@@ -65,10 +65,10 @@ export class Inputs {
   }
 
   /** The same as an archive. */
-  tar(files: number): string {
-    return this.#once(`${files}.tar`, (at) => {
+  tar(files: number, seed = 1): string {
+    return this.#once(`${files}-${seed}.tar`, (at) => {
       const words = `--sort=name --owner=0 --group=0 --numeric-owner --mtime=@${EPOCH}`
-      this.#sh(this.tree(files), `tar ${words} -cf ${at} *`)
+      this.#sh(this.tree(files, seed), `tar ${words} -cf ${at} *`)
       return at
     })
   }

@@ -7,7 +7,8 @@ import { connectControl } from '../src/control/client.ts'
 import { socketPathOf } from '../src/control/location.ts'
 import type { Service } from '../src/control/service.ts'
 import { TestMount } from '../test/mount/harness.ts'
-import type { Peer } from './peers.ts'
+import type { PeerMount } from './peers.ts'
+import { execute, HungError } from './shell.ts'
 import { BenchError, type Place, type Store } from './workload.ts'
 
 export const WORKSPACE = '/workspace/bench'
@@ -15,6 +16,8 @@ export const WORKSPACE = '/workspace/bench'
 const OWNER_UID = 60_001
 const GRANTED_UID = 60_002
 const SETTLE_MS_MAX = 120_000
+/** for one call to a peer, when nothing else is asked of it */
+const ANSWER_MS_MAX = 20_000
 
 const isRoot = process.getuid?.() === 0
 const ownUid = process.getuid?.() ?? 0
@@ -60,14 +63,20 @@ export function localPlace(directory: string): Place {
 }
 
 /** A peer that is mounted; everything of it lies on the same disk. */
-export function peerPlace(peer: Peer, home: string): Place {
+export async function peerPlace({ peer, home, giveUp }: PeerMount): Promise<Place> {
   const uid = isRoot && peer.onlyRoot !== true ? OWNER_UID : ownUid
-  if (isRoot) fs.chownSync(home, uid, uid)
+  if (isRoot) await execute(['chown', `${uid}:${uid}`, home], ANSWER_MS_MAX)
   const settle = async (): Promise<void> => {
-    execFileSync('sync', ['-f', home])
+    await execute(['sync', '-f', home], SETTLE_MS_MAX)
     sync(path.dirname(home))
   }
-  return { name: peer.name, kind: 'peer', home, owner: uid, uid, settle, restart: settle }
+  // statfs(2) is what no kernel answers by itself.
+  const probe = async (): Promise<void> => {
+    await execute(['stat', '-f', home], ANSWER_MS_MAX).catch((error: unknown) => {
+      throw new HungError(`${peer.name} does not answer`, { cause: error })
+    })
+  }
+  return { name: peer.name, kind: 'peer', home, owner: uid, uid, settle, restart: settle, probe, giveUp }
 }
 
 /** A mount of nexus, and the places in it. */
@@ -120,7 +129,6 @@ export class NexusMount {
   #store(): Store {
     return {
       service: this.#service,
-      workspace: WORKSPACE,
       storedBytes: async () => {
         await this.#settle()
         // A daemon that has measured it keeps that for a minute; one that has just begun has not.

@@ -8,6 +8,8 @@ export interface Result {
   size: number
   /** by name of the place */
   samples: Map<string, Sample[]>
+  /** what stands where a peer has no figure, by its name: it is not measured again in this row */
+  instead: Map<string, string>
 }
 
 /** A row by the titles of its columns. */
@@ -20,13 +22,18 @@ export const TITLES = {
 const [NEXUS, GRANTED] = ['nexus', 'nexus, granted']
 const NOTHING = '–'
 
+/** Beside the table, for who waits for it. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length / 2
   return ((sorted[Math.ceil(middle) - 1] as number) + (sorted[Math.floor(middle)] as number)) / 2
 }
 
-function medianAt({ samples }: Result, place: string): number | undefined {
+export function medianAt({ samples }: Result, place: string): number | undefined {
   const all = samples.get(place)
   return all === undefined || all.length === 0 ? undefined : median(all.map(({ value }) => value))
 }
@@ -81,7 +88,7 @@ export function rowOf(result: Result, local: string, peers: readonly string[]): 
     [TITLES.met]: aim === undefined || judged.length === 0 ? NOTHING : isMet ? 'met' : 'missed',
     [TITLES.requests]: describeRequests(result),
   }
-  for (const peer of peers) row[peer] = figure(medianAt(result, peer))
+  for (const peer of peers) row[peer] = result.instead.get(peer) ?? figure(medianAt(result, peer))
   return row
 }
 

@@ -11,16 +11,22 @@ import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../src/control/version.ts'
 import { measureBudgets, writeBudgets } from './budgets.ts'
 import { Inputs } from './inputs.ts'
+import { machine, settings } from './machine.ts'
 import { writeRun } from './page.ts'
 import { type Peer, PeerMount, peers } from './peers.ts'
 import { localPlace, NexusMount, noDropping, peerPlace } from './places.ts'
-import { headerOf, type Result, rowOf, tableOf } from './report.ts'
+import { headerOf, rowOf, say, tableOf } from './report.ts'
 import { Runner } from './runner.ts'
-import { BenchError, missingFor, type Place, type Scale, type Workload } from './workload.ts'
+import { execute } from './shell.ts'
+import { type Chosen, Turns } from './turns.ts'
+import { BenchError, missingFor, type Scale } from './workload.ts'
 import { kinds } from './workloads/index.ts'
 
 const PAGE = fileURLToPath(new URL('../../docs/performance.md', import.meta.url))
 const ROUNDS = { full: 3, quick: 1, budget: 3 }
+/** their figures are there to compare with, and some of them take long */
+const PEER_ROUNDS_MAX = 1
+const REMOVE_MS_MAX = 600_000
 /** since the start of the process; a machine that is slow or busy gets no further in that time */
 const QUICK_MS_MAX = 55_000
 /** what a run has on the disk at once, at most */
@@ -36,16 +42,7 @@ interface Options {
   budgets?: true
 }
 
-interface Chosen {
-  kind: string
-  workload: Workload
-}
-
 let stopped = false
-
-function say(text: string): void {
-  process.stderr.write(`${text}\n`)
-}
 
 function expression(text: string): RegExp {
   try {
@@ -120,49 +117,6 @@ function choosePeers({ peers: named, quick }: Options): Peer[] {
   })
 }
 
-/** Every place has its turn in each round; who is first changes from round to round. */
-async function measureAll(
-  chosen: readonly Chosen[],
-  places: readonly Place[],
-  runner: Runner,
-  { rounds, endMs }: { rounds: number; endMs: number },
-): Promise<Result[]> {
-  const results: Result[] = []
-  for (const { kind, workload } of chosen) {
-    const begun = performance.now()
-    if (begun > endMs) {
-      say(`*** LEFT OUT, because the time is over: ${workload.name} ***`)
-      continue
-    }
-    const result: Result = { kind, workload, size: runner.sizeOf(workload), samples: new Map() }
-    const at = places.filter((place) => workload.onlyStore !== true || place.name === 'nexus')
-    // What is stored does not depend on the load: one round tells it.
-    const times = workload.onlyStore === true && workload.measure !== 'ms' ? 1 : rounds
-    for (let round = 0; round < times; round++)
-      for (let turn = 0; turn < at.length; turn++) {
-        if (stopped) throw new BenchError('stopped')
-        const place = at[(turn + round) % at.length] as Place
-        await measureAt(result, runner, place, round)
-      }
-    runner.clean()
-    results.push(result)
-    say(`${((performance.now() - begun) / 1000).toFixed(1).padStart(6)} s  ${workload.name}`)
-  }
-  return results
-}
-
-/** A peer that fails has no figure, and the run goes on; nobody else may fail. */
-async function measureAt(result: Result, runner: Runner, place: Place, round: number): Promise<void> {
-  const samples = result.samples.get(place.name) ?? []
-  result.samples.set(place.name, samples)
-  try {
-    samples.push(await runner.measure(result.workload, place, round))
-  } catch (error) {
-    if (place.kind !== 'peer') throw error
-    say(`*** ${place.name} FAILED: ${result.workload.name}: ${(error as Error).message.split('\n').slice(-2).join(' ')} ***`)
-  }
-}
-
 async function main(given: Options): Promise<void> {
   const scale: Scale = given.budgets ? 'budget' : given.quick ? 'quick' : 'full'
   const rounds = given.rounds ?? ROUNDS[scale]
@@ -176,6 +130,7 @@ async function main(given: Options): Promise<void> {
   fs.chmodSync(directory, 0o755) // mkdtemp(3) makes it for its maker alone
   const mounted: { stop(): void | Promise<void> }[] = []
   const load = os.loadavg()[0] as number
+  const set = settings()
   try {
     const local = localPlace(directory)
     const places = [local]
@@ -193,19 +148,22 @@ async function main(given: Options): Promise<void> {
       try {
         const mount = await PeerMount.start(peer, directory)
         mounted.push(mount)
-        places.push(peerPlace(peer, mount.home))
+        places.push(await peerPlace(mount))
       } catch (error) {
+        if (!(error instanceof BenchError)) throw error
         say(`*** NO ${peer.name}: ${(error as Error).message} ***`)
       }
     }
-    const results = await measureAll(given.quick ? mixed(chosen) : chosen, places, runner, {
-      rounds,
-      endMs: given.quick ? QUICK_MS_MAX : Infinity,
-    })
+    // Whoever asks for peers wants all of them in each row.
+    const endMs = given.quick && given.peers === undefined ? QUICK_MS_MAX : Infinity
+    const turns = new Turns(runner, places, { all: rounds, peers: PEER_ROUNDS_MAX, endMs, isStopped: () => stopped })
+    const results = await turns.measure(given.quick ? mixed(chosen) : chosen)
     const names = places.filter(({ kind }) => kind === 'peer').map(({ name }) => name)
     const inOrder = chosen.flatMap(({ workload }) => results.filter((result) => result.workload === workload))
     const rows = inOrder.map((result) => rowOf(result, local.name, names))
-    const circumstances = `medians of ${rounds} round${rounds === 1 ? '' : 's'}; load ${load.toFixed(1)} before, ${(os.loadavg()[0] as number).toFixed(1)} after.`
+    const ofPeers = names.length > 0 && rounds > PEER_ROUNDS_MAX ? `, of ${PEER_ROUNDS_MAX} at peers` : ''
+    const loads = `load ${load.toFixed(1)} before, ${(os.loadavg()[0] as number).toFixed(1)} after`
+    const circumstances = `medians of ${rounds} round${rounds === 1 ? '' : 's'}${ofPeers}; ${loads}; ${set}.`
     console.log(`${machine()}; ${circumstances}\n`)
     console.log(tableOf(headerOf(names), rows, true).join('\n'))
     if (!given.quick && given.write) {
@@ -222,13 +180,9 @@ async function main(given: Options): Promise<void> {
     }
   } finally {
     for (const one of mounted.reverse()) await one.stop()
-    fs.rmSync(directory, { recursive: true, force: true })
+    // What could not be unmounted is not to be looked into.
+    await execute(['rm', '-rf', '--one-file-system', directory], REMOVE_MS_MAX)
   }
-}
-
-function machine(): string {
-  const model = (os.cpus()[0]?.model ?? 'unknown').trim()
-  return `${os.cpus().length} × ${model}, ${Math.round(os.totalmem() / 2 ** 30)} GiB, Linux ${os.release()}, Node ${process.versions.node}`
 }
 
 /** As it was called, without where it worked. */

@@ -24,6 +24,10 @@ export interface Place {
   restart(): Promise<void>
   /** requests that have reached the daemon, by operation; there is none on the local disk, and peers do not tell */
   requests?(): Promise<Record<string, number>>
+  /** only of peers: @throws HungError when it does not answer */
+  probe?(): Promise<void>
+  /** only of peers: ends it, however it stands */
+  giveUp?(): Promise<void>
   /** only of nexus */
   readonly store?: Store
 }
@@ -31,8 +35,6 @@ export interface Place {
 /** What is behind a mount of nexus. */
 export interface Store {
   readonly service: Service
-  /** path of the workspace that `home` is */
-  readonly workspace: string
   /** bytes that workspaces and snapshots need, measured anew */
   storedBytes(): Promise<number>
   /** bytes that the daemon had written to the disk since it began, from /proc */
@@ -42,7 +44,7 @@ export interface Store {
 /** Made once a home, by its owner, and only read afterwards. */
 export interface Fixture {
   readonly name: string
-  make(job: Job): void
+  make(job: Job): Promise<unknown>
 }
 
 /** One workload at one place. */
@@ -53,6 +55,8 @@ export interface Job {
   readonly size: number
   /** empty, new for each round, the measured uid's own, and where commands are run */
   readonly directory: string
+  /** that no other workload or round has, and the same in every run: for content that nothing else is alike */
+  readonly seed: number
   /** where the workload's fixture is */
   readonly fixture: string
   /** commands as the measured uid */
@@ -77,13 +81,15 @@ export interface Workload {
   readonly onlyStore?: true
   /** what is dropped before each round: what the kernel caches, of the whole machine, or also what the daemon does */
   readonly cold?: 'kernel' | 'daemon'
+  /** it is run before untimed, right before it is measured: all that it reads is in the caches then */
+  readonly warm?: true
   /** requests are not what it is about */
   readonly noBudget?: true
   /** what is needed and not measured; `settle` follows */
-  prepare?(job: Job): void | Promise<void>
-  run(job: Job): number | Promise<number>
+  prepare?(job: Job): Promise<unknown>
+  run(job: Job): Promise<number>
   /** throws when what was done is not what should have been */
-  verify?(job: Job): void | Promise<void>
+  verify?(job: Job): Promise<unknown>
 }
 
 export class BenchError extends Error {}

@@ -10,15 +10,15 @@ const PRAGMAS = 'PRAGMA synchronous=FULL;'
 function sqlite(name: string, mode: 'delete' | 'wal', sizes: typeof COMMITS, isOne: boolean): Workload {
   return {
     ...{ name, measure: 'time', aim: 1.3, sizes, each: isOne ? 'row' : 'commit', programs },
-    prepare: ({ shell, directory, inputs, size }) => {
+    prepare: async ({ shell, directory, inputs, size }) => {
       inputs.sql(size, isOne)
-      shell.run(directory, `sqlite3 f.db "PRAGMA journal_mode=${mode}; CREATE TABLE t (id INTEGER PRIMARY KEY, text);"`)
+      await shell.run(directory, `sqlite3 f.db "PRAGMA journal_mode=${mode}; CREATE TABLE t (id INTEGER PRIMARY KEY, text);"`)
     },
     run: ({ shell, directory, inputs, size }) =>
       shell.time(directory, `sqlite3 -cmd '${PRAGMAS}' f.db < ${inputs.sql(size, isOne)}`),
-    verify: ({ shell, directory, size }) => {
-      expectEqual('rows', shell.run(directory, 'sqlite3 f.db "SELECT count(*) FROM t"'), size)
-      expectEqual('integrity', shell.run(directory, 'sqlite3 f.db "PRAGMA integrity_check"'), 'ok')
+    verify: async ({ shell, directory, size }) => {
+      expectEqual('rows', await shell.run(directory, 'sqlite3 f.db "SELECT count(*) FROM t"'), size)
+      expectEqual('integrity', await shell.run(directory, 'sqlite3 f.db "PRAGMA integrity_check"'), 'ok')
     },
   }
 }

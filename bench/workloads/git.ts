@@ -9,16 +9,19 @@ const programs = { git: 'git' }
 const packed: Fixture = {
   name: 'packed',
   make: ({ asOwner, inputs, size, fixture }) =>
-    void asOwner.run('/', `git clone -q --bare --no-hardlinks ${inputs.repository(size, COMMITS)} ${fixture}`),
+    asOwner.run('/', `git clone -q --bare --no-hardlinks ${inputs.repository(size, COMMITS)} ${fixture}`),
 }
 
 /** Every object a file of its own. */
 const loose: Fixture = {
   name: 'loose',
-  make: ({ asOwner, inputs, size, fixture }) => {
-    asOwner.run('/', `git init -q --bare ${fixture}`)
+  make: async ({ asOwner, inputs, size, fixture }) => {
+    await asOwner.run('/', `git init -q --bare ${fixture}`)
     const from = inputs.repository(size, COMMITS)
-    asOwner.run(fixture, `for p in ${from}/objects/pack/*.pack; do git unpack-objects -q < $p; done; cp ${from}/packed-refs .`)
+    await asOwner.run(
+      fixture,
+      `for p in ${from}/objects/pack/*.pack; do git unpack-objects -q < $p; done; cp ${from}/packed-refs .`,
+    )
   },
 }
 
@@ -26,7 +29,8 @@ export const git: readonly Workload[] = [
   {
     ...{ name: 'git clone, local', measure: 'time', aim: 1.5, sizes: SIZES, each: 'file', programs, fixture: packed },
     run: ({ shell, directory, fixture }) => shell.time(directory, `git clone -q ${fixture} clone`),
-    verify: ({ shell, directory }) => expectEqual('git status', shell.run(`${directory}/clone`, 'git status --porcelain'), ''),
+    verify: async ({ shell, directory }) =>
+      expectEqual('git status', await shell.run(`${directory}/clone`, 'git status --porcelain'), ''),
   },
   {
     ...{
@@ -38,17 +42,18 @@ export const git: readonly Workload[] = [
       programs,
       fixture: packed,
     },
-    prepare: ({ shell, directory, fixture }) => void shell.run(directory, `git clone -q ${fixture} clone`),
+    prepare: ({ shell, directory, fixture }) => shell.run(directory, `git clone -q ${fixture} clone`),
     run: ({ shell, directory }) => shell.time(`${directory}/clone`, 'git checkout -q first && git checkout -q last'),
-    verify: ({ shell, directory }) => expectEqual('git status', shell.run(`${directory}/clone`, 'git status --porcelain'), ''),
+    verify: async ({ shell, directory }) =>
+      expectEqual('git status', await shell.run(`${directory}/clone`, 'git status --porcelain'), ''),
   },
   {
     ...{ name: 'git gc, of loose objects', measure: 'time', aim: 1.5, sizes: SIZES, each: 'file', programs, fixture: loose },
-    prepare: ({ shell, directory, fixture }) => void shell.run(directory, `cp -r ${fixture} gc.git`),
+    prepare: ({ shell, directory, fixture }) => shell.run(directory, `cp -r ${fixture} gc.git`),
     run: ({ shell, directory }) => shell.time(`${directory}/gc.git`, 'git gc -q --prune=now'),
-    verify: ({ shell, directory }) => {
-      expectEqual('loose objects', shell.run(`${directory}/gc.git`, 'git count-objects'), '0 objects, 0 kilobytes')
-      shell.run(`${directory}/gc.git`, 'git fsck --connectivity-only')
+    verify: async ({ shell, directory }) => {
+      expectEqual('loose objects', await shell.run(`${directory}/gc.git`, 'git count-objects'), '0 objects, 0 kilobytes')
+      await shell.run(`${directory}/gc.git`, 'git fsck --connectivity-only')
     },
   },
 ]

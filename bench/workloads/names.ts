@@ -7,11 +7,11 @@ const SIZES = { full: 50_000, quick: 2_000, budget: 300 }
 /** A clone of a repository of so many files; `git status` is quiet in it. */
 const tree: Fixture = {
   name: 'tree',
-  make({ asOwner, inputs, size, fixture }) {
-    asOwner.run('/', `git clone -q --no-hardlinks ${inputs.repository(size, 1)} ${fixture}`)
-    asOwner.run(fixture, 'git status > /dev/null; sleep 1; git status > /dev/null')
+  async make({ asOwner, inputs, size, fixture }) {
+    await asOwner.run('/', `git clone -q --no-hardlinks ${inputs.repository(size, 1)} ${fixture}`)
+    await asOwner.run(fixture, 'git status > /dev/null; sleep 1; git status > /dev/null')
     // By name, as a program would come by them: in the order of the list that git has.
-    asOwner.run(fixture, 'git ls-files > .git/list')
+    await asOwner.run(fixture, 'git ls-files > .git/list')
   },
 }
 
@@ -26,9 +26,7 @@ type Script = string
 
 function warm(name: string, script: Script, aim: number, programs = {}): Workload {
   return {
-    ...{ name, measure: 'time', aim, sizes: SIZES, each: 'file', fixture: tree, programs },
-    // Twice: reading what was not in memory yet makes the kernel ask for the time of that at the next look.
-    prepare: ({ shell, fixture }) => void shell.run(fixture, `{ ${script}; ${script}; } > /dev/null`),
+    ...{ name, measure: 'time', aim, sizes: SIZES, each: 'file', fixture: tree, programs, warm: true },
     run: ({ shell, fixture }) => shell.time(fixture, script),
     verify,
   }
@@ -44,15 +42,14 @@ function cold(name: string, script: Script, from: 'kernel' | 'daemon'): Workload
 
 function calls(name: string, operation: 'stat' | 'open', aim: number): Workload {
   return {
-    ...{ name, measure: 'time', aim, sizes: SIZES, each: 'file', fixture: tree },
+    ...{ name, measure: 'time', aim, sizes: SIZES, each: 'file', fixture: tree, warm: true },
     run: ({ shell, fixture, size }) => shell.ops(fixture, operation, size, LIST),
-    prepare: ({ shell, fixture, size }) => void shell.ops(fixture, operation, size, LIST),
     verify,
   }
 }
 
-function verify({ shell, fixture, size }: Job): void {
-  expectEqual('files in the tree', shell.run(fixture, 'find . -path ./.git -prune -o -type f -print | wc -l'), size)
+async function verify({ shell, fixture, size }: Job): Promise<void> {
+  expectEqual('files in the tree', await shell.run(fixture, 'find . -path ./.git -prune -o -type f -print | wc -l'), size)
 }
 
 export const names: readonly Workload[] = [

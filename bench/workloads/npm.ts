@@ -6,11 +6,11 @@ import { expectEqual } from '../workload.ts'
 const SIZES = { full: 400, quick: 20, budget: 5 }
 const programs = { npm: 'npm' }
 
-function prepare({ shell, directory, inputs, size }: Job): void {
-  shell.run(directory, `cp ${inputs.packages(size).project}/package*.json .`)
+async function prepare({ shell, directory, inputs, size }: Job): Promise<void> {
+  await shell.run(directory, `cp ${inputs.packages(size).project}/package*.json .`)
 }
 
-function install({ shell, directory, inputs, size }: Job): number {
+function install({ shell, directory, inputs, size }: Job): Promise<number> {
   const { cache } = inputs.packages(size)
   return shell.time(directory, `npm ci --offline --ignore-scripts --no-audit --no-fund --logs-max=0 --cache ${cache}`)
 }
@@ -20,20 +20,20 @@ export const npm: readonly Workload[] = [
     ...{ name: 'npm ci, warm cache', measure: 'time', aim: 1.5, sizes: SIZES, each: 'package', programs },
     prepare,
     run: install,
-    verify: ({ shell, directory, inputs, size }) =>
+    verify: async ({ shell, directory, inputs, size }) =>
       expectEqual(
         'files of packages',
-        shell.run(directory, "find node_modules -type f ! -name '.package-lock.json' | wc -l"),
+        await shell.run(directory, "find node_modules -type f ! -name '.package-lock.json' | wc -l"),
         inputs.packages(size).files,
       ),
   },
   {
     ...{ name: 'rm -rf node_modules', measure: 'time', aim: 1.5, sizes: SIZES, each: 'package', programs },
-    prepare: (job) => {
-      prepare(job)
-      install(job)
+    prepare: async (job) => {
+      await prepare(job)
+      await install(job)
     },
     run: ({ shell, directory }) => shell.time(directory, 'rm -rf node_modules'),
-    verify: ({ shell, directory }) => expectEqual('what is left', shell.run(directory, 'find . -type f | wc -l'), 2),
+    verify: async ({ shell, directory }) => expectEqual('what is left', await shell.run(directory, 'find . -type f | wc -l'), 2),
   },
 ]

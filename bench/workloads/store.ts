@@ -21,9 +21,26 @@ function storeOf({ place }: Job): Store {
   return place.store
 }
 
-/** Where the directory of a round is to the service. */
-function pathOf(job: Job): string {
-  return `${storeOf(job).workspace}/${path.relative(job.place.home, job.directory)}`
+/** A round's own workspace, so that what is stored for it does not depend on what lies beside it. */
+function workspaceOf(job: Job, name: string | number = 'own'): string {
+  return `/workspace/${path.basename(job.directory)}-${name}`
+}
+
+function mountedAt({ place }: Job, workspace: string): string {
+  return path.join(path.dirname(path.dirname(place.home)), workspace)
+}
+
+async function makeWorkspace(job: Job, workspace = workspaceOf(job)): Promise<void> {
+  await storeOf(job).service.workspaceCreate(workspace, { owner: 'user:bench-owner' })
+}
+
+async function removeWorkspace(job: Job, workspace = workspaceOf(job)): Promise<void> {
+  await storeOf(job).service.workspaceDelete(workspace)
+}
+
+/** Runs a script in the round's own workspace. */
+function inWorkspace(job: Job, script: string, workspace = workspaceOf(job)): Promise<string> {
+  return job.shell.run(mountedAt(job, workspace), script)
 }
 
 function median(values: readonly number[]): number {
@@ -31,7 +48,7 @@ function median(values: readonly number[]): number {
 }
 
 /** MiB that the store needs more than before, after each of some changes. */
-async function grown(job: Job, ...changes: (() => void | Promise<void>)[]): Promise<number[]> {
+async function grown(job: Job, ...changes: (() => Promise<unknown>)[]): Promise<number[]> {
   const store = storeOf(job)
   const before = await store.storedBytes()
   const after: number[] = []
@@ -47,32 +64,31 @@ function timesFirst([first = Number.NaN, all = Number.NaN]: readonly number[]): 
   return all / first
 }
 
-const makeLarge = ({ shell, directory, size }: Job): void => void shell.ops(directory, 'write', size)
+const makeLarge = ({ shell, directory, size }: Job): Promise<number> => shell.ops(directory, 'write', size)
+
+async function makeLargeApart(job: Job): Promise<void> {
+  await makeWorkspace(job)
+  await job.shell.ops(mountedAt(job, workspaceOf(job)), 'write', job.size)
+}
 
 /** A state of a tree of `size` files with one of them changed, `STATES` times; what the daemon says it took. */
 function states(name: string, what: (job: Job, workspace: string, round: number) => Promise<number>): Workload {
-  const workspaceOf = (job: Job): string => `/workspace/states-${path.basename(job.directory)}`
   return {
     ...{ name, measure: 'ms', aim: 5, sizes: FILES, each: 'file', onlyStore: true, noBudget: true },
     prepare: async (job) => {
-      await storeOf(job).service.workspaceCreate(workspaceOf(job), { owner: 'user:bench-owner' })
-      job.shell.run(mountedAt(job, workspaceOf(job)), `tar -xf ${job.inputs.tar(job.size)}`)
+      await makeWorkspace(job)
+      await inWorkspace(job, `tar -xf ${job.inputs.tar(job.size)}`)
     },
     run: async (job) => {
-      const at = mountedAt(job, workspaceOf(job))
       const times: number[] = []
       for (let round = 0; round < STATES; round++) {
-        job.shell.run(at, `echo ${round} >> ${CHANGED}`)
+        await inWorkspace(job, `echo ${round} >> ${CHANGED}`)
         times.push(await what(job, workspaceOf(job), round))
       }
       return median(times)
     },
-    verify: async (job) => void (await storeOf(job).service.workspaceDelete(workspaceOf(job))),
+    verify: (job) => removeWorkspace(job),
   }
-}
-
-function mountedAt({ place }: Job, workspace: string): string {
-  return path.join(path.dirname(path.dirname(place.home)), workspace)
 }
 
 async function takeSnapshot(job: Job, workspace: string, round: number): Promise<number> {
@@ -82,22 +98,22 @@ async function takeSnapshot(job: Job, workspace: string, round: number): Promise
 export const store: readonly Workload[] = [
   {
     ...{ name: 'cp of a file in a workspace', measure: 'ms', aim: 50, sizes: LARGE, each: 'MiB', onlyStore: true },
-    prepare: ({ shell, directory, size }) => {
+    prepare: async ({ shell, directory, size }) => {
       // Grown by copies: to write all of it takes longer, and the pieces are the same.
       const first = Math.min(size, 1024)
-      shell.ops(directory, 'write', first)
+      await shell.ops(directory, 'write', first)
       const more = `import os
 a = os.open('large', os.O_RDWR)
 at = ${first} << 20
 while at < ${size} << 20:
     at += os.copy_file_range(a, a, min(${first} << 20, (${size} << 20) - at), 0, at)`
-      if (first < size) shell.run(directory, `python3 -c "${more}"`)
+      if (first < size) await shell.run(directory, `python3 -c "${more}"`)
     },
-    run: ({ shell, directory }) => shell.time(directory, 'cp large copy') * 1000,
-    verify: ({ shell, directory, size }) => {
-      expectEqual('size of the copy', shell.run(directory, 'stat -c %s copy'), size * MIB)
+    run: async ({ shell, directory }) => (await shell.time(directory, 'cp large copy')) * 1000,
+    verify: async ({ shell, directory, size }) => {
+      expectEqual('size of the copy', await shell.run(directory, 'stat -c %s copy'), size * MIB)
       const last = 'tail -c 1000000 '
-      shell.run(directory, `cmp <(${last} large) <(${last} copy)`)
+      await shell.run(directory, `cmp <(${last} large) <(${last} copy)`)
     },
   },
   states('snapshot after a change', takeSnapshot),
@@ -115,65 +131,66 @@ while at < ${size} << 20:
   {
     ...{ name: `${EDITS} edits of ${EDIT_BYTES} bytes, a snapshot after each: stored`, measure: 'MiB', aim: 0.25, sizes: FILE },
     ...{ each: 'MiB', onlyStore: true, noBudget: true },
-    prepare: makeLarge,
+    prepare: makeLargeApart,
     run: async (job) => {
       const [stored] = await grown(job, async () => {
         for (let edit = 0; edit < EDITS; edit++) {
           const at = Math.floor((job.size * MIB * (edit + 0.5)) / EDITS)
-          job.shell.run(job.directory, `printf '%010d' ${edit} | dd of=large bs=1 seek=${at} conv=notrunc status=none`)
-          await storeOf(job).service.snapshotCreate(pathOf(job), { name: `edit-${path.basename(job.directory)}-${edit}` })
+          await inWorkspace(job, `printf '%010d' ${edit} | dd of=large bs=1 seek=${at} conv=notrunc status=none`)
+          await takeSnapshot(job, workspaceOf(job), edit)
         }
       })
       return stored as number
     },
+    verify: (job) => removeWorkspace(job),
   },
   {
     ...{ name: 'prepend 10 bytes by copy and rename: stored', measure: 'MiB', aim: 0.05, sizes: FILE, each: 'MiB' },
     ...{ onlyStore: true, noBudget: true },
-    prepare: makeLarge,
+    prepare: makeLargeApart,
     run: async (job) => {
       const change = '{ printf 0123456789; cat large; } > new && mv new large'
-      const [stored] = await grown(job, () => void job.shell.run(job.directory, change))
+      const [stored] = await grown(job, () => inWorkspace(job, change))
       return stored as number
     },
-    verify: ({ shell, directory, size }) =>
-      expectEqual('size', shell.run(directory, 'stat -c %s large'), size * MIB + EDIT_BYTES),
+    verify: async (job) => {
+      expectEqual('size', await inWorkspace(job, 'stat -c %s large'), job.size * MIB + EDIT_BYTES)
+      await removeWorkspace(job)
+    },
   },
   {
     ...{ name: `${COPIES} copies of a source tree, one line changed in each: stored`, measure: 'times', aim: 1.02 },
     ...{ sizes: { full: 5_000, quick: 300, budget: 100 }, each: 'file', onlyStore: true, noBudget: true },
+    prepare: (job) => makeWorkspace(job),
     run: async (job) => {
-      const { shell, directory, inputs, size } = job
-      const copies = (from: number, to: number) => (): void => {
-        const change = `echo "// changed in $i" >> ${CHANGED}`
-        const one = `mkdir $i; cd $i; tar -xf ${inputs.tar(size)}; ${change}; cd ..`
-        shell.run(directory, `for i in $(seq ${from} ${to}); do ${one}; done`)
-      }
+      const change = `echo "// changed in $i" >> ${CHANGED}`
+      const one = `mkdir $i; cd $i; tar -xf ${job.inputs.tar(job.size, job.seed)}; ${change}; cd ..`
+      const copies = (from: number, to: number) => () => inWorkspace(job, `for i in $(seq ${from} ${to}); do ${one}; done`)
       return timesFirst(await grown(job, copies(1, 1), copies(2, COPIES)))
     },
+    verify: (job) => removeWorkspace(job),
   },
   {
     ...{ name: `${COPIES} forks of a source tree, one line changed in each: stored`, measure: 'times', aim: 1.02 },
     ...{ sizes: { full: 5_000, quick: 300, budget: 100 }, each: 'file', onlyStore: true, noBudget: true },
     run: async (job) => {
-      const { shell, inputs, size } = job
-      const { service } = storeOf(job)
-      const name = (i: number): string => `/workspace/copy-${path.basename(job.directory)}-${i}`
-      const change = (i: number): void => void shell.run(mountedAt(job, name(i)), `echo "// changed in ${i}" >> ${CHANGED}`)
+      const change = (i: number): Promise<string> =>
+        inWorkspace(job, `echo "// changed in ${i}" >> ${CHANGED}`, workspaceOf(job, i))
       const first = async (): Promise<void> => {
-        await service.workspaceCreate(name(0), { owner: 'user:bench-owner' })
-        shell.run(mountedAt(job, name(0)), `tar -xf ${inputs.tar(size)}`)
-        change(0)
+        await makeWorkspace(job, workspaceOf(job, 0))
+        await inWorkspace(job, `tar -xf ${job.inputs.tar(job.size, job.seed)}`, workspaceOf(job, 0))
+        await change(0)
       }
       const others = async (): Promise<void> => {
         for (let i = 1; i < COPIES; i++) {
-          await service.fork(name(0), name(i), { owner: 'user:bench-owner' })
-          change(i)
+          await storeOf(job).service.fork(workspaceOf(job, 0), workspaceOf(job, i), { owner: 'user:bench-owner' })
+          await change(i)
         }
       }
-      const stored = await grown(job, first, others)
-      for (let i = 0; i < COPIES; i++) await service.workspaceDelete(name(i))
-      return timesFirst(stored)
+      return timesFirst(await grown(job, first, others))
+    },
+    verify: async (job) => {
+      for (let i = 0; i < COPIES; i++) await removeWorkspace(job, workspaceOf(job, i))
     },
   },
   {
@@ -181,7 +198,7 @@ while at < ${size} << 20:
     ...{ sizes: { full: 1024, quick: 64, budget: 16 }, onlyStore: true, noBudget: true },
     run: async (job) => {
       const before = await storeOf(job).writtenBytes()
-      makeLarge(job)
+      await makeLarge(job)
       await job.place.settle()
       return ((await storeOf(job).writtenBytes()) - before) / (job.size * MIB)
     },

@@ -35,7 +35,7 @@ t.test('no workload costs more requests than its budget', { skip: noMount ?? fal
         more = excess(await runner.measure(workload, place, round), budgets[workload.name], runner.sizeOf(workload))
       t.same(more, [], `${workload.name}, ${place.name}`)
     }
-    runner.clean()
+    for (const place of nexus.places()) await runner.clean(place)
   }
 })
 
