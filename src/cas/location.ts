@@ -74,29 +74,46 @@ function readLocation(input: ByteReader, more: () => boolean): Location {
   return { length, xxh, parts }
 }
 
+/** Bytes of the log, and where they go. */
+export interface PlacedSpan extends Span {
+  to: number
+}
+
+/**
+ * Notes where content lies, with what is noted already: stretches that lie behind one another, and go behind one another, are one.
+ * @param to where it goes
+ * @param range of the content; all of it when absent
+ */
+export function addSpans(spans: PlacedSpan[], { parts, length: end }: Location, to: number, range = { from: 0, to: end }): void {
+  let at = to
+  let start = 0
+  for (const part of parts) {
+    const skip = Math.max(0, range.from - start)
+    const length = Math.min(part.length, range.to - start) - skip
+    start += part.length
+    if (length <= 0) continue
+    const span = { segment: part.segment, offset: part.offset + skip, length, to: at }
+    const last = spans.at(-1)
+    if (last !== undefined && isNext(last, span)) last.length += length
+    else spans.push(span)
+    at += length
+  }
+}
+
+function isNext(last: PlacedSpan, { segment, offset, to }: PlacedSpan): boolean {
+  return last.segment === segment && last.offset + last.length === offset && last.to + last.length === to
+}
+
 /**
  * Fills `into` from `at` on with content, unchecked.
- * @param range of the content; all of it when absent
  * @returns what was read, as a view
  * @throws NexusError NEXUS_CORRUPT when a part of it cannot be read
  */
-export function readContent(
-  log: Log,
-  location: Location,
-  into: Buffer,
-  at: number,
-  { from, to } = { from: 0, to: location.length },
-): Buffer {
+export function readContent(log: Log, location: Location, into: Buffer, at: number): Buffer {
   let done = at
-  let start = 0
-  for (const part of location.parts) {
-    const skip = Math.max(0, from - start)
-    const length = Math.min(part.length, to - start) - skip
-    if (length > 0) {
-      log.read(part.segment, part.offset + skip, length, into, done)
-      done += length
-    }
-    start += part.length
+  for (const { segment, offset, length } of location.parts) {
+    log.read(segment, offset, length, into, done)
+    done += length
   }
   return into.subarray(at, done)
 }

@@ -24,6 +24,7 @@ import {
   readCountedLocation,
   writeCountedLocation,
 } from './location.ts'
+import { NodesAhead } from './readahead.ts'
 import { ChunkReader, type WantedChunk } from './reader.ts'
 
 export interface StoreOptions {
@@ -59,6 +60,7 @@ export class ContentStore {
   readonly #index: Index
   readonly #options: StoreOptions
   readonly #chunks: ChunkReader
+  readonly #nodes: NodesAhead
   #pending = new Map<Key, Buffer>()
   #flushing: Map<Key, Buffer> | undefined
   /** what the collector found dead: as good as gone, until `writeForgotten` or a flush takes it out of the index */
@@ -71,6 +73,7 @@ export class ContentStore {
     this.#log = log
     this.#index = index
     this.#options = options
+    this.#nodes = new NodesAhead((segment, offset, length) => log.willNeed(segment, offset, length))
     this.#chunks = new ChunkReader(log, {
       ...options,
       locate: (key) => this.#locate(key),
@@ -86,6 +89,8 @@ export class ContentStore {
     const key = nodeKey(address)
     const location = this.#locate(key)
     if (location === undefined) throw missing('tree node', address)
+    const [part] = location.parts
+    if (part !== undefined) this.#nodes.reading(part)
     return this.#noting(key, () => {
       const bytes = this.#read(location)
       if (addressOf(bytes) !== address) throw damaged('tree node', address, location)

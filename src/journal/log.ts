@@ -198,9 +198,18 @@ export class Log {
     }
   }
 
-  /** Whoever reads will soon want these bytes: the disk may begin. */
+  /** Whoever reads will soon want these bytes, and what would lie behind the segment's end in the next: the disk may begin. */
   willNeed(segment: number, offset: number, length: number): void {
-    this.#disk.willNeed?.(this.#files.get(segment), offset, length)
+    const { segmentBytesMax } = this.#options
+    const within = Math.min(length, segmentBytesMax - offset)
+    try {
+      if (within > 0) this.#disk.willNeed?.(this.#files.get(segment), offset, within)
+      const isInNext = within < length && segment < this.#position.segment
+      if (isInNext)
+        this.#disk.willNeed?.(this.#files.get(segment + 1), Math.max(0, offset - segmentBytesMax), length - Math.max(0, within))
+    } catch {
+      // A segment that is missing, or cannot be opened, is an error for who reads it.
+    }
   }
 
   #readNow(segment: number, offset: number, length: number, into: Uint8Array, at: number): number {

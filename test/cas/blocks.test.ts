@@ -5,7 +5,14 @@ import { ByteReader } from '../../src/bytes.ts'
 import { addressOf } from '../../src/cas/address.ts'
 import { areIntact, BLOCK_BYTES, blocksAround, sumsOf } from '../../src/cas/blocks.ts'
 import { CHUNK_BYTES_MAX } from '../../src/cas/chunker.ts'
-import { decodeLocation, encodeLocation, type Location, readContent, readCountedLocation } from '../../src/cas/location.ts'
+import {
+  addSpans,
+  decodeLocation,
+  encodeLocation,
+  type Location,
+  type PlacedSpan,
+  readCountedLocation,
+} from '../../src/cas/location.ts'
 import type { WantedChunk } from '../../src/cas/reader.ts'
 import { ContentStore, type SealedChunk } from '../../src/cas/store.ts'
 import { xxh64 } from '../../src/journal/checksum.ts'
@@ -162,6 +169,62 @@ t.test('who asks for much at once reads whole chunks, of which the next read wan
     made.cost(() => made.read(third, 100, LENGTH - 100)),
     0,
   )
+  t.end()
+})
+
+t.test('the end of a chunk and the beginning of the next are read at once where they lie behind one another', (t) => {
+  const contents = [noise(10 * BLOCK_BYTES, 40), noise(10 * BLOCK_BYTES, 41), noise(10 * BLOCK_BYTES, 42)] as const
+  const half = 1000
+  const last = 10 * BLOCK_BYTES
+  const make = () => {
+    const made = new Made()
+    const span = made.log.append(RecordType.changes, Buffer.concat(contents.slice(0, 2)), Buffer.alloc(0))
+    const chunks = contents
+      .slice(0, 2)
+      .map((content, i) => sealed(content, [{ ...span, offset: span.offset + i * last, length: last }]))
+    made.store.addChunks(0, chunks)
+    const apart = made.add(contents[2])
+    let preads = 0
+    const readNow = made.disk.read.bind(made.disk)
+    made.disk.read = (...words) => {
+      preads++
+      return readNow(...words)
+    }
+    const read = (first: SealedChunk, second: SealedChunk): Buffer => {
+      const into = Buffer.alloc(2 * half)
+      const wanted = [
+        { address: first.address, offset: last - half, length: half, at: 0 },
+        { address: second.address, offset: 0, length: half, at: half },
+      ]
+      preads = 0
+      made.store.readChunks(0, wanted, into)
+      return into
+    }
+    return { made, chunks: [...chunks, apart] as [SealedChunk, SealedChunk, SealedChunk], read, preads: () => preads }
+  }
+  const expected = (a: Buffer, b: Buffer): Buffer => Buffer.concat([a.subarray(last - half), b.subarray(0, half)])
+  {
+    const { chunks, read, preads } = make()
+    t.ok(read(chunks[0], chunks[1]).equals(expected(contents[0], contents[1])))
+    t.equal(preads(), 1)
+  }
+  {
+    const { chunks, read, preads } = make()
+    t.ok(read(chunks[1], chunks[2]).equals(expected(contents[1], contents[2])), 'a record begins between them')
+    t.equal(preads(), 2)
+  }
+  for (const rotten of [0, 1] as const) {
+    const { made, chunks, read } = make()
+    made.flip(chunks[rotten].location, rotten === 0 ? last - 1 : 1)
+    t.throws(() => read(chunks[0], chunks[1]), { code: 'NEXUS_CORRUPT' })
+    const sound = chunks[1 - rotten] as SealedChunk
+    t.equal(made.store.inspect(0, sound.address), last)
+    const { sequence } = made.log
+    made.store.addChunks(0, [sound])
+    t.equal(made.log.sequence, sequence, 'of the other one nobody thinks ill')
+    made.store.addChunks(0, [chunks[rotten]])
+    t.equal(made.log.sequence, sequence + 1)
+  }
   t.end()
 })
 
@@ -438,8 +501,10 @@ t.test('any range of content is read out of its parts', (t) => {
   const runs = fc.property(fc.nat(1000), fc.nat(1000), (a, b) => {
     const [from, to] = [Math.min(a, b), Math.max(a, b)]
     const into = Buffer.alloc(1002, '.')
-    const found = readContent(made.log, location, into, 1, { from, to })
-    if (!found.equals(content.subarray(from, to))) throw new Error('others')
+    const spans: PlacedSpan[] = []
+    addSpans(spans, location, 1, { from, to })
+    for (const span of spans) made.log.read(span.segment, span.offset, span.length, into, span.to)
+    if (!into.subarray(1, 1 + to - from).equals(content.subarray(from, to))) throw new Error('others')
     if (into[0] !== 46 || into.subarray(1 + to - from).some((byte) => byte !== 46)) throw new Error('too much was filled')
   })
   fc.assert(runs, { numRuns: 300 })

@@ -162,16 +162,20 @@ t.test('chunks behind one another are read at once, and others as they lie', (t)
   t.end()
 })
 
-t.test('who reads much at once has the disk begin with what comes next', (t) => {
+t.test('who reads on has the disk begin with what comes behind, up to the end of the log, before it reads', (t) => {
+  const size = 64 * 1024
   const { disk, log, store } = make()
-  const asked: number[][] = []
-  Object.assign(disk, { willNeed: (_fd: number, position: number, length: number) => asked.push([position, length]) })
-  for (const [size, isMuch] of [
-    [100 * 1024, false],
-    [128 * 1024, true],
-  ] as const) {
-    // prettier-ignore
-    const halves = [noise(size, size), noise(size, size + 1)]
+  const done: (string | number)[][] = []
+  const readNow = disk.read.bind(disk)
+  Object.assign(disk, {
+    willNeed: (_fd: number, position: number, length: number) => done.push(['advise', position, length]),
+    read: (fd: number, buffer: Uint8Array, start: number, length: number, position: number) => {
+      done.push(['read', position, length])
+      return readNow(fd, buffer, start, length, position)
+    },
+  })
+  const runs = [1, 2].map((run) => {
+    const halves = [noise(size, 10 * run), noise(size, 10 * run + 1)]
     const span = log.append(1, Buffer.concat(halves), Buffer.alloc(0))
     const parts = halves.map((bytes, i) => ({
       address: addressOf(bytes),
@@ -179,9 +183,31 @@ t.test('who reads much at once has the disk begin with what comes next', (t) => 
     }))
     store.addChunks(0, parts)
     const wanted = parts.map(({ address }, i) => ({ address, offset: 0, length: size, at: i * size }))
-    store.readChunks(0, wanted, Buffer.alloc(2 * size))
-    t.same(asked.splice(0), isMuch ? [[span.offset + 2 * size, 1 << 20]] : [])
-  }
+    return { span, wanted, content: Buffer.concat(halves) }
+  })
+  const [[first, second], into] = [runs as [(typeof runs)[0], (typeof runs)[0]], Buffer.alloc(2 * size)]
+  store.readChunks(0, first.wanted, into)
+  t.same(done.splice(0), [['read', first.span.offset, 2 * size]], 'the first in a row may be the last')
+  store.readChunks(0, second.wanted, into)
+  t.ok(into.equals(second.content))
+  t.same(done.splice(0), [
+    ['advise', second.span.offset, (1 << 20) - second.span.offset],
+    ['read', second.span.offset, 2 * size],
+  ])
+  store.readChunks(0, first.wanted.slice(0, 1), into)
+  t.same(done.splice(0), [['read', first.span.offset, size]], 'not in a row')
+  t.end()
+})
+
+t.test('a walk through nodes that lie together has the disk begin with all around them', (t) => {
+  const { disk, store } = make()
+  let advised = 0
+  Object.assign(disk, { willNeed: () => void advised++ })
+  const addresses = Array.from({ length: 40 }, (_, i) => store.put(noise(7000, 100 + i)))
+  for (const address of addresses.slice(0, 3)) store.get(address)
+  t.equal(advised, 0)
+  for (const address of addresses) store.get(address)
+  t.equal(advised, 1, 'once')
   t.end()
 })
 

@@ -128,6 +128,40 @@ t.test('the format of a log is raised, and safe with the next sync, though nothi
   t.equal(left.list().length, 2, 'a log of this format stays as it is')
 })
 
+t.test('what will be needed behind the end of a segment lies in the next; one that is missing is for who reads it', (t) => {
+  const disk = new MemoryDisk()
+  const names = new Map<number, string>()
+  const open = disk.open.bind(disk)
+  const advised: unknown[][] = []
+  const opened: string[] = []
+  Object.assign(disk, {
+    open: (name: string, create: boolean) => {
+      opened.push(name)
+      const fd = open(name, create)
+      names.set(fd, name)
+      return fd
+    },
+    willNeed: (fd: number, position: number, length: number) => void advised.push([names.get(fd), position, length]),
+  })
+  const log = newLog(disk, { segmentBytesMax: 1000 })
+  for (let i = 0; i < 3; i++) log.append(1, Buffer.alloc(800), Buffer.alloc(0))
+  log.willNeed(1, 100, 900)
+  t.same(advised.splice(0), [[segmentName(1), 100, 900]])
+  log.willNeed(1, 400, 900)
+  t.same(advised.splice(0), [
+    [segmentName(1), 400, 600],
+    [segmentName(2), 0, 300],
+  ])
+  log.willNeed(3, 400, 900)
+  t.same(advised.splice(0), [[segmentName(3), 400, 600]], 'there is none behind the last')
+  t.notOk(opened.includes(segmentName(4)), 'and nobody looks for it')
+  log.removeSegment(2)
+  log.willNeed(2, 0, 100)
+  log.willNeed(1, 400, 900)
+  t.same(advised, [[segmentName(1), 400, 600]])
+  t.end()
+})
+
 t.test('a sync resolves when everything before it is durable, and not before', async (t) => {
   const disk = new MemoryDisk()
   const log = newLog(disk, { segmentBytesMax: 400 })

@@ -76,6 +76,9 @@ napi_value nexus_syncfs(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* Of a longer stretch the kernel leaves out what exceeds its readahead and what the disk takes at once (force_page_cache_ra). */
+#define ADVICE_BYTES (512 * 1024)
+
 napi_value nexus_will_need(napi_env env, napi_callback_info info) {
   napi_value args[3];
   int fd;
@@ -85,7 +88,8 @@ napi_value nexus_will_need(napi_env env, napi_callback_info info) {
     napi_throw_type_error(env, NULL, "a position and a length are numbers");
     return NULL;
   }
-  posix_fadvise(fd, position, length, POSIX_FADV_WILLNEED);
+  for (int64_t left = length; left > 0; left -= ADVICE_BYTES, position += ADVICE_BYTES)
+    posix_fadvise(fd, position, left < ADVICE_BYTES ? left : ADVICE_BYTES, POSIX_FADV_WILLNEED);
   return NULL;
 }
 
