@@ -25,7 +25,7 @@ import {
   stringPart,
 } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
-import { type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
+import { type Piece, pieceOf, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
 
 /** Counters kept beside the tree's entries, so that nobody has to count. */
 export interface Super {
@@ -263,24 +263,22 @@ export class Volume {
 
   /**
    * Makes [offset, offset + length) refer to something else.
-   * @param sourceAt what the piece that starts `skip` bytes into the range points at; undefined: a hole
+   * @param source of the first byte; the others are behind it there. undefined: a hole
    */
-  place(ino: number, offset: number, length: number, sourceAt: ((skip: number) => Source) | undefined): void {
+  place(ino: number, offset: number, length: number, source: Source | undefined): void {
     const delta = this.active.touch(ino)
     // What is left of a window may lie in the layer below.
     this.active.firstRaw = Math.min(this.active.firstRaw, this.frozen?.firstRaw ?? Number.POSITIVE_INFINITY)
-    const first = sourceAt?.(0)
-    if (first?.kind === 'raw') this.active.firstRaw = Math.min(this.active.firstRaw, first.segment)
+    if (source?.kind === 'raw') this.active.firstRaw = Math.min(this.active.firstRaw, source.segment)
     for (let done = 0; done < length; ) {
       const index = Math.floor((offset + done) / WINDOW_BYTES)
       const start = offset + done - index * WINDOW_BYTES
       const count = Math.min(WINDOW_BYTES - start, length - done)
-      const source = sourceAt?.(done)
       // Of a terabyte that is reserved at once there are a million.
       if (count === WINDOW_BYTES && source === undefined) delta.setWindow(index, null)
       else if (count === WINDOW_BYTES && source?.kind === 'zero') delta.setWindow(index, ZERO_WINDOW)
       else {
-        const piece: Piece | undefined = source && { ...source, start, length: count }
+        const piece = source && pieceOf(source, done, start, count)
         if (piece === undefined || !delta.extendWindow(index, piece)) {
           const window = splice(this.window(ino, index), start, start + count, piece === undefined ? [] : [piece])
           delta.setWindow(index, window.length === 0 ? null : window)
