@@ -12,6 +12,7 @@ import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, 
 import { allocatedOf, type HeldWindow, heldIn, movedOut, type NumberedWindow, StoredWindow, windowOf } from './held.ts'
 import {
   FIRST_FREE_INO,
+  INO_MAX,
   inoOf,
   Kind,
   kindOf,
@@ -89,6 +90,15 @@ export class Volume {
   epoch = 0
   /** allocated bytes that came and went since the volume was opened, the sum of it; for estimates */
   allocated = 0
+  /** the bucket that was asked for last: who makes a name asks several times (directory 0: none) */
+  readonly #lastBucket: { directory: number; slot: number; bucket: Bucket | undefined } = {
+    directory: 0,
+    slot: 0,
+    bucket: undefined,
+  }
+  /** the next inode number as the tree says it; undefined until somebody asks: the last of which it has anything */
+  #storedNext = 0
+  #lastStored: number | undefined
   /** called once, when the counters are next about to change */
   onCount: (() => void) | undefined
 
@@ -99,13 +109,14 @@ export class Volume {
     this.root = root
     this.super = this.#loadSuper()
     this.frozenSuper = this.super
+    this.#noteStored(this.super.inoNext)
     this.orphanInos = new Set(this.#loadOrphans())
   }
 
   attr(ino: number): Attr | undefined {
     const changed = this.#newest(ino, (delta) => delta.attr)
     if (changed !== undefined) return changed ?? undefined
-    const value = this.#tree.get(this.root, plainKey(ino, Kind.attr))
+    const value = this.#isStored(ino) ? this.#tree.get(this.root, plainKey(ino, Kind.attr)) : undefined
     return value === undefined ? undefined : readAttr(new ByteReader(value))
   }
 
@@ -114,9 +125,19 @@ export class Volume {
   }
 
   bucket(directory: number, slot: number): Bucket | undefined {
+    const last = this.#lastBucket
+    if (last.directory !== directory || last.slot !== slot) {
+      last.bucket = this.#findBucket(directory, slot)
+      last.directory = directory
+      last.slot = slot
+    }
+    return last.bucket
+  }
+
+  #findBucket(directory: number, slot: number): Bucket | undefined {
     const changed = this.#newest(directory, (delta) => delta.dirents.get(slot))
     if (changed !== undefined) return changed ?? undefined
-    const value = this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot))
+    const value = this.#isStored(directory) ? this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot)) : undefined
     return value === undefined ? undefined : decodeBucket(new ByteReader(value))
   }
 
@@ -200,13 +221,13 @@ export class Volume {
   link(ino: number): Uint8Array | undefined {
     const changed = this.#newest(ino, (delta) => delta.link)
     if (changed !== undefined) return changed ?? undefined
-    return this.#tree.get(this.root, plainKey(ino, Kind.link))
+    return this.#isStored(ino) ? this.#tree.get(this.root, plainKey(ino, Kind.link)) : undefined
   }
 
   xattr(ino: number, name: string): Uint8Array | undefined {
     const changed = this.#newest(ino, (delta) => delta.xattrs.get(name))
     if (changed !== undefined) return changed ?? undefined
-    return this.#tree.get(this.root, stringKey(ino, Kind.xattr, name))
+    return this.#isStored(ino) ? this.#tree.get(this.root, stringKey(ino, Kind.xattr, name)) : undefined
   }
 
   xattrs(ino: number): string[] {
@@ -234,6 +255,7 @@ export class Volume {
     const before = this.attr(ino)
     if (before !== undefined) this.#count(before, -1)
     this.active.touch(ino).wipe()
+    this.#forgetBucket()
   }
 
   setOrphan(ino: number, isOrphan: boolean): void {
@@ -244,13 +266,20 @@ export class Volume {
   }
 
   setEntry(directory: number, slot: number, entry: Dirent): void {
-    const bucket = withEntry(this.bucket(directory, slot), entry)
-    this.active.touch(directory).setBucket(slot, bucket)
+    this.#setBucket(directory, slot, withEntry(this.bucket(directory, slot), entry))
   }
 
   removeEntry(directory: number, slot: number, index: number): void {
-    const bucket = withoutIndex(this.bucket(directory, slot), index)
+    this.#setBucket(directory, slot, withoutIndex(this.bucket(directory, slot), index))
+  }
+
+  #setBucket(directory: number, slot: number, bucket: Bucket | undefined): void {
     this.active.touch(directory).setBucket(slot, bucket ?? null)
+    this.#forgetBucket()
+  }
+
+  #forgetBucket(): void {
+    this.#lastBucket.directory = 0
   }
 
   setXattr(ino: number, name: string, value: Uint8Array | null): void {
@@ -321,7 +350,9 @@ export class Volume {
    */
   reset(root: Address | null, inoNext: number, onDamage?: (error: NexusError) => void): void {
     this.#tellCount()
+    this.#forgetBucket()
     this.root = root
+    this.#noteStored(0)
     this.active = new Layer()
     this.frozen = null
     this.epoch++
@@ -334,6 +365,7 @@ export class Volume {
       if (!(error instanceof NexusError) || error.code !== 'NEXUS_CORRUPT' || onDamage === undefined) throw error
       onDamage(error)
     }
+    this.#noteStored(this.super.inoNext)
     this.super.inoNext = Math.max(this.super.inoNext, inoNext)
   }
 
@@ -349,6 +381,7 @@ export class Volume {
   /** The merge of the frozen layer is done and this is its result. */
   thaw(root: Address | null): void {
     this.root = root
+    this.#noteStored(this.frozenSuper.inoNext)
     this.frozen = null
   }
 
@@ -378,8 +411,30 @@ export class Volume {
   #held(ino: number, index: number): HeldWindow {
     const changed = this.#newest(ino, (delta) => delta.windows.get(index))
     if (changed !== undefined) return changed ?? EMPTY_WINDOW
-    const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
+    const value = this.#isStored(ino) ? this.#tree.get(this.root, numberKey(ino, Kind.window, index)) : undefined
     return value === undefined ? EMPTY_WINDOW : new StoredWindow(value, 0, value.length)
+  }
+
+  /** Whether the tree may have anything of an inode: of those that were made since, it has nothing. */
+  #isStored(ino: number): boolean {
+    if (ino < this.#storedNext) return true
+    this.#lastStored ??= this.#findLastStored()
+    return ino <= this.#lastStored
+  }
+
+  #findLastStored(): number {
+    try {
+      const key = this.#tree.lastKey(this.root)
+      return key === undefined ? 0 : inoOf(key)
+    } catch {
+      // Whoever asks for something hears what is wrong with it.
+      return INO_MAX
+    }
+  }
+
+  #noteStored(next: number): void {
+    this.#storedNext = next
+    this.#lastStored = undefined
   }
 
   #loadSuper(): Super {
