@@ -5,7 +5,7 @@ import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, OPEN_ACL } from './acl.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, isOpenAcl, OPEN_ACL } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
@@ -327,7 +327,7 @@ function newInode(
   const isGuarded = core.guard.guards(volume)
   const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
   if (defaults !== undefined) {
-    const inherited = inheritAcl(decodeAcl(defaults), mode)
+    const inherited = isOpenAcl(defaults) ? { mode, access: undefined } : inheritAcl(decodeAcl(defaults), mode)
     mode = inherited.mode
     // Who is named where relations decide is said by grants.
     if (inherited.access !== undefined && !isGuarded) xattr(ACCESS_ACL, encodeAcl(inherited.access))

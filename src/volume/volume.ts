@@ -337,6 +337,9 @@ export class Volume {
   allocatedIn(ino: number, offset: number, length: number): number {
     let bytes = 0
     const end = offset + length
+    const first = Math.floor(offset / WINDOW_BYTES)
+    const isOne = end <= (first + 1) * WINDOW_BYTES
+    if (isOne) return allocatedOf(this.#held(ino, first), offset - first * WINDOW_BYTES, end - first * WINDOW_BYTES)
     for (const [index, window] of this.#windowsIn(ino, offset, end)) {
       const base = index * WINDOW_BYTES
       bytes += allocatedOf(window, Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))
