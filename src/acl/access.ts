@@ -5,7 +5,7 @@
  */
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import type { Place } from '../vfs/core.ts'
+import { nodeOf, type Place } from '../vfs/core.ts'
 import { ANYBODY, ENTER, type Guard, READ, WRITE } from '../vfs/guard.ts'
 import { isDirectory } from '../volume/attr.ts'
 import type { Catalog } from '../volume/catalog.ts'
@@ -28,6 +28,8 @@ export const OWNER = 'owner'
 const NAMED_MAX = 500
 /** Answers remembered at most, for all uids together. */
 const REMEMBERED_MAX = 500_000
+/** A workspace of which anything is remembered takes as much memory as so many answers. */
+const ANSWERS_PER_MAP = 4
 /** Directories from one that is asked for up to one whose rights are known: a walk takes tens of milliseconds at most. */
 const WAY_MAX = 16_384
 /** Each directory on the way up is one step; a path of the kernel's has at most 2048 names (PATH_MAX / 2). */
@@ -58,10 +60,10 @@ export interface AccessTree extends Tree {
 /** What is remembered of one uid. */
 interface Remembered {
   /** of inodes with tuples of their own, by node */
-  own: Map<string, number>
-  /** of directories and files without, by the directory that contains them */
-  directories: Map<string, number>
-  files: Map<string, number>
+  own: Map<number, number>
+  /** of directories and files without, by workspace, then by the directory that contains them */
+  directories: Map<number, Map<number, number>>
+  files: Map<number, Map<number, number>>
   /** by workspace, the directories on the way to something that the uid may see */
   ways: Map<number, Set<number>>
 }
@@ -109,7 +111,7 @@ export class Access implements Guard {
 
   rwx(uid: number, place: Place): number {
     if (uid === 0 || !this.guards(place.volume.number)) return ALL
-    if (this.#now() >= this.#nextExpiry) this.forget()
+    if (this.#nextExpiry < Number.POSITIVE_INFINITY && this.#now() >= this.#nextExpiry) this.forget()
     const bits = this.#rights(uid, place)
     if (bits !== 0 || !isDirectory(place.attr)) return bits
     return this.#ways(uid, place.volume.number).has(place.ino) ? ENTER : 0
@@ -140,7 +142,7 @@ export class Access implements Guard {
   }
 
   removed(volume: number, ino: number): void {
-    if (this.tuples.has(`${volume}/${ino}`)) this.moved(volume)
+    if (this.tuples.has(volume, ino)) this.moved(volume)
   }
 
   gone(volumes: readonly number[]): void {
@@ -324,12 +326,12 @@ export class Access implements Guard {
   }
 
   /** Where the rights on an inode are remembered. What contains it, its type and its tuples decide: siblings without tuples have the same. */
-  #rememberedOf(uid: number, { volume, ino, attr }: Place): { map: Map<string, number>; key: string; isOwn: boolean } {
-    const remembered = this.#ofUid(uid)
+  #rememberedOf(uid: number, { volume, ino, attr }: Place): { map: Map<number, number>; key: number; isOwn: boolean } {
+    const { own, directories, files } = this.#ofUid(uid)
     const live = this.#options.tree.liveOf(volume.number)
-    const isOwn = ino === ROOT_INO || attr.parent === 0 || this.tuples.has(`${live}/${ino}`)
-    const map = isOwn ? remembered.own : isDirectory(attr) ? remembered.directories : remembered.files
-    return { map, key: `${volume.number}/${isOwn ? ino : attr.parent}`, isOwn }
+    const isOwn = ino === ROOT_INO || attr.parent === 0 || this.tuples.has(live, ino)
+    if (isOwn) return { map: own, key: nodeOf(volume.number, ino), isOwn }
+    return { map: this.#siblingsIn(isDirectory(attr) ? directories : files, volume.number), key: attr.parent, isOwn }
   }
 
   #refuseWay(volume: number, ino: number): number {
@@ -345,6 +347,15 @@ export class Access implements Guard {
     const mayRead = this.#evaluator.check(subject, 'read', object)
     const mayWrite = this.#evaluator.check(subject, 'write', object)
     return (mayRead ? READ | ENTER : 0) | (mayWrite ? WRITE | ENTER : 0)
+  }
+
+  #siblingsIn(workspaces: Map<number, Map<number, number>>, volume: number): Map<number, number> {
+    const found = workspaces.get(volume)
+    if (found !== undefined) return found
+    const made = new Map<number, number>()
+    this.#rememberedCount += ANSWERS_PER_MAP
+    workspaces.set(volume, made)
+    return made
   }
 
   #ofUid(uid: number): Remembered {

@@ -25,8 +25,8 @@ type ByRelation = Map<string, Map<string, StoredTuple>>
 export class TupleStore {
   readonly #objects = new Map<string, ByRelation>()
   readonly #bySubject = new Map<string, Set<StoredTuple>>()
-  /** objects with tuples, by workspace number */
-  readonly #byVolume = new Map<number, Set<string>>()
+  /** inodes with tuples, by workspace number */
+  readonly #byVolume = new Map<number, Set<number>>()
   #size = 0
 
   get size(): number {
@@ -37,8 +37,9 @@ export class TupleStore {
     return this.#objects.get(object)?.get(relation)?.get(subject)
   }
 
-  has(object: string): boolean {
-    return this.#objects.has(object)
+  /** Whether there is any tuple on an inode. Asked with each request: no text is made for it. */
+  has(volume: number, ino: number): boolean {
+    return this.#byVolume.get(volume)?.has(ino) === true
   }
 
   /** To whom a relation of an object is given. */
@@ -65,9 +66,9 @@ export class TupleStore {
     for (const object of this.#objects.keys()) if (object.startsWith('group:')) yield object
   }
 
-  /** Objects of a workspace that have tuples, as inode numbers. */
+  /** Inodes of a workspace that have tuples. */
   inodesIn(volume: number): number[] {
-    return [...(this.#byVolume.get(volume) ?? [])].map((object) => Number(object.slice(object.indexOf('/') + 1)))
+    return [...(this.#byVolume.get(volume) ?? [])]
   }
 
   volumes(): Iterable<number> {
@@ -83,8 +84,8 @@ export class TupleStore {
     const relations = entryOf(this.#objects, tuple.object, () => new Map() as ByRelation)
     entryOf(relations, tuple.relation, () => new Map<string, StoredTuple>()).set(tuple.subject, tuple)
     entryOf(this.#bySubject, tuple.subject, () => new Set<StoredTuple>()).add(tuple)
-    const volume = volumeOfObject(tuple.object)
-    if (volume !== undefined) entryOf(this.#byVolume, volume, () => new Set<string>()).add(tuple.object)
+    const inode = inodeOfObject(tuple.object)
+    if (inode !== undefined) entryOf(this.#byVolume, inode.volume, () => new Set<number>()).add(inode.ino)
     this.#size++
   }
 
@@ -104,18 +105,18 @@ export class TupleStore {
 
   #forgetObject(object: string): void {
     this.#objects.delete(object)
-    const volume = volumeOfObject(object)
-    const inside = volume === undefined ? undefined : this.#byVolume.get(volume)
-    if (volume === undefined || inside === undefined) return
-    inside.delete(object)
-    if (inside.size === 0) this.#byVolume.delete(volume)
+    const inode = inodeOfObject(object)
+    const inside = inode === undefined ? undefined : this.#byVolume.get(inode.volume)
+    if (inode === undefined || inside === undefined) return
+    inside.delete(inode.ino)
+    if (inside.size === 0) this.#byVolume.delete(inode.volume)
   }
 }
 
-/** The workspace number of `7/123`; undefined for a group. */
-function volumeOfObject(object: string): number | undefined {
-  const number = Number.parseInt(object, 10)
-  return Number.isNaN(number) ? undefined : number
+/** The inode that `7/123` means; undefined for a group. */
+function inodeOfObject(object: string): { volume: number; ino: number } | undefined {
+  const volume = Number.parseInt(object, 10)
+  return Number.isNaN(volume) ? undefined : { volume, ino: Number(object.slice(object.indexOf('/') + 1)) }
 }
 
 function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -3,7 +3,7 @@
  * does it: a crash leaves all of them or none. Nobody else may write meanwhile.
  */
 import { assert } from '../errors.ts'
-import { type Attr, isDirectory, S_IFDIR, S_IFMT, type Time } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, S_IFDIR, S_IFMT, type Time } from '../volume/attr.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { editsOf } from '../volume/merge.ts'
@@ -83,7 +83,7 @@ class Repair {
 
   #patch(ino: number, patch: Partial<Attr>): void {
     const attr = this.#volume.attr(ino)
-    if (attr !== undefined) this.#volume.setAttr(ino, { ...attr, ...patch })
+    if (attr !== undefined) this.#volume.setAttr(ino, altered(attr, patch))
   }
 
   #adopt(ino: number): void {

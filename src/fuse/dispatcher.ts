@@ -16,6 +16,7 @@ import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
 import { type Dispatched, operationTable } from './requests.ts'
+import { integersOf } from './wire.ts'
 
 /** FUSE_UNIQUE_RESEND (fs/fuse/fuse_i.h): set in `unique` when a request is sent again. In its upper half. */
 const RESENT = 0x8000_0000
@@ -63,6 +64,7 @@ export class Dispatcher implements Connection {
   readonly #reply = new Reply()
   /** Answers without payload; apart, because the reply's buffer may hold half an answer when one fails. */
   readonly #header = Buffer.alloc(OUT_HEADER_BYTES)
+  readonly #headerIntegers = integersOf(this.#header)
   readonly #failures: Failures
   readonly #pending: Pending
   /** requests since the last one of the kernel's write-back; `Session.drained` starts it anew */
@@ -162,7 +164,7 @@ export class Dispatcher implements Connection {
       this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh, since: performance.now() }, answer)
     } else if (answer >= 0) {
       const length = OUT_HEADER_BYTES + answer
-      writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
+      this.#reply.header(length, uniqueLow, uniqueHigh)
       const micros = this.#send(operation.name, this.#reply.buffer, length)
       operation.meter.answered(micros)
       this.#countBytes(operation, answer)
@@ -216,7 +218,7 @@ export class Dispatcher implements Connection {
 
   #answerLateWith({ name, since, uniqueLow, uniqueHigh }: Waiting, encode: Encode): void {
     const length = OUT_HEADER_BYTES + encode(this.#reply)
-    writeOutHeader(this.#reply.buffer, length, 0, uniqueLow, uniqueHigh)
+    this.#reply.header(length, uniqueLow, uniqueHigh)
     this.#send(name, this.#reply.buffer, length)
     const operation = this.#table[Opcode[name]]
     operation?.meter.answered((performance.now() - since) * 1000, true)
@@ -225,7 +227,7 @@ export class Dispatcher implements Connection {
   }
 
   #sendHeader(op: string, error: number, uniqueLow: number, uniqueHigh: number): number {
-    writeOutHeader(this.#header, OUT_HEADER_BYTES, error, uniqueLow, uniqueHigh)
+    writeOutHeader(this.#headerIntegers, OUT_HEADER_BYTES, error, uniqueLow, uniqueHigh)
     return this.#send(op, this.#header, OUT_HEADER_BYTES)
   }
 

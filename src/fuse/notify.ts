@@ -8,7 +8,7 @@ import type { Logger } from '../logger.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { EXPIRE_ONLY, Notify, OUT_HEADER_BYTES } from './protocol.ts'
 import { writeOutHeader } from './reply.ts'
-import { writeU64 } from './wire.ts'
+import { integersOf, writeU64 } from './wire.ts'
 
 /** What is needed of `Notifier` in binding.ts. */
 export interface NotifySender {
@@ -85,8 +85,9 @@ export class KernelNotifier implements KernelCaches {
 
   async deleteEntry(parent: number, child: number, name: string): Promise<void> {
     const message = Buffer.alloc(OUT_HEADER_BYTES + 24 + name.length + 1)
-    writeU64(message, OUT_HEADER_BYTES, parent)
-    writeU64(message, OUT_HEADER_BYTES + 8, child)
+    const integers = integersOf(message)
+    writeU64(integers, OUT_HEADER_BYTES, parent)
+    writeU64(integers, OUT_HEADER_BYTES + 8, child)
     message.writeUInt32LE(name.length, OUT_HEADER_BYTES + 16)
     message.write(name, OUT_HEADER_BYTES + 24, 'latin1')
     await this.#send(framed(message, Notify.DELETE))
@@ -142,16 +143,17 @@ export class KernelNotifier implements KernelCaches {
 /** fuse_notify_inval_inode_out; from offset 0 on all pages (length 0 is "to the end"), below 0 none. */
 function invalidateInode(node: number, offset: number, length = 0): Buffer {
   const message = Buffer.alloc(OUT_HEADER_BYTES + 24)
-  writeU64(message, OUT_HEADER_BYTES, node)
-  writeU64(message, OUT_HEADER_BYTES + 8, offset)
-  writeU64(message, OUT_HEADER_BYTES + 16, length)
+  const integers = integersOf(message)
+  writeU64(integers, OUT_HEADER_BYTES, node)
+  writeU64(integers, OUT_HEADER_BYTES + 8, offset)
+  writeU64(integers, OUT_HEADER_BYTES + 16, length)
   return framed(message, Notify.INVAL_INODE)
 }
 
 /** fuse_notify_inval_entry_out */
 function invalidateName(parent: number, name: string, flags: number): Buffer {
   const message = Buffer.alloc(OUT_HEADER_BYTES + 16 + name.length + 1)
-  writeU64(message, OUT_HEADER_BYTES, parent)
+  writeU64(integersOf(message), OUT_HEADER_BYTES, parent)
   message.writeUInt32LE(name.length, OUT_HEADER_BYTES + 8)
   message.writeUInt32LE(flags, OUT_HEADER_BYTES + 12)
   message.write(name, OUT_HEADER_BYTES + 16, 'latin1')
@@ -159,6 +161,6 @@ function invalidateName(parent: number, name: string, flags: number): Buffer {
 }
 
 function framed(message: Buffer, code: number): Buffer {
-  writeOutHeader(message, message.length, code, 0, 0)
+  writeOutHeader(integersOf(message), message.length, code, 0, 0)
   return message
 }

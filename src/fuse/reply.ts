@@ -14,7 +14,7 @@ import {
   STATX_MASK,
   TRANSFER_BYTES_MAX,
 } from './protocol.ts'
-import { writeU64 } from './wire.ts'
+import { integersOf, writeU64 } from './wire.ts'
 
 /** How long the kernel may believe what it is told: until we notify it (it caps this by itself). */
 const FOREVER_S = 0x7fffffff
@@ -26,18 +26,21 @@ const STATFS_OUT_BYTES = 80
 
 export class Reply {
   readonly buffer: Buffer = Buffer.alloc(OUT_HEADER_BYTES + TRANSFER_BYTES_MAX)
+  readonly #integers = integersOf(this.buffer)
 
   /** Most bytes that fit in a payload. */
   get capacity(): number {
     return this.buffer.length - OUT_HEADER_BYTES
   }
 
+  /** @throws RangeError for what no struct can hold */
   u32(at: number, value: number): void {
-    this.buffer.writeUInt32LE(value, OUT_HEADER_BYTES + at)
+    if (value >>> 0 !== value) throw new RangeError(`${value} is not a number of 32 bits`)
+    this.#integers.setUint32(OUT_HEADER_BYTES + at, value, true)
   }
 
   u64(at: number, value: number): void {
-    writeU64(this.buffer, OUT_HEADER_BYTES + at, value)
+    writeU64(this.#integers, OUT_HEADER_BYTES + at, value)
   }
 
   zero(at: number, length: number): void {
@@ -49,6 +52,11 @@ export class Reply {
     if (bytes.length > this.capacity) throw FS.ERANGE
     this.buffer.set(bytes, OUT_HEADER_BYTES)
     return bytes.length
+  }
+
+  /** What goes in front of a payload; see `writeOutHeader`. */
+  header(bytes: number, uniqueLow: number, uniqueHigh: number): void {
+    writeOutHeader(this.#integers, bytes, 0, uniqueLow, uniqueHigh)
   }
 
   /** Latin1 text, one byte a character. */
@@ -180,9 +188,9 @@ function attributeSeconds(stat: Stat): number {
 }
 
 /** fuse_out_header: the length of all, 0 or a negative errno, and the request's own `unique`. */
-export function writeOutHeader(buffer: Buffer, bytes: number, error: number, uniqueLow: number, uniqueHigh: number): void {
-  buffer.writeUInt32LE(bytes, 0)
-  buffer.writeInt32LE(error, 4)
-  buffer.writeUInt32LE(uniqueLow, 8)
-  buffer.writeUInt32LE(uniqueHigh, 12)
+export function writeOutHeader(to: DataView, bytes: number, error: number, uniqueLow: number, uniqueHigh: number): void {
+  to.setUint32(0, bytes, true)
+  to.setInt32(4, error, true)
+  to.setUint32(8, uniqueLow, true)
+  to.setUint32(12, uniqueHigh, true)
 }

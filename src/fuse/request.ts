@@ -5,13 +5,14 @@
 import { FS } from '../errors.ts'
 import type { Caller } from '../vfs/filesystem.ts'
 import { IN_HEADER_BYTES } from './protocol.ts'
-import { readI64, readNode, readOffset, readOffsetCapped } from './wire.ts'
+import { integersOf, readI64, readNode, readOffset, readOffsetCapped } from './wire.ts'
 
 /** The kernel itself, writing back pages that some program dirtied: it was checked when they were mapped. */
 export const KERNEL: Readonly<Caller> = Object.freeze({ uid: 0, gid: 0, pid: 0 })
 
 export class Request {
   readonly buffer: Buffer
+  readonly #integers: DataView
   opcode = 0
   node = 0
   /** `unique` as its two halves: it is an id to echo (bit 63 marks a resent request), never a number. */
@@ -23,16 +24,17 @@ export class Request {
 
   constructor(buffer: Buffer) {
     this.buffer = buffer
+    this.#integers = integersOf(buffer)
   }
 
   /** Takes over what was just read into the buffer; false if not even an answer is possible. */
   begin(bytes: number): boolean {
     if (bytes < IN_HEADER_BYTES) return false
-    const { buffer } = this
-    this.opcode = buffer.readUInt32LE(4)
-    this.uniqueLow = buffer.readUInt32LE(8)
-    this.uniqueHigh = buffer.readUInt32LE(12)
-    this.caller = { uid: buffer.readUInt32LE(24), gid: buffer.readUInt32LE(28), pid: buffer.readUInt32LE(32) }
+    const integers = this.#integers
+    this.opcode = integers.getUint32(4, true)
+    this.uniqueLow = integers.getUint32(8, true)
+    this.uniqueHigh = integers.getUint32(12, true)
+    this.caller = { uid: integers.getUint32(24, true), gid: integers.getUint32(28, true), pid: integers.getUint32(32, true) }
     this.bodyBytes = 0
     this.node = 0
     return true
@@ -43,33 +45,33 @@ export class Request {
    * answered: the kernel then waits for an errno.
    */
   open(bytes: number, bodyBytesMin: number): void {
-    const { buffer } = this
-    if (buffer.readUInt32LE(0) !== bytes) throw FS.EIO
+    const integers = this.#integers
+    if (integers.getUint32(0, true) !== bytes) throw FS.EIO
     // Extensions (7.38) follow the body; none is negotiated, and none is read.
-    const bodyBytes = bytes - IN_HEADER_BYTES - buffer.readUInt16LE(36) * 8
+    const bodyBytes = bytes - IN_HEADER_BYTES - integers.getUint16(36, true) * 8
     if (bodyBytes < bodyBytesMin) throw FS.EINVAL
     this.bodyBytes = bodyBytes
-    this.node = readNode(buffer, 16)
+    this.node = readNode(integers, 16)
   }
 
   u32(at: number): number {
-    return this.buffer.readUInt32LE(IN_HEADER_BYTES + at)
+    return this.#integers.getUint32(IN_HEADER_BYTES + at, true)
   }
 
   i64(at: number): number {
-    return readI64(this.buffer, IN_HEADER_BYTES + at)
+    return readI64(this.#integers, IN_HEADER_BYTES + at)
   }
 
   nodeAt(at: number): number {
-    return readNode(this.buffer, IN_HEADER_BYTES + at)
+    return readNode(this.#integers, IN_HEADER_BYTES + at)
   }
 
   offset(at: number): number {
-    return readOffset(this.buffer, IN_HEADER_BYTES + at)
+    return readOffset(this.#integers, IN_HEADER_BYTES + at)
   }
 
   offsetCapped(at: number): number {
-    return readOffsetCapped(this.buffer, IN_HEADER_BYTES + at)
+    return readOffsetCapped(this.#integers, IN_HEADER_BYTES + at)
   }
 
   /** A NUL-terminated name; the next one starts `name.length + 1` further on (one character a byte). */

@@ -11,33 +11,38 @@ const WORD = 2 ** 32
 /** High half of 2^53: a u64 whose high half is below this is exact as a number. */
 const EXACT_HIGH = 2 ** 21
 
-/** Exact below 2^53, rounded above. */
-export function readU64(buffer: Buffer, at: number): number {
-  return buffer.readUInt32LE(at) + buffer.readUInt32LE(at + 4) * WORD
+/** A buffer as its integers are read and written: for a DataView that is one instruction, for a Buffer a call or two. */
+export function integersOf(buffer: Buffer): DataView {
+  return new DataView(buffer.buffer, buffer.byteOffset, buffer.length)
 }
 
-export function readI64(buffer: Buffer, at: number): number {
-  return buffer.readUInt32LE(at) + buffer.readInt32LE(at + 4) * WORD
+/** Exact below 2^53, rounded above. */
+export function readU64(from: DataView, at: number): number {
+  return from.getUint32(at, true) + from.getUint32(at + 4, true) * WORD
+}
+
+export function readI64(from: DataView, at: number): number {
+  return from.getUint32(at, true) + from.getInt32(at + 4, true) * WORD
 }
 
 /** Node ids come from us, so one that we cannot have given out is stale. */
-export function readNode(buffer: Buffer, at: number): number {
-  if (buffer.readUInt32LE(at + 4) >= EXACT_HIGH) throw FS.ESTALE
-  return readU64(buffer, at)
+export function readNode(from: DataView, at: number): number {
+  if (from.getUint32(at + 4, true) >= EXACT_HIGH) throw FS.ESTALE
+  return readU64(from, at)
 }
 
 /**
  * A file offset, size or length that a program chose. The kernel allows up to 2^63 - 1; files of ours
  * end at 2^53 - 1, and this is the one place that says so.
  */
-export function readOffset(buffer: Buffer, at: number): number {
-  if (buffer.readUInt32LE(at + 4) >= EXACT_HIGH) throw FS.EFBIG
-  return readU64(buffer, at)
+export function readOffset(from: DataView, at: number): number {
+  if (from.getUint32(at + 4, true) >= EXACT_HIGH) throw FS.EFBIG
+  return readU64(from, at)
 }
 
 /** For places where "beyond the end of any file" is a good answer (read, seek, lengths to copy). */
-export function readOffsetCapped(buffer: Buffer, at: number): number {
-  return Math.min(readU64(buffer, at), Number.MAX_SAFE_INTEGER)
+export function readOffsetCapped(from: DataView, at: number): number {
+  return Math.min(readU64(from, at), Number.MAX_SAFE_INTEGER)
 }
 
 /** A range that is to be written may not end above the largest file either. */
@@ -46,8 +51,8 @@ export function checkEnd(offset: number, length: number): void {
 }
 
 /** Writes any integer of absolute value below 2^53, negative ones in two's complement. */
-export function writeU64(buffer: Buffer, at: number, value: number): void {
+export function writeU64(to: DataView, at: number, value: number): void {
   const low = value >>> 0
-  buffer.writeUInt32LE(low, at)
-  buffer.writeUInt32LE(((value - low) / WORD) >>> 0, at + 4)
+  to.setUint32(at, low, true)
+  to.setUint32(at + 4, ((value - low) / WORD) >>> 0, true)
 }

@@ -66,17 +66,24 @@ export function writeU64(buffer: Buffer, value: number, offset: number): void {
   buffer.writeUInt32LE(Math.floor(value / TWO_32), offset + 4)
 }
 
+/** Where headers are put together: a view of each buffer that one is written into would take longer than the copy. */
+const scratch = Buffer.alloc(RECORD_HEADER_BYTES)
+const scratchFields = new DataView(scratch.buffer, scratch.byteOffset, RECORD_HEADER_BYTES)
+const scratchCovered = scratch.subarray(0, 48)
+
 /** Writes a header at `offset`; the bytes that the checksums cover are given by their checksums. */
 export function writeRecordHeader(buffer: Buffer, offset: number, header: RecordHeader, seed: bigint): void {
-  buffer.writeUInt32LE(RECORD_MAGIC, offset)
-  buffer.writeUInt32LE(header.type, offset + 4)
-  buffer.writeUInt32LE(header.dataBytes, offset + 8)
-  buffer.writeUInt32LE(header.metaBytes, offset + 12)
-  writeU64(buffer, header.sequence, offset + 16)
-  writeU64(buffer, header.durable, offset + 24)
-  buffer.writeBigUInt64LE(header.dataXxh, offset + 32)
-  buffer.writeBigUInt64LE(header.metaXxh, offset + 40)
-  buffer.writeBigUInt64LE(xxh64(buffer.subarray(offset, offset + 48), seed), offset + 48)
+  scratch.writeUInt32LE(RECORD_MAGIC, 0)
+  scratch.writeUInt32LE(header.type, 4)
+  scratch.writeUInt32LE(header.dataBytes, 8)
+  scratch.writeUInt32LE(header.metaBytes, 12)
+  writeU64(scratch, header.sequence, 16)
+  writeU64(scratch, header.durable, 24)
+  // Not by Buffer, which takes a bigint apart with others.
+  scratchFields.setBigUint64(32, header.dataXxh, true)
+  scratchFields.setBigUint64(40, header.metaXxh, true)
+  scratchFields.setBigUint64(48, xxh64(scratchCovered, seed), true)
+  buffer.set(scratch, offset)
 }
 
 /** The header at `offset`, or undefined when those bytes are not an intact header. */

@@ -5,7 +5,7 @@
  */
 import { NexusError } from '../errors.ts'
 import { contentChanges, type Place } from '../vfs/core.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -140,7 +140,7 @@ class Graft {
     if (this.#isAllInside(ino, attr)) return [{ kind: 'drop', ...base }]
     // The name that is recorded may be one of those that go; which others there are is not known.
     const place = this.#current.directories.has(attr.parent) ? { parent: 0, name: '' } : {}
-    return [{ kind: 'attr', ...base, attr: { ...attr, nlink: attr.nlink - names, ...place } }]
+    return [{ kind: 'attr', ...base, attr: altered(attr, { nlink: attr.nlink - names, ...place }) }]
   }
 
   #restore(old: number, names: number): Change[] {
@@ -185,12 +185,13 @@ class Graft {
   #attrOf(old: number, attr: Attr, names: number): Attr {
     if (old === this.#source) {
       const { parent, name } = this.#place.attr
-      return { ...attr, parent, name }
+      return altered(attr, { parent, name })
     }
     // Of several names the one recorded may lie outside of what is restored.
     const place = this.#old.directories.has(attr.parent) ? attr : this.#old.places.get(old)
     const parent = this.inos.get(place?.parent ?? 0) ?? 0
-    return { ...attr, parent, name: parent === 0 ? '' : (place?.name ?? ''), nlink: isDirectory(attr) ? attr.nlink : names }
+    const name = parent === 0 ? '' : (place?.name ?? '')
+    return altered(attr, { parent, name, nlink: isDirectory(attr) ? attr.nlink : names })
   }
 }
 

@@ -60,6 +60,14 @@ export class Tree {
     return index < node.count && node.compareKey(index, key) === 0 ? node.value(index) : undefined
   }
 
+  /** The greatest key, a view; undefined when there is none. */
+  lastKey(root: Address | null): Buffer | undefined {
+    if (root === null) return undefined
+    let node = this.#nodes.load(root)
+    while (node.level > 0) node = this.#nodes.child(node, node.count - 1)
+    return node.key(node.count - 1)
+  }
+
   /** The entries in [from, to), ascending; without `to` up to the end. */
   *scan(root: Address | null, from: Buffer, to?: Buffer): IterableIterator<[Buffer, Buffer]> {
     for (const { node, first, end } of this.#leaves(root, from, to)) {

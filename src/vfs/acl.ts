@@ -50,6 +50,13 @@ export function encodeAcl(entries: readonly AclEntry[]): Buffer {
   return buffer
 }
 
+const OPEN_BYTES = encodeAcl(OPEN_ACL)
+
+/** Whether it is OPEN_ACL, as nearly every default ACL is: what is made below has the mode that was asked for. */
+export function isOpenAcl(value: Uint8Array): boolean {
+  return OPEN_BYTES.equals(value)
+}
+
 /** The rules of posix_acl_valid(): each base entry once, tags in order, a mask when anybody is named. */
 function isValid(entries: readonly AclEntry[]): boolean {
   if (entries.length === 0) return true

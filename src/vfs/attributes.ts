@@ -1,6 +1,6 @@
 /** Attributes: getattr, setattr, statfs, and what a change of owner or content does to set-id bits. */
 import { FS } from '../errors.ts'
-import { type Attr, isDirectory, isRegular } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ACCESS_ACL, aclAfterChmod, decodeAcl, encodeAcl } from './acl.ts'
 import { type Core, type Place, volumeOf } from './core.ts'
@@ -24,7 +24,7 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   const place = core.writable(node)
   const now = core.now()
   const changes: Change[] = []
-  let attr: Attr = { ...place.attr, ctime: change.ctime ?? now }
+  let attr = altered(place.attr, { ctime: change.ctime ?? now })
   if (change.size !== undefined) attr = resize(place, attr, change.size, changes, now)
   if (change.mode !== undefined) {
     attr.mode = (attr.mode & ~0o7777) | (core.gates.storedMode(place, storedMode(core.guard, place, change.mode)) & 0o7777)
@@ -55,7 +55,7 @@ export function withoutSetId(mode: number): number {
 export function dropCapability(place: Place, attr: Attr, changes: Change[]): Attr {
   if (attr.xattrs === 0 || place.volume.xattr(place.ino, CAPABILITY) === undefined) return attr
   changes.push({ kind: 'xattr', volume: place.volume.number, ino: place.ino, name: CAPABILITY, value: null })
-  return { ...attr, xattrs: attr.xattrs - 1 }
+  return altered(attr, { xattrs: attr.xattrs - 1 })
 }
 
 function resize({ volume, ino }: Place, attr: Attr, size: number, changes: Change[], now: Attr['mtime']): Attr {
@@ -69,7 +69,7 @@ function resize({ volume, ino }: Place, attr: Attr, size: number, changes: Chang
     allocated -= volume.allocatedIn(ino, size, length)
     changes.push({ kind: 'clear', volume: volume.number, ino, offset: size, length, allocate: false })
   }
-  return { ...attr, size, allocated, mtime: now }
+  return altered(attr, { size, allocated, mtime: now })
 }
 
 function chmodAcl({ volume, ino, attr: before }: Place, attr: Attr): Change[] {

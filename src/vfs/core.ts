@@ -2,7 +2,7 @@
  * What every operation needs: node ids, the way from a node to its volume and inode, and the time.
  */
 import { FS } from '../errors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
@@ -299,7 +299,7 @@ export class Core {
     for (const ghost of volume.ghosts.toReversed()) {
       const attr = ghost.attr(ino)
       if (attr === undefined) continue
-      const revived: Attr = { ...attr, nlink: 0 }
+      const revived = altered(attr, { nlink: 0 })
       const base = { volume: volume.number, ino }
       const changes: Change[] = [
         { kind: 'attr', ...base, attr: revived },

@@ -1,7 +1,7 @@
 /** File content: read, write, fallocate, lseek, copy_file_range. */
 import type { WantedChunk } from '../cas/reader.ts'
 import { FS } from '../errors.ts'
-import { type Attr, isDirectory, isRegular } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Piece } from '../volume/piece.ts'
 import { dropCapability, FILE_BYTES_MAX, withoutSetId } from './attributes.ts'
@@ -78,14 +78,13 @@ function changed(
   const { volume, ino, attr } = place
   const now = core.now()
   const fresh = attr.allocated === 0 ? length : length - volume.allocatedIn(ino, offset, length)
-  const after: Attr = {
-    ...attr,
+  const after = altered(attr, {
     size: extend ? Math.max(attr.size, offset + length) : attr.size,
     allocated: attr.allocated + fresh,
     mode: killSuidGid ? withoutSetId(attr.mode) : attr.mode,
     mtime: now,
     ctime: now,
-  }
+  })
   return dropCapability(place, after, changes)
 }
 
@@ -144,7 +143,7 @@ function punch(core: Core, place: Place, { offset, length, killSuidGid }: Alloca
   const freed = volume.allocatedIn(ino, offset, length)
   const mode = killSuidGid ? withoutSetId(attr.mode) : attr.mode
   const changes: Change[] = [{ kind: 'clear', volume: volume.number, ino, offset, length, allocate: false }]
-  const after = dropCapability(place, { ...attr, mode, allocated: attr.allocated - freed, mtime: now, ctime: now }, changes)
+  const after = dropCapability(place, altered(attr, { mode, allocated: attr.allocated - freed, mtime: now, ctime: now }), changes)
   changes.push({ kind: 'attr', volume: volume.number, ino, attr: after })
   core.volumes.commit(changes)
 }
@@ -210,14 +209,13 @@ export function copyFileRange(
   const now = core.now()
   const lost = to.attr.allocated === 0 ? 0 : to.volume.allocatedIn(to.ino, toOffset, bytes)
   const gained = from.volume.allocatedIn(from.ino, offset, bytes) - lost
-  const attr: Attr = {
-    ...to.attr,
+  const attr = altered(to.attr, {
     size: Math.max(to.attr.size, toOffset + bytes),
     allocated: to.attr.allocated + gained,
     mode: killSuidGid ? withoutSetId(to.attr.mode) : to.attr.mode,
     mtime: now,
     ctime: now,
-  }
+  })
   const after = dropCapability(to, attr, changes)
   changes.push({ kind: 'attr', ...base, attr: after })
   core.quotas.admit(base.volume, gained, 0)

@@ -1,11 +1,11 @@
 /** Names: lookup, and making and removing directory entries. */
 import { FS } from '../errors.ts'
-import { type Attr, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, OPEN_ACL } from './acl.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, isOpenAcl, OPEN_ACL } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
@@ -111,7 +111,7 @@ export function makeWorkspace(
   const inode = newInode(core, caller, directory, number, ROOT_INO, { mode: wanted.mode, umask, rdev: 0 })
   const opens = isGuarded && !inode.changes.some((change) => change.kind === 'xattr' && change.name === DEFAULT_ACL)
   // The root of a volume has its place and name in the catalog.
-  const attr: Attr = { ...inode.attr, parent: 0, name: '', xattrs: inode.attr.xattrs + (opens ? 1 : 0) }
+  const attr = altered(inode.attr, { parent: 0, name: '', xattrs: inode.attr.xattrs + (opens ? 1 : 0) })
   core.volumes.commit([
     ...changes,
     { kind: 'attr', volume: number, ino: ROOT_INO, attr },
@@ -131,7 +131,7 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   core.quotas.admit(volume.number, 0, 1)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
-  const attr: Attr = { ...inode.attr, nlink: 0 }
+  const attr = altered(inode.attr, { nlink: 0 })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
     ...inode.changes,
@@ -147,7 +147,7 @@ export function link(core: Core, node: number, newParent: number, newName: strin
   if (isDirectory(before)) throw FS.EPERM
   checkFree(directory, newName)
   core.otherNames.remember(volume.number, ino, before)
-  const attr: Attr = { ...before, nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName }
+  const attr = altered(before, { nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName })
   const base = { volume: volume.number, ino }
   core.volumes.commit([
     { kind: 'attr', ...base, attr },
@@ -192,7 +192,7 @@ export function forget(core: Core, node: number, times: number): void {
 
 /** What happens to an inode when one of its names goes. */
 export function unlinked(core: Core, { volume, ino, attr: before }: Place, directory: Place, name: string): Change[] {
-  const attr: Attr = { ...before, nlink: before.nlink - 1, ctime: core.now() }
+  const attr = altered(before, { nlink: before.nlink - 1, ctime: core.now() })
   // Rights come from the directory of the recorded name: one that is left has to take its place.
   const wasRecorded = before.parent === directory.ino && before.name === name
   if (attr.nlink > 0 && wasRecorded) Object.assign(attr, core.otherNames.besides(volume, ino, { parent: directory.ino, name }))
@@ -213,7 +213,7 @@ export function removedDirectory(core: Core, entry: Dirent, place: Place): Chang
     return core.registry.removeWorkspace(entry.volume)
   }
   core.guard.removed(place.volume.number, place.ino)
-  const attr: Attr = { ...place.attr, nlink: 0, ctime: core.now() }
+  const attr = altered(place.attr, { nlink: 0, ctime: core.now() })
   const base = { volume: place.volume.number, ino: place.ino }
   return [
     { kind: 'attr', ...base, attr },
@@ -274,7 +274,7 @@ export function removeEntry(directory: Place, entry: Dirent): Change {
 /** A directory whose entries changed. @param links by how many its subdirectories grew */
 export function touched(core: Core, { volume, ino, attr }: Place, links: number): Change {
   const now = core.now()
-  return { kind: 'attr', volume: volume.number, ino, attr: { ...attr, nlink: attr.nlink + links, mtime: now, ctime: now } }
+  return { kind: 'attr', volume: volume.number, ino, attr: altered(attr, { nlink: attr.nlink + links, mtime: now, ctime: now }) }
 }
 
 interface Wanted {
@@ -296,7 +296,7 @@ function makeIn(core: Core, caller: Caller, directory: Place, name: string, want
   core.quotas.admit(volume.number, 0, 1)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
-  const attr: Attr = { ...inode.attr, parent: directory.ino, name }
+  const attr = altered(inode.attr, { parent: directory.ino, name })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
     ...inode.changes,
@@ -327,7 +327,7 @@ function newInode(
   const isGuarded = core.guard.guards(volume)
   const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
   if (defaults !== undefined) {
-    const inherited = inheritAcl(decodeAcl(defaults), mode)
+    const inherited = isOpenAcl(defaults) ? { mode, access: undefined } : inheritAcl(decodeAcl(defaults), mode)
     mode = inherited.mode
     // Who is named where relations decide is said by grants.
     if (inherited.access !== undefined && !isGuarded) xattr(ACCESS_ACL, encodeAcl(inherited.access))
@@ -342,11 +342,11 @@ function newInode(
     rdev: wanted.rdev,
     size: wanted.target?.length ?? 0,
     allocated: 0,
+    xattrs: changes.length,
     atime: now,
     mtime: now,
     ctime: now,
     btime: now,
-    xattrs: changes.length,
     parent: 0,
     name: '',
   }

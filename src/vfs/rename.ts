@@ -1,7 +1,7 @@
 /** rename(2) with its flags. */
 import { FS } from '../errors.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { altered, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, isName } from '../volume/dirent.ts'
 import { type Core, nodeOf, type Place } from './core.ts'
@@ -88,7 +88,7 @@ function refuseLoop(moved: Place, entry: Dirent, to: Place): void {
 function movedTo(core: Core, moved: Place, entry: Dirent, to: Place, name: string): Change[] {
   if (entry.volume !== 0) return core.registry.moveWorkspace(entry.volume, to.ino, name)
   if (moved.attr.nlink > 1 && !isDirectory(moved.attr)) core.otherNames.remember(moved.volume.number, moved.ino, moved.attr)
-  const attr: Attr = { ...moved.attr, ctime: core.now(), parent: to.ino, name }
+  const attr = altered(moved.attr, { ctime: core.now(), parent: to.ino, name })
   return [{ kind: 'attr', volume: moved.volume.number, ino: moved.ino, attr }]
 }
 
@@ -98,7 +98,7 @@ function parentsTouched(core: Core, from: Place, fromLinks: number, to: Place, t
     kind: 'attr',
     volume: volume.number,
     ino,
-    attr: { ...attr, nlink: attr.nlink + links, mtime: now, ctime: now },
+    attr: altered(attr, { nlink: attr.nlink + links, mtime: now, ctime: now }),
   })
   if (from.ino === to.ino) return [after(from, fromLinks + toLinks)]
   return [after(from, fromLinks), after(to, toLinks)]

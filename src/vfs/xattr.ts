@@ -1,6 +1,6 @@
 /** Extended attributes; POSIX ACLs are two of them and belong to the mode. */
 import { FS } from '../errors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { altered, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
@@ -111,7 +111,7 @@ function setSharedBits(core: Core, place: Place, entries: readonly AclEntry[], k
 function commit(core: Core, place: Place, name: string, value: Uint8Array | null, mode: number): void {
   const { volume, ino, attr } = place
   const count = attr.xattrs + (value === null ? 0 : 1) - (has(place, name) ? 1 : 0)
-  const after: Attr = { ...attr, mode, xattrs: count, ctime: core.now() }
+  const after = altered(attr, { mode, xattrs: count, ctime: core.now() })
   const changes: Change[] = [{ kind: 'attr', volume: volume.number, ino, attr: after }]
   if (value !== null || count !== attr.xattrs) changes.push({ kind: 'xattr', volume: volume.number, ino, name, value })
   core.volumes.commit(changes)

@@ -2,7 +2,7 @@
 import { NexusError } from '../errors.ts'
 import type { Span } from '../journal/log.ts'
 import type { Change } from './change.ts'
-import { type Source, sourceAt, WINDOW_BYTES } from './piece.ts'
+import { type Source, WINDOW_BYTES } from './piece.ts'
 import type { Volume } from './volume.ts'
 
 /** Changes of one volume's content; the others are about volumes and the catalog. */
@@ -43,15 +43,14 @@ export function applyChange(change: ContentChange, span: Span, volumeAt: (number
       if (change.from + change.length > span.length) {
         throw new NexusError('NEXUS_CORRUPT', 'a record in the log holds less than it says was written')
       }
-      const first = base + change.from
-      volume.place(change.ino, change.offset, change.length, (skip) => ({ kind: 'raw', segment, base, offset: first + skip }))
+      volume.place(change.ino, change.offset, change.length, { kind: 'raw', segment, base, offset: base + change.from })
       break
     }
     case 'refer':
-      volume.place(change.ino, change.offset, change.length, (skip) => sourceAt(change.source, skip))
+      volume.place(change.ino, change.offset, change.length, change.source)
       break
     case 'clear':
-      if (change.allocate) volume.place(change.ino, change.offset, change.length, () => ZERO)
+      if (change.allocate) volume.place(change.ino, change.offset, change.length, ZERO)
       else volume.clear(change.ino, change.offset, change.length)
       break
     case 'copy':
@@ -74,6 +73,6 @@ function copy(volume: Volume, from: Volume, change: Extract<Change, { kind: 'cop
   volume.clear(ino, offset, length)
   volume.setWindows(ino, windows, shift)
   for (const [at, piece] of pieces) {
-    volume.place(ino, offset + (at - fromOffset), piece.length, (skip) => sourceAt(piece, skip))
+    volume.place(ino, offset + (at - fromOffset), piece.length, piece)
   }
 }

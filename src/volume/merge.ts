@@ -50,6 +50,7 @@ export async function mergeFrozen(volume: Volume, layer: Layer, tools: MergeTool
 /** A contiguous stretch of raw pieces of one file. */
 interface FileRun {
   ino: number
+  delta: InodeDelta
   /** file offset */
   at: number
   length: number
@@ -67,7 +68,7 @@ async function sealLayer(volume: Volume, layer: Layer, tools: MergeTools): Promi
       const results = await tools.sealer.seal(job.map((run) => run.parts))
       storeChunks(volume.domain, results, tools.store)
       job.forEach((run, i) => {
-        placeSealed(volume.number, layer, windows, run, results[i] as Sealed[], tools)
+        placeSealed(volume.number, windows, run, results[i] as Sealed[], tools)
       })
     }
     const sealed = sealing()
@@ -117,7 +118,7 @@ function* runsOf(layer: Layer): Generator<FileRun> {
         const at = index * WINDOW_BYTES + piece.start
         if (run === undefined || run.at + run.length !== at || run.length >= JOB_BYTES_MAX) {
           if (run !== undefined) yield run
-          run = { ino, at, length: 0, parts: [] }
+          run = { ino, delta, at, length: 0, parts: [] }
         }
         run.parts.push({ segment: piece.segment, base: piece.base, offset: piece.offset, length: piece.length })
         run.length += piece.length
@@ -143,14 +144,7 @@ function storeChunks(domain: number, results: readonly Sealed[][], store: Conten
 }
 
 /** Replaces the raw pieces of a run by what they became. */
-function placeSealed(
-  volume: number,
-  layer: Layer,
-  windows: SealedWindows,
-  run: FileRun,
-  sealed: readonly Sealed[],
-  tools: MergeTools,
-): void {
+function placeSealed(volume: number, windows: SealedWindows, run: FileRun, sealed: readonly Sealed[], tools: MergeTools): void {
   let ofInode = windows.get(run.ino)
   if (ofInode === undefined) {
     ofInode = new Map()
@@ -168,7 +162,7 @@ function placeSealed(
         stretch.kind === 'chunk'
           ? { kind: 'chunk', address: stretch.address, offset: done, start, length: count }
           : { kind: 'damaged', start, length: count }
-      const window = ofInode.get(index) ?? windowOf(layer.inodes.get(run.ino)?.windows.get(index) ?? [])
+      const window = ofInode.get(index) ?? windowOf(run.delta.windows.get(index) ?? [])
       ofInode.set(index, splice(window, start, start + count, [piece]))
       done += count
     }

@@ -49,11 +49,17 @@ export type Window = readonly Piece[]
 /** All of it allocated and never written. */
 export const ZERO_WINDOW: Window = Object.freeze([Object.freeze({ kind: 'zero', start: 0, length: WINDOW_BYTES } as const)])
 
+/** The piece at [start, start + length) of a window that begins `skip` bytes into a source, or into another piece. */
+export function pieceOf(source: Source, skip: number, start: number, length: number): Piece {
+  const { kind } = source
+  if (kind === 'raw') return { kind, segment: source.segment, base: source.base, offset: source.offset + skip, start, length }
+  if (kind === 'chunk') return { kind, address: source.address, offset: source.offset + skip, start, length }
+  return { kind, start, length }
+}
+
 /** The part of a piece that starts `skip` bytes into it. */
 export function slicePiece(piece: Piece, skip: number, length: number): Piece {
-  const start = piece.start + skip
-  if (piece.kind === 'raw' || piece.kind === 'chunk') return { ...piece, start, length, offset: piece.offset + skip }
-  return { ...piece, start, length }
+  return pieceOf(piece, skip, piece.start + skip, length)
 }
 
 /** Index of the first piece that ends behind `at`. */
@@ -114,7 +120,8 @@ function joined(window: Window): Window {
   const pieces: Piece[] = []
   for (const piece of window) {
     const last = pieces.at(-1)
-    if (last !== undefined && goesOn(last, piece)) pieces[pieces.length - 1] = { ...last, length: last.length + piece.length }
+    if (last !== undefined && goesOn(last, piece))
+      pieces[pieces.length - 1] = pieceOf(last, 0, last.start, last.length + piece.length)
     else pieces.push(piece)
   }
   return pieces
@@ -133,7 +140,7 @@ export function decodeWindow(input: ByteReader): Window {
     const start = input.varint(WINDOW_BYTES)
     const length = input.varint(WINDOW_BYTES - start)
     if (length === 0 || start < end) throw new NexusError('NEXUS_CORRUPT', 'stored pieces of a file overlap')
-    window.push({ start, length, ...readSource(input) })
+    window.push(pieceOf(readSource(input), 0, start, length))
     end = start + length
   }
   return window
@@ -192,11 +199,4 @@ export function readSource(input: ByteReader): Exclude<Source, RawSource> {
   if (kind === kinds.zero) return { kind: 'zero' }
   if (kind === kinds.damaged) return { kind: 'damaged' }
   throw new NexusError('NEXUS_CORRUPT', `a stored piece has the unknown kind ${kind}`)
-}
-
-/** The source of the bytes that start `skip` bytes into a piece. */
-export function sourceAt(source: Source, skip: number): Source {
-  if (source.kind === 'raw') return { kind: 'raw', segment: source.segment, base: source.base, offset: source.offset + skip }
-  if (source.kind === 'chunk') return { kind: 'chunk', address: source.address, offset: source.offset + skip }
-  return { kind: source.kind }
 }

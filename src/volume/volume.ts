@@ -12,6 +12,7 @@ import { type Bucket, type Dirent, decodeBucket, positionOf, slotOf, withEntry, 
 import { allocatedOf, type HeldWindow, heldIn, movedOut, type NumberedWindow, StoredWindow, windowOf } from './held.ts'
 import {
   FIRST_FREE_INO,
+  INO_MAX,
   inoOf,
   Kind,
   kindOf,
@@ -25,7 +26,7 @@ import {
   stringPart,
 } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
-import { type Piece, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
+import { type Piece, pieceOf, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
 
 /** Counters kept beside the tree's entries, so that nobody has to count. */
 export interface Super {
@@ -89,6 +90,15 @@ export class Volume {
   epoch = 0
   /** allocated bytes that came and went since the volume was opened, the sum of it; for estimates */
   allocated = 0
+  /** the bucket that was asked for last: who makes a name asks several times (directory 0: none) */
+  readonly #lastBucket: { directory: number; slot: number; bucket: Bucket | undefined } = {
+    directory: 0,
+    slot: 0,
+    bucket: undefined,
+  }
+  /** the next inode number as the tree says it; undefined until somebody asks: the last of which it has anything */
+  #storedNext = 0
+  #lastStored: number | undefined
   /** called once, when the counters are next about to change */
   onCount: (() => void) | undefined
 
@@ -99,13 +109,14 @@ export class Volume {
     this.root = root
     this.super = this.#loadSuper()
     this.frozenSuper = this.super
+    this.#noteStored(this.super.inoNext)
     this.orphanInos = new Set(this.#loadOrphans())
   }
 
   attr(ino: number): Attr | undefined {
     const changed = this.#newest(ino, (delta) => delta.attr)
     if (changed !== undefined) return changed ?? undefined
-    const value = this.#tree.get(this.root, plainKey(ino, Kind.attr))
+    const value = this.#isStored(ino) ? this.#tree.get(this.root, plainKey(ino, Kind.attr)) : undefined
     return value === undefined ? undefined : readAttr(new ByteReader(value))
   }
 
@@ -114,9 +125,19 @@ export class Volume {
   }
 
   bucket(directory: number, slot: number): Bucket | undefined {
+    const last = this.#lastBucket
+    if (last.directory !== directory || last.slot !== slot) {
+      last.bucket = this.#findBucket(directory, slot)
+      last.directory = directory
+      last.slot = slot
+    }
+    return last.bucket
+  }
+
+  #findBucket(directory: number, slot: number): Bucket | undefined {
     const changed = this.#newest(directory, (delta) => delta.dirents.get(slot))
     if (changed !== undefined) return changed ?? undefined
-    const value = this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot))
+    const value = this.#isStored(directory) ? this.#tree.get(this.root, numberKey(directory, Kind.dirent, slot)) : undefined
     return value === undefined ? undefined : decodeBucket(new ByteReader(value))
   }
 
@@ -200,13 +221,13 @@ export class Volume {
   link(ino: number): Uint8Array | undefined {
     const changed = this.#newest(ino, (delta) => delta.link)
     if (changed !== undefined) return changed ?? undefined
-    return this.#tree.get(this.root, plainKey(ino, Kind.link))
+    return this.#isStored(ino) ? this.#tree.get(this.root, plainKey(ino, Kind.link)) : undefined
   }
 
   xattr(ino: number, name: string): Uint8Array | undefined {
     const changed = this.#newest(ino, (delta) => delta.xattrs.get(name))
     if (changed !== undefined) return changed ?? undefined
-    return this.#tree.get(this.root, stringKey(ino, Kind.xattr, name))
+    return this.#isStored(ino) ? this.#tree.get(this.root, stringKey(ino, Kind.xattr, name)) : undefined
   }
 
   xattrs(ino: number): string[] {
@@ -234,6 +255,8 @@ export class Volume {
     const before = this.attr(ino)
     if (before !== undefined) this.#count(before, -1)
     this.active.touch(ino).wipe()
+    this.#forgetBucket()
+    this.#forgetBucket()
   }
 
   setOrphan(ino: number, isOrphan: boolean): void {
@@ -244,13 +267,20 @@ export class Volume {
   }
 
   setEntry(directory: number, slot: number, entry: Dirent): void {
-    const bucket = withEntry(this.bucket(directory, slot), entry)
-    this.active.touch(directory).setBucket(slot, bucket)
+    this.#setBucket(directory, slot, withEntry(this.bucket(directory, slot), entry))
   }
 
   removeEntry(directory: number, slot: number, index: number): void {
-    const bucket = withoutIndex(this.bucket(directory, slot), index)
+    this.#setBucket(directory, slot, withoutIndex(this.bucket(directory, slot), index))
+  }
+
+  #setBucket(directory: number, slot: number, bucket: Bucket | undefined): void {
     this.active.touch(directory).setBucket(slot, bucket ?? null)
+    this.#forgetBucket()
+  }
+
+  #forgetBucket(): void {
+    this.#lastBucket.directory = 0
   }
 
   setXattr(ino: number, name: string, value: Uint8Array | null): void {
@@ -263,24 +293,22 @@ export class Volume {
 
   /**
    * Makes [offset, offset + length) refer to something else.
-   * @param sourceAt what the piece that starts `skip` bytes into the range points at; undefined: a hole
+   * @param source of the first byte; the others are behind it there. undefined: a hole
    */
-  place(ino: number, offset: number, length: number, sourceAt: ((skip: number) => Source) | undefined): void {
+  place(ino: number, offset: number, length: number, source: Source | undefined): void {
     const delta = this.active.touch(ino)
     // What is left of a window may lie in the layer below.
     this.active.firstRaw = Math.min(this.active.firstRaw, this.frozen?.firstRaw ?? Number.POSITIVE_INFINITY)
-    const first = sourceAt?.(0)
-    if (first?.kind === 'raw') this.active.firstRaw = Math.min(this.active.firstRaw, first.segment)
+    if (source?.kind === 'raw') this.active.firstRaw = Math.min(this.active.firstRaw, source.segment)
     for (let done = 0; done < length; ) {
       const index = Math.floor((offset + done) / WINDOW_BYTES)
       const start = offset + done - index * WINDOW_BYTES
       const count = Math.min(WINDOW_BYTES - start, length - done)
-      const source = sourceAt?.(done)
       // Of a terabyte that is reserved at once there are a million.
       if (count === WINDOW_BYTES && source === undefined) delta.setWindow(index, null)
       else if (count === WINDOW_BYTES && source?.kind === 'zero') delta.setWindow(index, ZERO_WINDOW)
       else {
-        const piece: Piece | undefined = source && { ...source, start, length: count }
+        const piece = source && pieceOf(source, done, start, count)
         if (piece === undefined || !delta.extendWindow(index, piece)) {
           const window = splice(this.window(ino, index), start, start + count, piece === undefined ? [] : [piece])
           delta.setWindow(index, window.length === 0 ? null : window)
@@ -310,6 +338,9 @@ export class Volume {
   allocatedIn(ino: number, offset: number, length: number): number {
     let bytes = 0
     const end = offset + length
+    const first = Math.floor(offset / WINDOW_BYTES)
+    const isOne = end <= (first + 1) * WINDOW_BYTES
+    if (isOne) return allocatedOf(this.#held(ino, first), offset - first * WINDOW_BYTES, end - first * WINDOW_BYTES)
     for (const [index, window] of this.#windowsIn(ino, offset, end)) {
       const base = index * WINDOW_BYTES
       bytes += allocatedOf(window, Math.max(0, offset - base), Math.min(WINDOW_BYTES, end - base))
@@ -323,7 +354,9 @@ export class Volume {
    */
   reset(root: Address | null, inoNext: number, onDamage?: (error: NexusError) => void): void {
     this.#tellCount()
+    this.#forgetBucket()
     this.root = root
+    this.#noteStored(0)
     this.active = new Layer()
     this.frozen = null
     this.epoch++
@@ -336,6 +369,7 @@ export class Volume {
       if (!(error instanceof NexusError) || error.code !== 'NEXUS_CORRUPT' || onDamage === undefined) throw error
       onDamage(error)
     }
+    this.#noteStored(this.super.inoNext)
     this.super.inoNext = Math.max(this.super.inoNext, inoNext)
   }
 
@@ -351,6 +385,7 @@ export class Volume {
   /** The merge of the frozen layer is done and this is its result. */
   thaw(root: Address | null): void {
     this.root = root
+    this.#noteStored(this.frozenSuper.inoNext)
     this.frozen = null
   }
 
@@ -380,8 +415,30 @@ export class Volume {
   #held(ino: number, index: number): HeldWindow {
     const changed = this.#newest(ino, (delta) => delta.windows.get(index))
     if (changed !== undefined) return changed ?? EMPTY_WINDOW
-    const value = this.#tree.get(this.root, numberKey(ino, Kind.window, index))
+    const value = this.#isStored(ino) ? this.#tree.get(this.root, numberKey(ino, Kind.window, index)) : undefined
     return value === undefined ? EMPTY_WINDOW : new StoredWindow(value, 0, value.length)
+  }
+
+  /** Whether the tree may have anything of an inode: of those that were made since, it has nothing. */
+  #isStored(ino: number): boolean {
+    if (ino < this.#storedNext) return true
+    this.#lastStored ??= this.#findLastStored()
+    return ino <= this.#lastStored
+  }
+
+  #findLastStored(): number {
+    try {
+      const key = this.#tree.lastKey(this.root)
+      return key === undefined ? 0 : inoOf(key)
+    } catch {
+      // Whoever asks for something hears what is wrong with it.
+      return INO_MAX
+    }
+  }
+
+  #noteStored(next: number): void {
+    this.#storedNext = next
+    this.#lastStored = undefined
   }
 
   #loadSuper(): Super {

@@ -77,6 +77,7 @@ function check(tree: Tree, root: Address | null, model: Model, rootExpected: Add
   equal(tree.verify(root).entries, entries.length)
   for (const [each, expected] of entries.slice(0, 50)) equal(tree.get(root, bytesOf(each))?.toString('latin1'), expected)
   equal(tree.get(root, bytesOf('hot')), undefined)
+  equal(tree.lastKey(root)?.toString('latin1'), entries.at(-1)?.[0])
   const [from, to] = ['hot100', 'hot300']
   const inRange = entries.filter(([each]) => from <= each && each < to)
   equal(scanToStrings(tree, root, from, to), inRange)

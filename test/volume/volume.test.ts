@@ -120,7 +120,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.tuple(ino, offset, fc.integer({ min: 1, max: 60 })).map(([i, at, length]) => ({
     name: `zero ${i} ${at} ${length}`,
     run({ test, model }: Real) {
-      test.volume.place(i, at, length, () => ({ kind: 'zero' }))
+      test.volume.place(i, at, length, { kind: 'zero' })
       for (let skip = 0; skip < length; skip++) model.inode(i).bytes.set(at + skip, '0')
     },
   })),
@@ -283,7 +283,7 @@ async function rebuild(test: TestVolume, model: Model, random: fc.Stream<number>
   // Content is cut into chunks where a merge finds it: this is all in the last.
   for (const [i, { bytes }] of [...model.inodes].reverse()) {
     for (const [at, text] of stretches(bytes)) {
-      if (text[0] === '0') volume.place(i, at, text.length, () => ({ kind: 'zero' }))
+      if (text[0] === '0') volume.place(i, at, text.length, { kind: 'zero' })
       else for (const [skip, char] of [...text].entries()) test.write(i, at + skip, Buffer.from(char))
     }
   }
