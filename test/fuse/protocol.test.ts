@@ -72,6 +72,7 @@ class RecordingFilesystem implements Filesystem {
   synced: { resolve: () => void; reject: (error: unknown) => void }[] = []
   /** what attributes wait for */
   arrival = (): Promise<void> | undefined => undefined
+  aclArrival = (): Promise<void> | undefined => undefined
   entries: [name: string, stat: Stat | undefined][] = [
     ['.', undefined],
     ['..', undefined],
@@ -641,13 +642,18 @@ t.test('attributes wait for the arrival of whoever asks', async (t) => {
     await turn()
     t.same(channel.replies.splice(0), [], 'answered once')
   }
-  const { fs, ask } = serve()
+  const { fs, ask, channel } = serve()
   fs.arrival = () => Promise.resolve()
   t.same(
     ask(message(Opcode.GETXATTR, pack(0, 0, 'user.a'))),
     [reply(pack(5, 0))],
     'what the kernel asks for itself does not wait',
   )
+  fs.aclArrival = () => Promise.resolve()
+  t.same(ask(message(Opcode.GETXATTR, pack(0, 0, 'user.a'))), [], 'but where it must not be of before the arrival')
+  await turn()
+  t.same(channel.replies.splice(0), [reply(pack(5, 0))])
+  await turn()
   fs.arrival = () => undefined
   fs.getattr = () => ({ ...STAT, isFleeting: true })
   t.same(ask(message(Opcode.GETATTR, pack(0, 0, HANDLE))), [reply(pack(0n, 0n, ATTR))], 'attributes for once')
