@@ -118,7 +118,10 @@ export interface Filesystem {
   copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number
   /** resolves when everything acknowledged before is on stable storage */
   fsync(caller: Caller, node: number, dataOnly: boolean): Promise<void>
-  /** @param cookie 0 to start, or one that the sink was given */
+  /**
+   * `.` comes first, then `..`; no cookie is above 2^52.
+   * @param cookie 0 to start, or one that the sink was given
+   */
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
