@@ -11,6 +11,7 @@ import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
+import type { PrivateListings } from '../fuse/private-listings.ts'
 import { REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
 import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
@@ -99,7 +100,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     end = resolve
   })
   let channel: Channel | undefined
-  let notifier: Notifier | undefined
+  const notifiers: Notifier[] = []
   let polling: HaltPolling | undefined
   const controls: { close(): Promise<void> }[] = []
   const loopDelay = new LoopDelay()
@@ -110,23 +111,26 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       // A port that cannot be had ends a start, but not a mount that is used.
       await (terms === undefined ? scrape.listen() : scrape.listenSometime(logger))
     }
-    channel = new Channel(await options.mount())
-    notifier = new Notifier(channel)
-    // Outside of workspaces, directories list for each caller the workspaces that he may see.
-    const listingDependsOnCaller = singleUser ? undefined : (node: number): boolean => volumeOf(node) === 0
+    const opened = new Channel(await options.mount())
+    channel = opened
     const writeBack = async (): Promise<void> => {
       await syncfs(mountpoint)
       await session.drained()
     }
-    const kernel = new KernelNotifier({ notifier, writeBack, logger })
+    const newKernel = (): KernelNotifier => {
+      const notifier = new Notifier(opened)
+      notifiers.push(notifier)
+      return new KernelNotifier({ notifier, writeBack, logger })
+    }
+    const kernel = newKernel()
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
-      channel,
+      channel: opened,
       fs: engine.fs,
       logger,
       clock,
       onUnmounted: () => end('unmounted'),
-      listingDependsOnCaller,
+      privateListings: singleUser ? undefined : listingsOutsideWorkspaces(newKernel()),
       hold: () => engine.opening,
       takeover: terms,
       requestLimitMs: (options.requestTimeout ?? REQUEST_LIMIT_S) * 1000,
@@ -169,7 +173,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     controls.push(await serveControl(service, { socketPath: socketPathOf(data), logger }))
     const users = singleUser ? undefined : await serveUsers({ data, logger, serviceFor: (uid) => service.forUser(uid) })
     if (users !== undefined) controls.push(users)
-    const running = { why, writeBack, logger, session, channel, notifier, polling, controls, engine, mountpoint }
+    const running = { why, writeBack, logger, session, channel: opened, notifiers, polling, controls, engine, mountpoint }
     return {
       ended: finish(running),
       canBeReplaced: session.negotiated !== undefined && canResend(session.negotiated),
@@ -178,12 +182,20 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     }
   } catch (error) {
     await closeAll(controls)
-    notifier?.stop()
+    for (const notifier of notifiers) notifier.stop()
     polling?.close()
     channel?.close()
     await engine.close()
     throw error
   }
+}
+
+/**
+ * Outside of workspaces, directories list for each caller the workspaces that he may see.
+ * @param kernel sends nothing else: any other notify may wait for a lock that who lists a directory has
+ */
+function listingsOutsideWorkspaces(kernel: KernelNotifier): PrivateListings {
+  return { has: (node) => volumeOf(node) === 0, drop: (node) => kernel.invalidateListing(node) }
 }
 
 /** Only saves requests, so a mount that something keeps from it is as good. */
@@ -225,7 +237,7 @@ interface Running {
   logger: Logger
   session: Session
   channel: Channel
-  notifier: Notifier
+  notifiers: readonly Notifier[]
   polling: HaltPolling | undefined
   controls: readonly { close(): Promise<void> }[]
   engine: Engine
@@ -233,13 +245,13 @@ interface Running {
 }
 
 async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
-  const { session, channel, notifier, polling, controls, engine } = running
+  const { session, channel, notifiers, polling, controls, engine } = running
   const why = await running.why
   if (why === 'asked') await detach(running)
   await closeAll(controls)
   session.stop()
   polling?.close()
-  notifier.stop()
+  for (const notifier of notifiers) notifier.stop()
   // The next process has no state from before a restore.
   if (why === 'replaced') for (const _ of engine.fs.core.layGhosts());
   await engine.close()

@@ -10,8 +10,8 @@ import { SLAB_BYTES, type Slabs } from '../vfs/known.ts'
 
 /** Sparse: what the kernel does not hold costs nothing. */
 const BYTES = 1 << 30
-/** 'nxh', and the version of the layout: a program that has another cannot take over. */
-const MAGIC = 0x6e786802
+/** 'nxh', and the version of the layout and of what the kernel goes by: a program that has another cannot take over. */
+const MAGIC = 0x6e786803
 
 /** Positions of words in the first slab; the others are those of `KnownNodes`. */
 const Word = {

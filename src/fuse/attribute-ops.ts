@@ -82,8 +82,7 @@ function getxattr({ fs }: Connection, request: Request, reply: Reply): Answer {
   const { caller, node } = request
   const name = request.name(8)
   const size = request.u32(0)
-  // Only the administrator's own look waits, for what he has just changed. The kernel's may be under a lock.
-  const arrival = caller.uid === 0 ? fs.arrival?.(caller, node) : undefined
+  const arrival = fs.aclArrival?.(caller, node)
   if (arrival === undefined) return xattrValue(fs.getxattr(caller, node, name), size, reply)
   return arrival.then<Encode>(() => (to) => xattrValue(fs.getxattr(caller, node, name), size, to))
 }

@@ -1,28 +1,23 @@
 /** Listing directories. The kernel caches listings (FOPEN_CACHE_DIR) as pages of the directory's inode. */
 import { FS } from '../errors.ts'
 import type { DirectorySink, Stat } from '../vfs/filesystem.ts'
-import type { Connection, Operation } from './operation.ts'
+import type { Answer, Connection, Operation } from './operation.ts'
+import { type List, privately } from './private-listings.ts'
 import { DIRENT_BYTES, ENTRY_OUT_BYTES, InitFlag, OpenFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
 
-/**
- * opendir(3). ENOSYS tells the kernel to never ask again and to cache every listing for everybody.
- * Where listings differ by caller it must go on asking, and those stay out of its cache.
- */
-function opendir({ negotiated, listingDependsOnCaller }: Connection, request: Request, reply: Reply): number {
-  if (listingDependsOnCaller?.(request.node)) return reply.opened(0, 0)
-  const mayRefuse = ((negotiated?.flags ?? 0) & InitFlag.NO_OPENDIR_SUPPORT) !== 0
-  if (mayRefuse && listingDependsOnCaller === undefined) throw FS.ENOSYS
+/** opendir(3). ENOSYS tells the kernel to never ask again and to cache every listing for everybody, as the answer does for one. */
+function opendir({ negotiated }: Connection, _request: Request, reply: Reply): number {
+  if (((negotiated?.flags ?? 0) & InitFlag.NO_OPENDIR_SUPPORT) !== 0) throw FS.ENOSYS
   return reply.opened(0, OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR)
 }
 
 /** getdents(2), where the kernel expects that nobody will stat the entries. */
-function readdir({ fs }: Connection, request: Request, reply: Reply): number {
-  const entries = new Entries(request, reply)
-  const sink: DirectorySink = (name, node, mode, cookie) => entries.add(name, node, mode, cookie, 0)
-  fs.readdir(request.caller, request.node, request.offset(8), false, sink)
-  return entries.end()
+function readdir(connection: Connection, request: Request, reply: Reply): Answer {
+  return listed(connection, request, reply, false, (entries) => (name, node, mode, cookie) => {
+    return entries.add(name, node, mode, cookie, 0)
+  })
 }
 
 /** Attributes that lie on the disk take a while each: so long does one answer collect them, then it ends early. */
@@ -34,19 +29,40 @@ const COLLECT_ENTRIES = 8
  * getdents(2) with a lookup of each entry: it fills the kernel's caches, so that `ls -l` needs nothing
  * more. Each entry that carries a node counts as a reference, as one of LOOKUP does.
  */
-function readdirplus({ fs }: Connection, request: Request, reply: Reply): number {
-  const entries = new Entries(request, reply)
-  const until = performance.now() + COLLECT_MS
-  let count = 0
-  const sink: DirectorySink = (name, node, mode, cookie, stat) => {
-    // The kernel asks for the rest: others have their turn before.
-    if (++count % COLLECT_ENTRIES === 0 && performance.now() > until) return false
-    if (!entries.add(name, node, mode, cookie, ENTRY_OUT_BYTES)) return false
-    entries.describe(name === '.' || name === '..' ? undefined : stat)
-    return true
-  }
-  fs.readdir(request.caller, request.node, request.offset(8), true, sink)
-  return entries.end()
+function readdirplus(connection: Connection, request: Request, reply: Reply): Answer {
+  return listed(connection, request, reply, true, (entries) => {
+    const until = performance.now() + COLLECT_MS
+    let count = 0
+    return (name, node, mode, cookie, stat) => {
+      // The kernel asks for the rest: others have their turn before.
+      if (++count % COLLECT_ENTRIES === 0 && performance.now() > until) return false
+      if (!entries.add(name, node, mode, cookie, ENTRY_OUT_BYTES)) return false
+      entries.describe(name === '.' || name === '..' ? undefined : stat)
+      return true
+    }
+  })
+}
+
+/** Nothing of the request is read when an answer has waited: there is another in its place. */
+function listed(
+  { fs, privateListings }: Connection,
+  request: Request,
+  reply: Reply,
+  withStats: boolean,
+  sinkOf: (entries: Entries) => DirectorySink,
+): Answer {
+  const { caller, node } = request
+  const [position, bytesMax] = [request.offset(8), request.u32(16)]
+  const list: List =
+    (from, narrow = (sink) => sink) =>
+    (into) => {
+      const entries = new Entries(bytesMax, into)
+      fs.readdir(caller, node, from, withStats, narrow(sinkOf(entries)))
+      return entries.end()
+    }
+  if (!privateListings?.has(node)) return list(position)(reply)
+  const answer = privately(privateListings, node, position, list)
+  return typeof answer === 'function' ? answer(reply) : answer
 }
 
 /** fuse_dirent and fuse_direntplus, one after the other until the caller's buffer is full. */
@@ -58,9 +74,9 @@ class Entries {
   #last = 0
   #full = false
 
-  constructor(request: Request, reply: Reply) {
+  constructor(bytesMax: number, reply: Reply) {
     this.#reply = reply
-    this.#limit = Math.min(request.u32(16), reply.capacity)
+    this.#limit = Math.min(bytesMax, reply.capacity)
   }
 
   /** Appends a fuse_dirent, leaving `lead` bytes in front of it; false when it does not fit. */
@@ -101,6 +117,6 @@ export const directoryOperations = {
   OPENDIR: { bodyBytes: 8, run: opendir },
   READDIR: { bodyBytes: 40, run: readdir },
   READDIRPLUS: { bodyBytes: 40, run: readdirplus },
-  /** The last close of an opened directory; nothing is kept open here. */
+  /** The last close of a directory that was opened by a request; nothing is kept open here. */
   RELEASEDIR: { bodyBytes: 24, run: () => 0 },
 } as const satisfies Record<string, Operation>

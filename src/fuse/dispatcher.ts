@@ -12,6 +12,7 @@ import { canWriteDirectly, type Negotiated } from './init.ts'
 import { type RequestMetrics, Stalls } from './meter.ts'
 import type { Connection, DirectFiles, Encode, Probe, RequestMark } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
+import type { PrivateListings } from './private-listings.ts'
 import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
@@ -41,7 +42,7 @@ export interface DispatcherOptions {
   logger: Logger
   /** what INIT of an earlier process agreed on, when its mount is taken over */
   terms: Negotiated | undefined
-  listingDependsOnCaller: ((node: number) => boolean) | undefined
+  privateListings: PrivateListings | undefined
   interruptGraceMs: number
   /** how long a request may wait for its answer */
   requestLimitMs: number
@@ -55,7 +56,7 @@ export interface DispatcherOptions {
 
 export class Dispatcher implements Connection {
   readonly fs: Filesystem
-  readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
+  readonly privateListings: PrivateListings | undefined
   readonly #options: DispatcherOptions
   readonly #stalls = new Stalls()
   readonly #table = operationTable(this.#stalls)
@@ -80,7 +81,7 @@ export class Dispatcher implements Connection {
   constructor(options: DispatcherOptions) {
     this.#options = options
     this.fs = options.fs
-    this.listingDependsOnCaller = options.listingDependsOnCaller
+    this.privateListings = options.privateListings
     this.#request = new Request(options.inbox)
     if (options.terms !== undefined) this.#agree(options.terms)
     this.#failures = new Failures(options.logger)

@@ -60,6 +60,14 @@ export class KernelNotifier implements KernelCaches {
     await this.#send(invalidateInode(node, 0))
   }
 
+  /**
+   * The same, for an answer that is given only when it is done. Never resolves when the process ends before: the kernel
+   * asks the next one again.
+   */
+  async invalidateListing(node: number): Promise<void> {
+    if ((await this.#send(invalidateInode(node, 0))) === ECANCELED) await new Promise(() => undefined)
+  }
+
   /** Attributes and ACLs only: enough when no content changed, and it waits for no page. */
   async invalidateAttributes(node: number): Promise<void> {
     await this.#send(invalidateInode(node, -1))

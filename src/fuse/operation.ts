@@ -2,6 +2,7 @@
 import type { FsError } from '../errors.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
 import type { Negotiated } from './init.ts'
+import type { PrivateListings } from './private-listings.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
 
@@ -23,7 +24,7 @@ export interface Connection {
   /** what INIT agreed on; undefined before it */
   readonly negotiated: Negotiated | undefined
   /** undefined: every listing is the same for all who may read the directory */
-  readonly listingDependsOnCaller: ((node: number) => boolean) | undefined
+  readonly privateListings: PrivateListings | undefined
   /** files whose makers write past the page cache; undefined: none do */
   readonly direct: DirectFiles | undefined
   /** a file that does not exist and can be opened all the same, while somebody wants the kernel to hear what OPEN is answered */

@@ -10,6 +10,7 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Negotiated } from './init.ts'
 import type { RequestMetrics } from './meter.ts'
 import type { DirectFiles, RequestMark } from './operation.ts'
+import type { PrivateListings } from './private-listings.ts'
 import { InitFlag2, KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
 
 /** What the session needs of `Channel` in binding.ts. */
@@ -48,8 +49,8 @@ export interface SessionOptions {
   onServed?: (() => void) | undefined
   /** INIT was answered */
   onAccept?: (terms: Negotiated) => void
-  /** if given, OPENDIR is served, and listings of nodes that it names are not cached by the kernel */
-  listingDependsOnCaller?: ((node: number) => boolean) | undefined
+  /** listings that the kernel must not cache */
+  privateListings?: PrivateListings | undefined
   /** the mount is gone: by umount(2), by an abort, or because its descriptor is broken */
   onUnmounted?: () => void
 }
@@ -124,7 +125,7 @@ export class Session {
       clock: this.clock,
       logger: options.logger,
       terms: options.takeover,
-      listingDependsOnCaller: options.listingDependsOnCaller,
+      privateListings: options.privateListings,
       interruptGraceMs: options.interruptGraceMs ?? INTERRUPT_GRACE_MS,
       requestLimitMs: options.requestLimitMs ?? REQUEST_LIMIT_S * 1000,
       mark: options.mark,

@@ -79,8 +79,10 @@ export interface Filesystem {
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
   /** the kernel gives back `times` of the references that answers with a Stat gave it */
   forget(node: number, times: number): void
-  /** what `getattr` for this caller, or his look at an ACL, has to wait for; undefined, as nearly always: for nothing */
+  /** what `getattr` for this caller has to wait for; undefined, as nearly always: for nothing */
   arrival?(caller: Caller, node: number): Promise<void> | undefined
+  /** the same for his look at an ACL */
+  aclArrival?(caller: Caller, node: number): Promise<void> | undefined
   getattr(caller: Caller, node: number): Stat
   setattr(caller: Caller, node: number, change: SetStat): Stat
   readlink(caller: Caller, node: number): Uint8Array
@@ -116,7 +118,10 @@ export interface Filesystem {
   copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number
   /** resolves when everything acknowledged before is on stable storage */
   fsync(caller: Caller, node: number, dataOnly: boolean): Promise<void>
-  /** @param cookie 0 to start, or one that the sink was given */
+  /**
+   * `.` comes first, then `..`; no cookie is above 2^52.
+   * @param cookie 0 to start, or one that the sink was given
+   */
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */

@@ -56,6 +56,7 @@ export class Gates {
   /** directories whose names the kernel may keep by leave of a process before this one */
   readonly #inherited = new Set<number>()
   #takenOver: Promise<void> = Promise.resolve()
+  #isNext = false
   #serving: { kernel: GateKernel; names: LastingNames; logger: Logger } | undefined
 
   constructor(core: Core) {
@@ -75,6 +76,7 @@ export class Gates {
    * served; until the kernel has dropped them, no name is kept, and who is new waits.
    */
   takeOver(kernel: GateKernel, logger: Logger): void {
+    this.#isNext = true
     const served = this.serve(kernel, logger)
     const directories = [...this.#directories()]
     for (const { ino } of directories) this.#inherited.add(ino)
@@ -139,6 +141,14 @@ export class Gates {
     if (gate === undefined || gate.admitted.has(uid)) return undefined
     if (uid !== 0) return this.#bounded(this.#admission(gate, uid), uid)
     return gate.state === 'open' ? undefined : this.#bounded(gate.turning, uid)
+  }
+
+  /**
+   * Whether a look at the ACL waits for the arrival too: the administrator's own, for what he has just changed; and, as the
+   * kernel's may be under a lock, else only where the process before this one may have admitted whom the kernel now looks for.
+   */
+  awaitsAcl(uid: number): boolean {
+    return uid === 0 || this.#isNext
   }
 
   // What the kernel is shown of the directories.

@@ -47,6 +47,10 @@ export class NexusFs implements Filesystem {
     return volumeOf(node) === 0 ? this.core.gates.arrival(caller.uid, this.core.place(node)) : undefined
   }
 
+  aclArrival(caller: Caller, node: number): Promise<void> | undefined {
+    return this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
+  }
+
   getattr(caller: Caller, node: number): Stat {
     this.#see(caller, node)
     return getattr(this.core, node)

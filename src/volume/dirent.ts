@@ -43,7 +43,7 @@ export function slotOf(name: string): number {
   return last.slot
 }
 
-/** The position just behind an entry: below 2^53. */
+/** The position just behind an entry: at most 2^52. */
 export function cookieOf(slot: number, index: number): number {
   return slot * BUCKET_ENTRIES_MAX + index + 1
 }

@@ -72,6 +72,7 @@ class RecordingFilesystem implements Filesystem {
   synced: { resolve: () => void; reject: (error: unknown) => void }[] = []
   /** what attributes wait for */
   arrival = (): Promise<void> | undefined => undefined
+  aclArrival = (): Promise<void> | undefined => undefined
   entries: [name: string, stat: Stat | undefined][] = [
     ['.', undefined],
     ['..', undefined],
@@ -424,10 +425,53 @@ t.test('old kernels: OPEN and OPENDIR are answered, SETXATTR is short', async (t
   t.same(fs.calls, [['setxattr', ...who, 'user.a', 'v', 2, false]])
 })
 
-t.test('listings that differ by caller stay out of the cache', async (t) => {
-  const { ask } = serve({ listingDependsOnCaller: (node) => node === Number(NODE) })
-  t.same(ask(message(Opcode.OPENDIR, pack(0, 0))), [reply(pack(0n, 0, 0))])
-  t.same(ask(message(Opcode.OPENDIR, pack(0, 0), UNIQUE, 1n)), [reply(pack(0n, 2 | 8, 0))])
+t.test('a listing that differs by caller begins alone, and goes on when the kernel has dropped its pages', async (t) => {
+  const dropped: number[] = []
+  let settle: { resolve: () => void; reject: (error: unknown) => void } | undefined
+  const drop = (node: number): Promise<void> => {
+    dropped.push(node)
+    return new Promise((resolve, reject) => {
+      settle = { resolve, reject }
+    })
+  }
+  const { ask, channel, fs, logged } = serve({ privateListings: { has: (node) => node === Number(NODE), drop } })
+  t.same(ask(message(Opcode.OPENDIR, pack(0, 0))), [reply(EMPTY, ENOSYS)])
+  const begin = (op: 'READDIR' | 'READDIRPLUS', lead = 0): bigint => {
+    const [answer = EMPTY] = ask(message(Opcode[op], readIn(0n, 4096)))
+    const cookie = answer.readBigUInt64LE(16 + lead + 8)
+    t.same(answer, reply(pack(lead === 0 ? EMPTY : NO_ENTRY, dirent(1n, cookie, 4, '.'))), 'nothing but .')
+    t.ok(cookie > 2n ** 52n && cookie < 2n ** 53n, `${cookie}`)
+    return cookie
+  }
+  const cookies = [begin('READDIR'), begin('READDIR'), begin('READDIRPLUS', 128)]
+  t.equal(new Set(cookies).size, 3, 'each listing has a cookie of its own behind it')
+  t.same(dropped, [])
+  const parent = dirent(1n, 2n, 4, '..')
+  const rest = dirent(0x20_0000_0009n, 3n, 8, 'caf\xe9')
+  for (const [cookie, op, answer] of [
+    [cookies[0] as bigint, 'READDIR', pack(parent, rest)],
+    [cookies[2] as bigint, 'READDIR', pack(parent, rest)],
+    [cookies[1] as bigint, 'READDIRPLUS', pack(NO_ENTRY, parent, ENTRY, rest)],
+    [2n, 'READDIR', rest],
+    [3n, 'READDIR', EMPTY],
+  ] as const) {
+    fs.calls.length = 0
+    t.same(ask(message(Opcode[op], readIn(cookie, 4096))), [], 'waits')
+    t.same([dropped.splice(0), fs.calls], [[Number(NODE)], []])
+    // Another request takes its place.
+    ask(message(Opcode.GETATTR, pack(0, 0, 0n), 8n, 1n))
+    settle?.resolve()
+    await turn()
+    t.same(channel.replies.splice(0), [reply(answer)], `${op} ${cookie}`)
+    await turn()
+  }
+  t.same(ask(message(Opcode.READDIR, readIn(0n, 31))), [reply(EMPTY, EINVAL)], 'no room for .')
+  t.equal(ask(message(Opcode.READDIR, readIn(0n, 4096), UNIQUE, 1n))[0]?.length, 16 + 96, 'others are as they were')
+  ask(message(Opcode.READDIR, readIn(2n, 4096)))
+  settle?.reject(new NexusError('NEXUS_INTERNAL', 'the kernel did not drop it'))
+  await turn()
+  t.same(channel.replies.splice(0), [reply(EMPTY, EIO)], 'never without')
+  t.equal(logged.length, 1)
 })
 
 t.test('readdir fills its buffer with whole entries and goes on where it stopped', async (t) => {
@@ -641,13 +685,18 @@ t.test('attributes wait for the arrival of whoever asks', async (t) => {
     await turn()
     t.same(channel.replies.splice(0), [], 'answered once')
   }
-  const { fs, ask } = serve()
+  const { fs, ask, channel } = serve()
   fs.arrival = () => Promise.resolve()
   t.same(
     ask(message(Opcode.GETXATTR, pack(0, 0, 'user.a'))),
     [reply(pack(5, 0))],
     'what the kernel asks for itself does not wait',
   )
+  fs.aclArrival = () => Promise.resolve()
+  t.same(ask(message(Opcode.GETXATTR, pack(0, 0, 'user.a'))), [], 'but where it must not be of before the arrival')
+  await turn()
+  t.same(channel.replies.splice(0), [reply(pack(5, 0))])
+  await turn()
   fs.arrival = () => undefined
   fs.getattr = () => ({ ...STAT, isFleeting: true })
   t.same(ask(message(Opcode.GETATTR, pack(0, 0, HANDLE))), [reply(pack(0n, 0n, ATTR))], 'attributes for once')

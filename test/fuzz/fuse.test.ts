@@ -39,7 +39,7 @@ class Kernel {
       clock: new RequestClock(),
       logger: logger as never,
       terms: TERMS,
-      listingDependsOnCaller: undefined,
+      privateListings: undefined,
       interruptGraceMs: 0,
       requestLimitMs: 60_000,
       mark: undefined,
