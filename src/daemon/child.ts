@@ -72,6 +72,11 @@ export class Child {
     return this.#isReady
   }
 
+  /** Requests are answered. Before that, what a process does may take as long as the store is large. */
+  get isServing(): boolean {
+    return this.#servesSince !== undefined
+  }
+
   /** Lets this process serve; `onTold` hears what it says from now on. */
   serve(onTold: (told: Told) => void): void {
     this.#onTold = onTold

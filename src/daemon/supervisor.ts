@@ -174,12 +174,12 @@ class Supervisor {
     this.#death = child.death
     const slow = this.#tellWhileStarting()
     void child.death.then(() => clearInterval(slow))
+    this.#watch(child)
     return new Promise((resolve) => {
       child.serve((told) => {
         if (told.told === 'opened') this.#giveMount(child)
         if (told.told !== 'serving') return
         clearInterval(slow)
-        this.#watch(child)
         this.#canBeReplaced = told.canBeReplaced
         if (told.canBeReplaced && !this.#isStopping) this.#standby.keep()
         resolve(undefined)
@@ -198,7 +198,10 @@ class Supervisor {
     }, SILENCE_MS_MAX).unref()
   }
 
-  /** What hangs is killed, and what cannot end is let go with the mount: nobody waits for ever. */
+  /**
+   * What cannot end is let go with the mount, also when it never got to serve, and what serves and hangs is killed: nobody
+   * waits for ever.
+   */
   #watch(child: Child): void {
     const { logger } = this.#options
     let deadSince: number | undefined
@@ -210,7 +213,7 @@ class Supervisor {
         abort(this.#options.mountpoint, this.#mount.device)
         this.#isStopping = true
         clearInterval(watching)
-      } else if (now - child.lastWord > SILENCE_MS_MAX) {
+      } else if (child.isServing && now - child.lastWord > SILENCE_MS_MAX) {
         logger.error({}, `the serving process has not moved for ${SILENCE_MS_MAX / 1000} s: killed`)
         child.lastWord = now
         child.kill()

@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { TestMount } from './harness.ts'
 import { fill, MIB, mountOn, noSmallDisk, refill, run, sha, smallDiskFor, verify, waitForState } from './smalldisk.ts'
 
 const skip = noSmallDisk ?? false
@@ -31,6 +32,15 @@ function failureOf(work: () => unknown): string {
   } catch (error) {
     return String(error)
   }
+}
+
+/** Adds what still fits until the disk is full: a checkpoint or a collection may make some room at any time. */
+function isFilled(mount: TestMount, directory: string, files: Map<string, string>): boolean {
+  for (let i = 0; i < 5; i++) {
+    if (mount.json<Status>('status').state === 'full') return true
+    for (const [name, content] of fill(directory, `gap${i}-`)) files.set(name, content)
+  }
+  return mount.json<Status>('status').state === 'full'
 }
 
 t.test('a disk is filled, the daemon killed, started, and the disk emptied and filled again', { skip }, async (t) => {
@@ -107,7 +117,7 @@ t.test('a disk is filled, the daemon killed, started, and the disk emptied and f
   verify(top, files)
   t.equal(git('fsck').status, 0)
   t.ok(fill(top, 'rest').size < 4, 'it is still full')
-  t.equal(mount.json<Status>('status').state, 'full')
+  t.ok(isFilled(mount, top, files))
 
   mount.ctl('snapshot', 'delete', '/workspace/w', 'then')
   t.comment(`space is back after ${await waitForState(mount, 'ok')} ms`)
@@ -138,7 +148,7 @@ t.test('10,000 files are removed from a full disk', { skip }, async (t) => {
   fs.mkdirSync(path.join(top, 'many'), { recursive: true })
   for (let i = 0; i < 10_000; i++) fs.writeFileSync(path.join(top, 'many', `${i}`), `${i} `.repeat(400))
   const files = fill(top, 'f')
-  t.equal(mount.json<Status>('status').state, 'full')
+  t.ok(isFilled(mount, top, files))
   const start = Date.now()
   t.match(run(top, 'rm', '-rf', 'many'), { status: 0, stderr: '' })
   t.comment(`removed in ${Date.now() - start} ms`)
