@@ -27,7 +27,7 @@ function run(rows: Row[], change: Partial<Run> = {}): Run {
 }
 
 function releases(file: string): Row[] {
-  return parseTable(/<!-- releases -->\n([^]*)<!-- \/releases -->/.exec(fs.readFileSync(file, 'utf8'))?.[1] ?? '').rows
+  return parseTable(/<!-- releases -->\n([\s\S]*)<!-- \/releases -->/.exec(fs.readFileSync(file, 'utf8'))?.[1] ?? '').rows
 }
 
 t.test('the means of a release are those of its whole table, also when some rows are measured again', async (t) => {
@@ -37,7 +37,7 @@ t.test('the means of a release are those of its whole table, also when some rows
   writeRun(file, run([row('find, warm', '2.00', 'met')], { command: 'npm run bench -- --only find' }))
   t.match(releases(file), [{ release: '1.0.0', 'aims met': '2 of 3', names: '2.00', small: '3.00', git: '–' }])
   const text = fs.readFileSync(file, 'utf8')
-  t.match(text, /^Before\.\n[^]*\nBetween\.\n[^]*\nAfter\.\n$/)
+  t.match(text, /^Before\.\n[\s\S]*\nBetween\.\n[\s\S]*\nAfter\.\n$/)
   t.match(text, 'In parts, the last with `npm run bench -- --only find`')
 })
 
