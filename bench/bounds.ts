@@ -16,6 +16,7 @@ import { connectControl } from '../src/control/client.ts'
 import { socketPathOf } from '../src/control/location.ts'
 import type { Service } from '../src/control/service.ts'
 import { childrenOf, TestMount } from '../test/mount/harness.ts'
+import { median } from './report.ts'
 
 const MIB = 1024 * 1024
 /** No request waits longer for others, at the 99th percentile. */
@@ -155,10 +156,6 @@ async function milliseconds(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now()
   await work()
   return performance.now() - start
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] as number
 }
 
 /** Snapshot, restore and fork of a workspace, after a small change each. */

@@ -15,6 +15,7 @@ import { DaemonService } from '../src/daemon/service.ts'
 import { nodeOf } from '../src/vfs/core.ts'
 import type { KernelCaches } from '../src/vfs/filesystem.ts'
 import { ROOT_INO } from '../src/volume/keys.ts'
+import { median } from './report.ts'
 
 const COUNTS = [1_000, 100_000, 1_000_000]
 const FILES_PER_DIRECTORY = 1000
@@ -54,10 +55,6 @@ function print(figures: readonly Figures[]): void {
     [count, ...[snapshot, restore, undo, fork].map((ms) => ms.toFixed(2)), rssMiB, heapMiB, createSeconds.toFixed(1)].map(String),
   )
   for (const row of [titles, ...rows]) console.log(row.map((cell) => cell.padStart(12)).join(''))
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] as number
 }
 
 async function measure(count: number): Promise<Figures> {

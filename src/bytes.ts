@@ -6,6 +6,11 @@ const TWO_32 = 0x1_0000_0000
 /** of 2^53 - 1 */
 const VARINT_BYTES_MAX = 8
 
+/** A buffer as its integers are read and written: for a DataView that is one instruction, for a Buffer a call or two. */
+export function integersOf(buffer: Buffer): DataView {
+  return new DataView(buffer.buffer, buffer.byteOffset, buffer.length)
+}
+
 /** A buffer that grows. `reset` reuses it, so `view` holds only until then. */
 export class ByteWriter {
   #buffer: Buffer

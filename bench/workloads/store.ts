@@ -1,6 +1,7 @@
 /** What only a store with snapshots has: copies, states that share, and how many bytes it keeps of what is alike. */
 import path from 'node:path'
 import { SourceTree } from '../generator.ts'
+import { median } from '../report.ts'
 import type { Job, Store, Workload } from '../workload.ts'
 import { BenchError, expectEqual } from '../workload.ts'
 
@@ -41,10 +42,6 @@ async function removeWorkspace(job: Job, workspace = workspaceOf(job)): Promise<
 /** Runs a script in the round's own workspace. */
 function inWorkspace(job: Job, script: string, workspace = workspaceOf(job)): Promise<string> {
   return job.shell.run(mountedAt(job, workspace), script)
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] as number
 }
 
 /** MiB that the store needs more than before, after each of some changes. */

@@ -142,7 +142,7 @@ export class ChunkReader {
       const range = blocksAround(chunk, location.length)
       const spans: PlacedSpan[] = []
       addSpans(spans, location, 0, range)
-      for (const { segment, offset, length, to } of spans) this.#log.read(segment, offset, length, this.#blocks, to)
+      this.#readSpans(spans, this.#blocks)
       if (!this.#takeBlocks(chunk, range, 0, into)) throw damaged('chunk', address, location)
     })
   }
@@ -157,12 +157,7 @@ export class ChunkReader {
     addSpans(spans, second.location, at, next)
     const [span] = spans
     if (spans.length !== 1 || span === undefined || span.length > this.#blocks.length) return false
-    try {
-      this.#log.read(span.segment, span.offset, span.length, this.#blocks, 0)
-    } catch (error) {
-      if (error instanceof NexusError) return false
-      throw error
-    }
+    if (!this.#tryRead(spans, this.#blocks)) return false
     return this.#takeBlocks(first, range, 0, into) && this.#takeBlocks(second, next, at, into)
   }
 
@@ -178,13 +173,23 @@ export class ChunkReader {
   #readTogether(chunks: readonly FoundChunk[], into: Buffer): boolean {
     const spans: PlacedSpan[] = []
     for (const { location, at } of chunks) addSpans(spans, location, at)
+    if (!this.#tryRead(spans, into)) return false
+    return chunks.every(({ at, length, location }) => xxh64(into.subarray(at, at + length), this.#options.store) === location.xxh)
+  }
+
+  #readSpans(spans: readonly PlacedSpan[], into: Buffer): void {
+    for (const { segment, offset, length, to } of spans) this.#log.read(segment, offset, length, into, to)
+  }
+
+  /** Reads them; false when the log has not all of them. */
+  #tryRead(spans: readonly PlacedSpan[], into: Buffer): boolean {
     try {
-      for (const { segment, offset, length, to } of spans) this.#log.read(segment, offset, length, into, to)
+      this.#readSpans(spans, into)
     } catch (error) {
       if (error instanceof NexusError) return false
       throw error
     }
-    return chunks.every(({ at, length, location }) => xxh64(into.subarray(at, at + length), this.#options.store) === location.xxh)
+    return true
   }
 
   #readVerified({ key, address, location }: FoundChunk, into: Buffer, at: number): void {

@@ -3,6 +3,8 @@
  * done here once: finding the opcode, checking the frame, turning exceptions into errnos, counting,
  * logging. It knows no descriptor: answers go to a function.
  */
+
+import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
@@ -17,7 +19,6 @@ import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
 import { type Dispatched, operationTable } from './requests.ts'
-import { integersOf } from './wire.ts'
 
 /** FUSE_UNIQUE_RESEND (fs/fuse/fuse_i.h): set in `unique` when a request is sent again. In its upper half. */
 const RESENT = 0x8000_0000

@@ -3,12 +3,14 @@
  * `unique` is 0 and whose `error` is the notify's code. They go through a thread of their own
  * (binding.ts), because the kernel may hold one up until we have answered another request.
  */
+
+import { integersOf } from '../bytes.ts'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { EXPIRE_ONLY, Notify, OUT_HEADER_BYTES } from './protocol.ts'
 import { writeOutHeader } from './reply.ts'
-import { integersOf, writeU64 } from './wire.ts'
+import { writeU64 } from './wire.ts'
 
 /** What is needed of `Notifier` in binding.ts. */
 export interface NotifySender {

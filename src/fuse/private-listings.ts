@@ -48,19 +48,9 @@ export function privately(listings: PrivateListings, node: number, position: num
 }
 
 function onlySelf(sink: DirectorySink): DirectorySink {
-  let isFirst = true
-  return (name, node, mode, _cookie, stat) => {
-    const isSelf = isFirst
-    isFirst = false
-    return isSelf && sink(name, node, mode, COOKIE_MAX + 1 + randomInt(LISTINGS), stat)
-  }
+  return (name, node, mode, _cookie, stat) => name === '.' && sink(name, node, mode, COOKIE_MAX + 1 + randomInt(LISTINGS), stat)
 }
 
 function allButSelf(sink: DirectorySink): DirectorySink {
-  let isFirst = true
-  return (...entry) => {
-    const isSelf = isFirst
-    isFirst = false
-    return isSelf || sink(...entry)
-  }
+  return (name, ...entry) => name === '.' || sink(name, ...entry)
 }

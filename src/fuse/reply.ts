@@ -2,6 +2,8 @@
  * The buffer that answers are encoded in: `fuse_out_header`, then a payload. It is used again for every
  * answer, so an encoder writes each byte of its struct, padding too. Positions count from the payload.
  */
+
+import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Stat, StatFs, Time } from '../vfs/filesystem.ts'
 import {
@@ -14,7 +16,7 @@ import {
   STATX_MASK,
   TRANSFER_BYTES_MAX,
 } from './protocol.ts'
-import { integersOf, writeU64 } from './wire.ts'
+import { writeU64 } from './wire.ts'
 
 /** How long the kernel may believe what it is told: until we notify it (it caps this by itself). */
 const FOREVER_S = 0x7fffffff

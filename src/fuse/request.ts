@@ -2,10 +2,12 @@
  * One request of the kernel, in the buffer it was read into: `fuse_in_header`, then a body whose
  * layout depends on the opcode. Positions given to the methods count from the start of the body.
  */
+
+import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Caller } from '../vfs/filesystem.ts'
 import { IN_HEADER_BYTES } from './protocol.ts'
-import { integersOf, readI64, readNode, readOffset, readOffsetCapped } from './wire.ts'
+import { readI64, readNode, readOffset, readOffsetCapped } from './wire.ts'
 
 /** The kernel itself, writing back pages that some program dirtied: it was checked when they were mapped. */
 export const KERNEL: Readonly<Caller> = Object.freeze({ uid: 0, gid: 0, pid: 0 })

@@ -11,11 +11,6 @@ const WORD = 2 ** 32
 /** High half of 2^53: a u64 whose high half is below this is exact as a number. */
 const EXACT_HIGH = 2 ** 21
 
-/** A buffer as its integers are read and written: for a DataView that is one instruction, for a Buffer a call or two. */
-export function integersOf(buffer: Buffer): DataView {
-  return new DataView(buffer.buffer, buffer.byteOffset, buffer.length)
-}
-
 /** Exact below 2^53, rounded above. */
 export function readU64(from: DataView, at: number): number {
   return from.getUint32(at, true) + from.getUint32(at + 4, true) * WORD

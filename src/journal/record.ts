@@ -11,6 +11,7 @@
  * All little endian; every XXH64 is seeded with the store's id. Data comes before meta, so that a
  * write request's payload goes to disk from where the kernel put it, with the header in front.
  */
+import { integersOf } from '../bytes.ts'
 import { xxh64 } from './checksum.ts'
 
 export const RECORD_HEADER_BYTES = 56
@@ -68,7 +69,7 @@ export function writeU64(buffer: Buffer, value: number, offset: number): void {
 
 /** Where headers are put together: a view of each buffer that one is written into would take longer than the copy. */
 const scratch = Buffer.alloc(RECORD_HEADER_BYTES)
-const scratchFields = new DataView(scratch.buffer, scratch.byteOffset, RECORD_HEADER_BYTES)
+const scratchFields = integersOf(scratch)
 const scratchCovered = scratch.subarray(0, 48)
 
 /** Writes a header at `offset`; the bytes that the checksums cover are given by their checksums. */

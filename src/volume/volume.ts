@@ -256,7 +256,6 @@ export class Volume {
     if (before !== undefined) this.#count(before, -1)
     this.active.touch(ino).wipe()
     this.#forgetBucket()
-    this.#forgetBucket()
   }
 
   setOrphan(ino: number, isOrphan: boolean): void {

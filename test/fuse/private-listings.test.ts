@@ -4,10 +4,10 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { RequestClock } from '../../src/fuse/clock.ts'
-import { Dispatcher } from '../../src/fuse/dispatcher.ts'
+import type { Dispatcher } from '../../src/fuse/dispatcher.ts'
 import { Opcode, REQUEST_BYTES_MAX } from '../../src/fuse/protocol.ts'
 import type { Filesystem } from '../../src/vfs/filesystem.ts'
+import { dispatcherOf } from './dispatching.ts'
 
 interface Entry {
   name: string
@@ -119,27 +119,17 @@ class Server {
         }
       },
     }
-    this.#dispatcher = new Dispatcher({
+    this.#dispatcher = dispatcherOf({
       fs: fs as Filesystem,
       inbox: this.#inbox,
       send: (buffer, length) => {
         this.#answers.set(buffer.readUInt32LE(8), Buffer.from(buffer.subarray(0, length)))
         return 0
       },
-      clock: new RequestClock(),
-      logger: { error() {}, warn() {}, info() {}, debug() {} } as never,
-      terms: undefined,
       privateListings: {
         has: (node) => node === NODE,
         drop: () => new Promise((resolve) => this.drops.set(this.#unique, resolve)),
       },
-      interruptGraceMs: 0,
-      requestLimitMs: 60_000,
-      mark: undefined,
-      direct: undefined,
-      onAccept: () => {},
-      onRefuse: () => {},
-      onLateAnswer: () => {},
     })
   }
 

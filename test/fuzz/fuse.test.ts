@@ -5,14 +5,14 @@ import path from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
 import { Engine } from '../../src/daemon/engine.ts'
-import { RequestClock } from '../../src/fuse/clock.ts'
-import { Dispatcher } from '../../src/fuse/dispatcher.ts'
+import type { Dispatcher } from '../../src/fuse/dispatcher.ts'
 import { Stalls } from '../../src/fuse/meter.ts'
 import { REQUEST_BYTES_MAX } from '../../src/fuse/protocol.ts'
 import { operationTable } from '../../src/fuse/requests.ts'
 import type { Filesystem, Stat } from '../../src/vfs/filesystem.ts'
 import { isName } from '../../src/volume/dirent.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
+import { dispatcherOf } from '../fuse/dispatching.ts'
 import { request } from './requests.ts'
 import { tryAll } from './support.ts'
 
@@ -29,24 +29,15 @@ class Kernel {
 
   constructor(filesystem: Filesystem) {
     const logger = { error: (...a: unknown[]) => void this.#failures.push(a), warn() {}, info() {}, debug() {} }
-    this.#dispatcher = new Dispatcher({
+    this.#dispatcher = dispatcherOf({
       fs: filesystem,
       inbox: this.#inbox,
       send: (buffer, length) => {
         this.#answers.push(Buffer.from(buffer.subarray(0, length)))
         return 0
       },
-      clock: new RequestClock(),
       logger: logger as never,
       terms: TERMS,
-      privateListings: undefined,
-      interruptGraceMs: 0,
-      requestLimitMs: 60_000,
-      mark: undefined,
-      direct: undefined,
-      onAccept: () => {},
-      onRefuse: () => {},
-      onLateAnswer: () => {},
     })
   }
 
