@@ -1,6 +1,7 @@
 /** A process that waits to serve, serves, or has served, as the supervisor sees it: what it is told, and what it tells. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync } from 'node:fs'
+import { closeSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
 import { HEAP_ENVIRONMENT } from './memory.ts'
 import type { Asked, Told } from './serve.ts'
@@ -9,6 +10,7 @@ import type { Asked, Told } from './serve.ts'
 export interface Death {
   /** the last that it said, but for `alive` */
   told: Told | undefined
+  /** both null of one that could not be started, or is not gone yet */
   signal: NodeJS.Signals | null
   status: number | null
   /** how long it had served; undefined when it never did */
@@ -21,9 +23,16 @@ export interface Death {
 const LOAD_MS_MAX = 60_000
 /** … and so does one that was ready and does not begin. It may have to come back from swap. */
 const BEGIN_MS_MAX = 5000
+/** One that has closed everything, is dead and is not gone … */
+const DEAD_POLL_MS = 20
+/** … when it is looked so often in a row has a thread that does not go. */
+const DEAD_LOOKS = 10
 
 export class Child {
-  /** resolves when it is gone and all that it said has come */
+  /**
+   * Resolves when all that it said has come, and it is gone, or dead but for a thread that waits in the kernel for an answer
+   * which only the next process can give (fuse/native/notifier.c) and has none of its descriptors.
+   */
   readonly death: Promise<Death>
   /** when it said something last, by `performance.now` */
   lastWord = performance.now()
@@ -32,6 +41,7 @@ export class Child {
   #told: Told | undefined
   #servesSince: number | undefined
   #isReady = false
+  #isDead = false
   #isAsked = false
   #isOverdue = false
   #limit: NodeJS.Timeout | undefined
@@ -61,6 +71,24 @@ export class Child {
     this.#process.on('message', (told: Told) => this.#hear(told))
     this.#expectWithin(LOAD_MS_MAX)
     this.death = this.#untilDeath()
+  }
+
+  /** Dead, and not gone: a thread of it goes on (proc_pid_stat(5)). */
+  get isZombie(): boolean {
+    try {
+      return /^State:\s+Z/m.test(readFileSync(`/proc/${this.pid}/status`, 'utf8'))
+    } catch {
+      return false
+    }
+  }
+
+  /** Its death is known, and it is not gone yet. */
+  get isStuck(): boolean {
+    return this.#isDead && !this.#isGone
+  }
+
+  get #isGone(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null || this.pid === 0
   }
 
   get pid(): number {
@@ -94,6 +122,11 @@ export class Child {
   give(descriptor: number): void {
     sendDescriptor(this.#socket, descriptor)
     this.ask({ ask: 'take the mount' })
+  }
+
+  /** Its descriptors are closed by then: it has disconnected. */
+  async #untilStuck(): Promise<void> {
+    for (let looks = 0; looks < DEAD_LOOKS && !this.#isGone; looks = this.isZombie ? looks + 1 : 0) await sleep(DEAD_POLL_MS)
   }
 
   kill(): void {
@@ -130,10 +163,13 @@ export class Child {
     const end = await new Promise<Pick<Death, 'status' | 'signal'> | Error>((resolve) => {
       child.once('exit', (status, signal) => resolve({ status, signal }))
       child.once('error', (error) => this.pid === 0 && resolve(error))
+      void silent.then(() => this.#untilStuck()).then(() => resolve({ status: null, signal: null }))
     })
     if (!(end instanceof Error)) await silent
     clearTimeout(this.#limit)
     closeSync(this.#socket)
+    child.unref()
+    this.#isDead = true
     this.#isReady = false
     this.#onPrepared()
     const isOverdue = this.#isOverdue
@@ -152,5 +188,6 @@ function cannotStart(error: Error): Told {
 export function endOf({ told, status, signal, isOverdue }: Death): string {
   if (told?.told === 'failed') return `failed (${told.message})`
   if (isOverdue) return 'did not begin in time and was killed'
-  return signal === null ? `ended with ${status}` : `was ended by ${signal}`
+  if (signal !== null) return `was ended by ${signal}`
+  return status === null ? 'died, and a thread of it still waits in the kernel' : `ended with ${status}`
 }

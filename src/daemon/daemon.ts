@@ -7,7 +7,7 @@ import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { Channel, Notifier, syncfs } from '../fuse/binding.ts'
+import { Channel, Notifier } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
@@ -113,15 +113,17 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     }
     const opened = new Channel(await options.mount())
     channel = opened
-    const writeBack = async (): Promise<void> => {
-      await syncfs(mountpoint)
-      await session.drained()
-    }
-    const newKernel = (): KernelNotifier => {
+    const newNotifier = (): Notifier => {
       const notifier = new Notifier(opened)
       notifiers.push(notifier)
-      return new KernelNotifier({ notifier, writeBack, logger })
+      return notifier
     }
+    const writer = newNotifier()
+    const writeBack = async (): Promise<void> => {
+      await writer.syncFilesystem(mountpoint)
+      await session.drained()
+    }
+    const newKernel = (): KernelNotifier => new KernelNotifier({ notifier: newNotifier(), writeBack, logger })
     const kernel = newKernel()
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({

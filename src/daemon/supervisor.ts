@@ -2,7 +2,7 @@
  * What keeps a mount alive: it holds the kernel's descriptor, and the memory that a serving process leaves to the next
  * (handover.ts), and starts another when the one that serves dies. It does nothing else, so that nothing else can end it.
  */
-import { closeSync, readFileSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { nexusMounts } from '../control/mounts.ts'
 import { NexusError } from '../errors.ts'
@@ -22,7 +22,7 @@ const QUICK_DEATHS_MAX = 5
 const RESTART_PAUSE_MS = 50
 /** One that serves and says nothing for so long hangs, and is killed. */
 const SILENCE_MS_MAX = 60_000
-/** One that is dead and does not go has a thread that waits in the kernel for an answer which only the next could give. */
+/** One that is dead and does not close its descriptors has a thread that waits for an answer which only the next could give. */
 const DEAD_MS_MAX = 5000
 const WATCH_MS = 1000
 /** A process that was asked to end, or to hand over, and has not. */
@@ -70,6 +70,8 @@ class Supervisor {
   readonly #standby: Standby
   #child: Child | undefined
   #death: Promise<Death> = new Promise(() => undefined)
+  /** those that were dead before they were gone */
+  readonly #stuck: Child[] = []
   #canBeReplaced = false
   #isStopping = false
   #timer: NodeJS.Timeout | undefined
@@ -99,6 +101,7 @@ class Supervisor {
     for (;;) {
       const death = await this.#death
       clearTimeout(this.#timer)
+      if (this.#child?.isStuck) this.#stuck.push(this.#child)
       if (death.told?.told === 'unmounted' || (this.#isStopping && death.told?.told === 'handed over')) return this.#release()
       const isHandedOver = death.told?.told === 'handed over'
       quickDeaths = isHandedOver || (death.servedMs ?? 0) >= QUICK_DEATH_MS ? 0 : quickDeaths + 1
@@ -207,7 +210,7 @@ class Supervisor {
     let deadSince: number | undefined
     const watching = setInterval(() => {
       const now = performance.now()
-      if (isZombie(child.pid)) deadSince ??= now
+      if (child.isZombie) deadSince ??= now
       if (deadSince !== undefined && now - deadSince > DEAD_MS_MAX && this.#mount?.device !== undefined) {
         logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
         abort(this.#options.mountpoint, this.#mount.device)
@@ -256,6 +259,8 @@ class Supervisor {
     const { mountpoint, logger } = this.#options
     if (this.#mount !== undefined) {
       const { fd, device } = this.#mount
+      // What waits in there for an answer has the mount's descriptor too, so that closing ours would not end it.
+      if (device !== undefined && this.#stuck.some((child) => child.isStuck)) abort(mountpoint, device)
       const isOurs = nexusMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device === device
       if (isOurs)
         await unmount(mountpoint, true).catch((error: unknown) => logger.warn({ err: error }, `umount -l ${mountpoint}`))
@@ -263,15 +268,6 @@ class Supervisor {
       closeSync(fd)
     }
     closeSync(this.#memory)
-  }
-}
-
-/** Dead, and not gone: a thread of it goes on (proc_pid_stat(5)). */
-function isZombie(pid: number | undefined): boolean {
-  try {
-    return /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
   }
 }
 

@@ -11,6 +11,7 @@ import { createRequire } from 'node:module'
 import { constants as os } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { getSystemErrorName } from 'node:util'
 import { NexusError } from '../errors.ts'
 
 /** Flags of `umount` (include/uapi/linux/fs.h and umount2(2)). */
@@ -44,9 +45,9 @@ interface Addon {
   startNotifier(fd: number): NotifierHandle
   notifierFd(notifier: NotifierHandle): number
   notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
+  syncFilesystem(notifier: NotifierHandle, directory: string): void
   takeResults(notifier: NotifierHandle): Int32Array[]
   stopNotifier(notifier: NotifierHandle): void
-  syncfs(path: string): Promise<void>
   willNeed(fd: number, position: number, length: number): void
   peerCredentials(fd: number): PeerCredentials
   socketPair(): [number, number]
@@ -118,11 +119,6 @@ export function umount(mountpoint: string, flags = 0): void {
 /** Lets the kernel begin to read [position, position + length) of a file (posix_fadvise(2), POSIX_FADV_WILLNEED). It is advice: no errors. */
 export function willNeed(fd: number, position: number, length: number): void {
   addon.willNeed(fd, position, length)
-}
-
-/** Writes everything of the filesystem that holds the directory `path` to its disk (syncfs(2), off the main thread). */
-export function syncfs(path: string): Promise<void> {
-  return addon.syncfs(path)
 }
 
 /**
@@ -234,8 +230,9 @@ interface PendingBatch {
 }
 
 /**
- * Sends notifies from a thread of its own, because one can wait in the kernel for a lock that is free only after we
- * answered another request. What was sent is written in order. Does not keep the process alive.
+ * Does from a thread of its own what can wait in the kernel until we have answered another request: sends notifies, and
+ * writes filesystems out. One thing after the other. Does not keep the process alive, nor does the thread keep anything of it
+ * open: a process that is killed while this thread waits is as good as gone (`Child.death`).
  */
 export class Notifier {
   readonly #handle: NotifierHandle
@@ -265,7 +262,21 @@ export class Notifier {
       Buffer.concat(buffers),
       Uint32Array.from(buffers, (buffer) => buffer.length),
     )
-    return new Promise((resolve) => this.#pending.push({ count: buffers.length, resolve }))
+    return this.#results(buffers.length)
+  }
+
+  /**
+   * Writes everything of the filesystem that holds a directory to its disk (syncfs(2)).
+   * @throws a system error: ENOENT, ENOTDIR, EIO; ECANCELED when it was stopped before
+   */
+  async syncFilesystem(directory: string): Promise<void> {
+    if (!this.#stopped) addon.syncFilesystem(this.#handle, directory)
+    const [errno = 0] = await (this.#stopped ? canceled(1) : this.#results(1))
+    if (errno !== 0) throw systemError(errno, 'syncfs', directory)
+  }
+
+  #results(count: number): Promise<number[]> {
+    return new Promise((resolve) => this.#pending.push({ count, resolve }))
   }
 
   /** Ends the thread, without waiting: one that is stuck in the kernel ends when that lets it go. Quiet when repeated. */
@@ -282,6 +293,12 @@ export class Notifier {
   #deliver(): void {
     for (const results of addon.takeResults(this.#handle)) this.#pending.shift()?.resolve(Array.from(results))
   }
+}
+
+/** As those that the addon throws itself. */
+function systemError(errno: number, syscall: string, detail: string): Error {
+  const code = getSystemErrorName(errno)
+  return Object.assign(new Error(`${code}: ${syscall}, ${detail}`), { code, errno, syscall })
 }
 
 function canceled(count: number): number[] {

@@ -20,7 +20,6 @@ import {
   mountWithHelper,
   Notifier,
   peerCredentials,
-  syncfs,
   umount,
 } from '../../src/fuse/binding.ts'
 import type { Command, Report } from './tiny-server.ts'
@@ -343,11 +342,18 @@ t.test('the death of a server with a stuck notify is seen on its descriptors at 
   t.match(await made, { code: 'ECONNABORTED' })
 })
 
-t.test('syncfs resolves, and rejects with the errno', async (t) => {
+t.test('a notifier writes a filesystem out, and rejects with the errno', async (t) => {
+  const channel = new Channel(openFifo(t))
+  const notifier = new Notifier(channel)
+  t.teardown(() => channel.close())
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
   const directory = t.testdir({ file: '' })
-  await t.resolves(syncfs(directory))
-  await t.rejects(syncfs(`${directory}/none`), { code: 'ENOENT', syscall: 'open' })
-  await t.rejects(syncfs(`${directory}/file`), { code: 'ENOTDIR', syscall: 'open' })
+  await t.resolves(notifier.syncFilesystem(directory))
+  await t.rejects(notifier.syncFilesystem(`${directory}/none`), { code: 'ENOENT', errno: -os.errno.ENOENT, syscall: 'syncfs' })
+  await t.rejects(notifier.syncFilesystem(`${directory}/file`), { code: 'ENOTDIR', syscall: 'syncfs' })
+  notifier.stop()
+  await t.rejects(notifier.syncFilesystem(directory), { code: 'ECANCELED' })
 })
 
 t.test('peerCredentials names the process at the other end', async (t) => {

@@ -42,6 +42,7 @@ t.test('arguments of other types', async (t) => {
     startNotifier: [-1],
     notifierFd: [{}],
     notify: [{}, buffer, new Uint32Array(1)],
+    syncFilesystem: [{}, '/nowhere/at/all'],
     takeResults: [{}],
     stopNotifier: [{}],
     unwatch: [{}],
@@ -65,7 +66,6 @@ t.test('arguments of other types', async (t) => {
     }
   }
   t.throws(() => call('mount', 'a\0b', '', 0, '', ''), TypeError)
-  await t.rejects(async () => call('syncfs', 7), TypeError)
 })
 
 t.test('buffers that are too short or lie askew', async (t) => {
@@ -93,6 +93,7 @@ t.test('handles', async (t) => {
   t.throws(() => call('notify', notifier, buffer, Buffer.alloc(33).subarray(1, 9)), TypeError)
   call('notify', notifier, Buffer.alloc(0), new Uint32Array(0))
   call('notify', notifier, Buffer.alloc(0), new Uint32Array(4))
+  for (const directory of [7, 'a\0b']) t.throws(() => call('syncFilesystem', notifier, directory), TypeError)
   call('unwatch', watch)
   call('unwatch', watch)
   call('stopNotifier', notifier)

@@ -14,7 +14,7 @@ static void set_string(napi_env env, napi_value object, const char *name, const 
   napi_set_named_property(env, object, name, value);
 }
 
-napi_value make_errno(napi_env env, int error, const char *syscall, const char *detail) {
+static napi_value make_errno(napi_env env, int error, const char *syscall, const char *detail) {
   char code[32], reason[128], text[1024];
   uv_err_name_r(-error, code, sizeof(code));
   uv_strerror_r(-error, reason, sizeof(reason));

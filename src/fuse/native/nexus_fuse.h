@@ -13,8 +13,7 @@
 
 /* error.c: errnos as JavaScript errors, and arguments out of JavaScript. */
 
-/* An Error with code, errno and syscall as Node's own errors have; detail may be NULL. */
-napi_value make_errno(napi_env env, int error, const char *syscall, const char *detail);
+/* Throws an Error with code, errno and syscall as Node's own have; detail may be NULL. */
 void throw_errno(napi_env env, int error, const char *syscall, const char *detail);
 
 /* These throw a TypeError and return false (or NULL) when the caller's arguments are off. */
@@ -48,9 +47,9 @@ napi_value nexus_unwatch(napi_env env, napi_callback_info info);
 napi_value nexus_start_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
 napi_value nexus_notify(napi_env env, napi_callback_info info);
+napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
-napi_value nexus_syncfs(napi_env env, napi_callback_info info);
 napi_value nexus_will_need(napi_env env, napi_callback_info info);
 napi_value nexus_peer_credentials(napi_env env, napi_callback_info info);
 napi_value nexus_socket_pair(napi_env env, napi_callback_info info);

@@ -1,9 +1,10 @@
 /*
- * A thread of its own that writes notifies.
+ * A thread of its own for what may wait in the kernel until we have answered a request: notifies, and syncfs of the mount.
  *
- * A notify can wait in the kernel for a lock that another request holds, and that request may be
- * waiting for the serving thread: written from there it could hang for ever. The thread is
- * detached and nobody joins it, because a write that is stuck cannot be interrupted.
+ * A notify can wait for a lock that another request holds, and that request may be waiting for the
+ * serving thread: written from there it could hang for ever. Where syncfs waits for the pages that it
+ * writes (older kernels), it waits for our answers. The thread is detached and nobody joins it, because
+ * what is stuck cannot be interrupted.
  *
  * It also has a descriptor table of its own, with only /dev/fuse and the eventfd in it. A process
  * that is killed while this thread is stuck stays, half dead, until the lock is free; with a
@@ -28,6 +29,7 @@
 /* Messages that were given together, and afterwards what became of each. */
 struct batch {
   struct batch *next;
+  bool syncs; /* each is the path of a directory whose filesystem is to be written out */
   size_t count;
   uint32_t *lengths;
   int32_t *results;
@@ -63,6 +65,7 @@ static struct batch *new_batch(size_t count, size_t length) {
   struct batch *batch = malloc(sizeof(*batch) + count * (sizeof(uint32_t) + sizeof(int32_t)) + length);
   if (batch == NULL) return NULL;
   batch->next = NULL;
+  batch->syncs = false;
   batch->count = count;
   batch->lengths = (uint32_t *)(batch + 1);
   batch->results = (int32_t *)(batch->lengths + count);
@@ -150,6 +153,19 @@ static int32_t write_message(int fd, const char *bytes, size_t length) {
   }
 }
 
+/* Opened for each, because an open directory keeps its mount from being unmounted. Returns 0 or a negative errno. */
+static int32_t sync_filesystem(const char *directory) {
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int32_t result = syncfs(fd) == 0 ? 0 : -errno;
+  close(fd);
+  return result;
+}
+
+static int32_t carry_out(const struct notifier *notifier, const struct batch *batch, const char *bytes, size_t length) {
+  return batch->syncs ? sync_filesystem(bytes) : write_message(notifier->fuse_fd, bytes, length);
+}
+
 /* A long batch looks between two messages whether it is to stop. */
 static bool is_running(struct notifier *notifier) {
   pthread_mutex_lock(&notifier->mutex);
@@ -158,10 +174,10 @@ static bool is_running(struct notifier *notifier) {
   return running;
 }
 
-static void write_batch(struct notifier *notifier, struct batch *batch) {
+static void carry_out_batch(struct notifier *notifier, struct batch *batch) {
   const char *bytes = batch->bytes;
   for (size_t i = 0; i < batch->count; i++) {
-    batch->results[i] = is_running(notifier) ? write_message(notifier->fuse_fd, bytes, batch->lengths[i]) : -ECANCELED;
+    batch->results[i] = is_running(notifier) ? carry_out(notifier, batch, bytes, batch->lengths[i]) : -ECANCELED;
     bytes += batch->lengths[i];
   }
 }
@@ -179,7 +195,7 @@ static void *run(void *data) {
   if (start(notifier)) {
     struct batch *batch;
     while ((batch = take_given(notifier)) != NULL) {
-      write_batch(notifier, batch);
+      carry_out_batch(notifier, batch);
       hand_over(notifier, batch);
     }
   }
@@ -334,6 +350,26 @@ napi_value nexus_notify(napi_env env, napi_callback_info info) {
   if (count > 0) memcpy(batch->lengths, lengths, count * sizeof(uint32_t));
   if (total > 0) memcpy(batch->bytes, bytes, total);
   enqueue(notifier, batch);
+  return NULL;
+}
+
+napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  struct notifier *notifier;
+  if (!get_args(env, info, 2, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  char *directory = get_string(env, args[1]);
+  if (directory == NULL) return NULL;
+  size_t bytes = strlen(directory) + 1;
+  struct batch *batch = new_batch(1, bytes);
+  if (batch == NULL) {
+    throw_errno(env, ENOMEM, "malloc", NULL);
+  } else {
+    batch->syncs = true;
+    batch->lengths[0] = (uint32_t)bytes;
+    memcpy(batch->bytes, directory, bytes);
+    enqueue(notifier, batch);
+  }
+  free(directory);
   return NULL;
 }
 

@@ -1,4 +1,4 @@
-/* Three system calls that Node has no name for: syncfs(2), posix_fadvise(2) and SO_PEERCRED. */
+/* Two system calls that Node has no name for: posix_fadvise(2), and getsockopt(2) of SO_PEERCRED. */
 #include "nexus_fuse.h"
 
 #include <errno.h>
@@ -7,74 +7,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-struct sync_work {
-  char *path;
-  const char *syscall;
-  int error;
-  napi_deferred deferred;
-  napi_async_work work;
-};
-
-/* On a thread of libuv's pool: writing everything out can take seconds. */
-static void run_sync(napi_env env, void *data) {
-  (void)env;
-  struct sync_work *sync = data;
-  sync->syscall = "open";
-  int fd = open(sync->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) {
-    sync->error = errno;
-    return;
-  }
-  sync->syscall = "syncfs";
-  sync->error = syncfs(fd) == 0 ? 0 : errno;
-  close(fd);
-}
-
-static void free_sync(napi_env env, struct sync_work *sync) {
-  if (sync->work != NULL) napi_delete_async_work(env, sync->work);
-  free(sync->path);
-  free(sync);
-}
-
-static void on_synced(napi_env env, napi_status status, void *data) {
-  struct sync_work *sync = data;
-  napi_value result;
-  if (status == napi_cancelled) sync->error = ECANCELED;
-  if (sync->error == 0 && napi_get_undefined(env, &result) == napi_ok) {
-    napi_resolve_deferred(env, sync->deferred, result);
-  } else if ((result = make_errno(env, sync->error, sync->syscall, sync->path)) != NULL) {
-    napi_reject_deferred(env, sync->deferred, result);
-  }
-  free_sync(env, sync);
-}
-
-static bool queue_sync(napi_env env, struct sync_work *sync, napi_value *promise) {
-  napi_value name;
-  if (napi_create_string_utf8(env, "nexus:syncfs", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
-  if (napi_create_async_work(env, NULL, name, run_sync, on_synced, sync, &sync->work) != napi_ok) return false;
-  if (napi_create_promise(env, &sync->deferred, promise) != napi_ok) return false;
-  return napi_queue_async_work(env, sync->work) == napi_ok;
-}
-
-napi_value nexus_syncfs(napi_env env, napi_callback_info info) {
-  napi_value args[1], promise;
-  if (!get_args(env, info, 1, args)) return NULL;
-  char *path = get_string(env, args[0]);
-  if (path == NULL) return NULL;
-  struct sync_work *sync = calloc(1, sizeof(*sync));
-  if (sync == NULL) {
-    free(path);
-    throw_errno(env, ENOMEM, "malloc", NULL);
-    return NULL;
-  }
-  sync->path = path;
-  sync->syscall = "syncfs";
-  if (queue_sync(env, sync, &promise)) return promise;
-  free_sync(env, sync);
-  throw_errno(env, ENOMEM, "syncfs", NULL);
-  return NULL;
-}
 
 /* Of a longer stretch the kernel leaves out what exceeds its readahead and what the disk takes at once (force_page_cache_ra). */
 #define ADVICE_BYTES (512 * 1024)
