@@ -34,9 +34,8 @@ async function killStuck(t: Test, prepare: (mount: TestMount) => void = () => un
     execFile('mkdir', [mount.at('held')], { env: { LC_ALL: 'C' } }, (_error, _stdout, stderr) => resolve(stderr))
   })
   const pid = await stuckServer(mount)
-  const since = performance.now()
   process.kill(pid, 'SIGKILL')
-  return { mount, pid, made, since }
+  return { mount, pid, made }
 }
 
 /** Resolves when the notify waits, with the pid of the one who sent it. */
@@ -61,9 +60,8 @@ function read(file: string): string {
 }
 
 t.test('another process takes over at once, and lets the one before it end', { skip, timeout }, async (t) => {
-  const { mount, pid, made, since } = await killStuck(t)
-  t.match(await made, 'Function not implemented', 'as the next one answers')
-  t.ok(performance.now() - since < 4000, 'nobody waited until the mount is given up')
+  const { mount, pid, made } = await killStuck(t)
+  t.match(await made, 'Function not implemented', 'as the next one answers, not as an aborted mount')
   t.match(mount.log, 'died, and a thread of it still waits in the kernel: another takes over')
   for (const deadline = Date.now() + WAIT_MS_MAX; isRunning(pid) && Date.now() < deadline; ) await sleep(5)
   t.notOk(isRunning(pid))
