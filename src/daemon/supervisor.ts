@@ -22,8 +22,11 @@ const QUICK_DEATHS_MAX = 5
 const RESTART_PAUSE_MS = 50
 /** One that serves and says nothing for so long hangs, and is killed. */
 const SILENCE_MS_MAX = 60_000
-/** One that is dead and does not close its descriptors has a thread that waits for an answer which only the next could give. */
-const DEAD_MS_MAX = 5000
+/**
+ * One that is dead and does not close its descriptors has a thread that waits for the disk, which may be slow, or for an
+ * answer which only the next could give, and never will, because those hold locks of the store.
+ */
+const DEAD_MS_MAX = 60_000
 const WATCH_MS = 1000
 /** A process that was asked to end, or to hand over, and has not. */
 const STOP_MS_MAX = 60_000
