@@ -213,7 +213,10 @@ class Supervisor {
     let deadSince: number | undefined
     const watching = setInterval(() => {
       const now = performance.now()
-      if (child.isZombie) deadSince ??= now
+      if (deadSince === undefined && child.isZombie) {
+        deadSince = now
+        logger.warn({}, 'the serving process is dead and not gone yet, and all requests wait: look at its disk')
+      }
       if (deadSince !== undefined && now - deadSince > DEAD_MS_MAX && this.#mount?.device !== undefined) {
         logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
         abort(this.#options.mountpoint, this.#mount.device)
