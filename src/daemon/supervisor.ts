@@ -27,6 +27,7 @@ const SILENCE_MS_MAX = 60_000
  * answer which only the next could give, and never will, because those hold locks of the store.
  */
 const DEAD_MS_MAX = 60_000
+const DEAD_MS_TOLD = 5000
 const WATCH_MS = 1000
 /** A process that was asked to end, or to hand over, and has not. */
 const STOP_MS_MAX = 60_000
@@ -211,13 +212,16 @@ class Supervisor {
   #watch(child: Child): void {
     const { logger } = this.#options
     let deadSince: number | undefined
+    let isTold = false
     const watching = setInterval(() => {
       const now = performance.now()
-      if (deadSince === undefined && child.isZombie) {
-        deadSince = now
-        logger.warn({}, 'the serving process is dead and not gone yet, and all requests wait: look at its disk')
+      if (child.isZombie) deadSince ??= now
+      const deadMs = deadSince === undefined ? 0 : now - deadSince
+      if (deadMs > DEAD_MS_TOLD && !isTold) {
+        isTold = true
+        logger.error({}, 'the serving process is dead and not gone yet, and all requests wait: look at its disk')
       }
-      if (deadSince !== undefined && now - deadSince > DEAD_MS_MAX && this.#mount?.device !== undefined) {
+      if (deadMs > DEAD_MS_MAX && this.#mount?.device !== undefined) {
         logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
         abort(this.#options.mountpoint, this.#mount.device)
         this.#isStopping = true
