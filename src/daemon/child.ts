@@ -26,7 +26,7 @@ const BEGIN_MS_MAX = 5000
 /** One that has closed everything, is dead and is not gone … */
 const DEAD_POLL_MS = 20
 /** … when it is looked so often in a row has a thread that does not go. */
-const DEAD_LOOKS = 10
+const DEAD_LOOKS = 25
 
 export class Child {
   /**
@@ -159,13 +159,13 @@ export class Child {
 
   async #untilDeath(): Promise<Death> {
     const child = this.#process
-    const silent = new Promise<void>((resolve) => child.once('disconnect', resolve))
+    const silent = new Promise<number>((resolve) => child.once('disconnect', () => resolve(performance.now())))
     const end = await new Promise<Pick<Death, 'status' | 'signal'> | Error>((resolve) => {
       child.once('exit', (status, signal) => resolve({ status, signal }))
       child.once('error', (error) => this.pid === 0 && resolve(error))
       void silent.then(() => this.#untilStuck()).then(() => resolve({ status: null, signal: null }))
     })
-    if (!(end instanceof Error)) await silent
+    const silentSince = end instanceof Error ? performance.now() : await silent
     clearTimeout(this.#limit)
     closeSync(this.#socket)
     child.unref()
@@ -174,7 +174,7 @@ export class Child {
     this.#onPrepared()
     const isOverdue = this.#isOverdue
     if (end instanceof Error) return { told: cannotStart(end), status: null, signal: null, servedMs: undefined, isOverdue }
-    const servedMs = this.#servesSince === undefined ? undefined : performance.now() - this.#servesSince
+    const servedMs = this.#servesSince === undefined ? undefined : silentSince - this.#servesSince
     return { told: this.#told, ...end, servedMs, isOverdue }
   }
 }
