@@ -41,7 +41,6 @@ export class Child {
   #told: Told | undefined
   #servesSince: number | undefined
   #isReady = false
-  #isDead = false
   #isAsked = false
   #isOverdue = false
   #limit: NodeJS.Timeout | undefined
@@ -82,12 +81,8 @@ export class Child {
     }
   }
 
-  /** Its death is known, and it is not gone yet. */
-  get isStuck(): boolean {
-    return this.#isDead && !this.#isGone
-  }
-
-  get #isGone(): boolean {
+  /** Nothing of it is left, or it never was. */
+  get isGone(): boolean {
     return this.#process.exitCode !== null || this.#process.signalCode !== null || this.pid === 0
   }
 
@@ -124,11 +119,6 @@ export class Child {
     this.ask({ ask: 'take the mount' })
   }
 
-  /** Its descriptors are closed by then: it has disconnected. */
-  async #untilStuck(): Promise<void> {
-    for (let looks = 0; looks < DEAD_LOOKS && !this.#isGone; looks = this.isZombie ? looks + 1 : 0) await sleep(DEAD_POLL_MS)
-  }
-
   kill(): void {
     this.#process.kill('SIGKILL')
   }
@@ -157,6 +147,11 @@ export class Child {
     }, ms).unref()
   }
 
+  /** Its descriptors are closed by then: it has disconnected. */
+  async #untilStuck(): Promise<void> {
+    for (let looks = 0; looks < DEAD_LOOKS && !this.isGone; looks = this.isZombie ? looks + 1 : 0) await sleep(DEAD_POLL_MS)
+  }
+
   async #untilDeath(): Promise<Death> {
     const child = this.#process
     const silent = new Promise<number>((resolve) => child.once('disconnect', () => resolve(performance.now())))
@@ -169,7 +164,6 @@ export class Child {
     clearTimeout(this.#limit)
     closeSync(this.#socket)
     child.unref()
-    this.#isDead = true
     this.#isReady = false
     this.#onPrepared()
     const isOverdue = this.#isOverdue

@@ -27,6 +27,7 @@ const SILENCE_MS_MAX = 60_000
  * answer which only the next could give, and never will, because those hold locks of the store.
  */
 const DEAD_MS_MAX = 60_000
+/** By then the log says so. */
 const DEAD_MS_TOLD = 5000
 const WATCH_MS = 1000
 /** A process that was asked to end, or to hand over, and has not. */
@@ -105,7 +106,7 @@ class Supervisor {
     for (;;) {
       const death = await this.#death
       clearTimeout(this.#timer)
-      if (this.#child?.isStuck) this.#stuck.push(this.#child)
+      if (this.#child?.isGone === false) this.#stuck.push(this.#child)
       if (death.told?.told === 'unmounted' || (this.#isStopping && death.told?.told === 'handed over')) return this.#release()
       const isHandedOver = death.told?.told === 'handed over'
       quickDeaths = isHandedOver || (death.servedMs ?? 0) >= QUICK_DEATH_MS ? 0 : quickDeaths + 1
@@ -270,7 +271,7 @@ class Supervisor {
     if (this.#mount !== undefined) {
       const { fd, device } = this.#mount
       // What waits in there for an answer has the mount's descriptor too, so that closing ours would not end it.
-      if (device !== undefined && this.#stuck.some((child) => child.isStuck)) abort(mountpoint, device)
+      if (device !== undefined && this.#stuck.some((child) => !child.isGone)) abort(mountpoint, device)
       const isOurs = nexusMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device === device
       if (isOurs)
         await unmount(mountpoint, true).catch((error: unknown) => logger.warn({ err: error }, `umount -l ${mountpoint}`))

@@ -11,7 +11,7 @@ import { createRequire } from 'node:module'
 import { constants as os } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { getSystemErrorName } from 'node:util'
+import { getSystemErrorMap } from 'node:util'
 import { NexusError } from '../errors.ts'
 
 /** Flags of `umount` (include/uapi/linux/fs.h and umount2(2)). */
@@ -270,8 +270,9 @@ export class Notifier {
    * @throws a system error: ENOENT, ENOTDIR, EIO; ECANCELED when it was stopped before
    */
   async syncFilesystem(directory: string): Promise<void> {
-    if (!this.#stopped) addon.syncFilesystem(this.#handle, directory)
-    const [errno = 0] = await (this.#stopped ? canceled(1) : this.#results(1))
+    if (this.#stopped) throw systemError(-os.errno.ECANCELED, 'syncfs', directory)
+    addon.syncFilesystem(this.#handle, directory)
+    const [errno = 0] = await this.#results(1)
     if (errno !== 0) throw systemError(errno, 'syncfs', directory)
   }
 
@@ -297,8 +298,8 @@ export class Notifier {
 
 /** As those that the addon throws itself. */
 function systemError(errno: number, syscall: string, detail: string): Error {
-  const code = getSystemErrorName(errno)
-  return Object.assign(new Error(`${code}: ${syscall}, ${detail}`), { code, errno, syscall })
+  const [code, reason] = getSystemErrorMap().get(errno) ?? [String(errno), 'unknown error']
+  return Object.assign(new Error(`${code}: ${reason}, ${syscall} ${detail}`), { code, errno, syscall })
 }
 
 function canceled(count: number): number[] {

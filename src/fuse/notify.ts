@@ -3,7 +3,6 @@
  * `unique` is 0 and whose `error` is the notify's code. They go through a thread of their own
  * (binding.ts), because the kernel may hold one up until we have answered another request.
  */
-
 import { integersOf } from '../bytes.ts'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'

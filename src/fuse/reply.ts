@@ -2,7 +2,6 @@
  * The buffer that answers are encoded in: `fuse_out_header`, then a payload. It is used again for every
  * answer, so an encoder writes each byte of its struct, padding too. Positions count from the payload.
  */
-
 import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Stat, StatFs, Time } from '../vfs/filesystem.ts'

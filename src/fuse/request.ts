@@ -2,7 +2,6 @@
  * One request of the kernel, in the buffer it was read into: `fuse_in_header`, then a body whose
  * layout depends on the opcode. Positions given to the methods count from the start of the body.
  */
-
 import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Caller } from '../vfs/filesystem.ts'

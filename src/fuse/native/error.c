@@ -14,24 +14,19 @@ static void set_string(napi_env env, napi_value object, const char *name, const 
   napi_set_named_property(env, object, name, value);
 }
 
-static napi_value make_errno(napi_env env, int error, const char *syscall, const char *detail) {
+void throw_errno(napi_env env, int error, const char *syscall, const char *detail) {
   char code[32], reason[128], text[1024];
   uv_err_name_r(-error, code, sizeof(code));
   uv_strerror_r(-error, reason, sizeof(reason));
   snprintf(text, sizeof(text), "%s: %s, %s%s%s", code, reason, syscall, detail ? " " : "", detail ? detail : "");
 
   napi_value message, value;
-  if (napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
-  if (napi_create_error(env, NULL, message, &value) != napi_ok) return NULL;
+  if (napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) != napi_ok) return;
+  if (napi_create_error(env, NULL, message, &value) != napi_ok) return;
   set_string(env, value, "code", code);
   set_string(env, value, "syscall", syscall);
   napi_set_named_property(env, value, "errno", make_int(env, -error));
-  return value;
-}
-
-void throw_errno(napi_env env, int error, const char *syscall, const char *detail) {
-  napi_value value = make_errno(env, error, syscall, detail);
-  if (value != NULL) napi_throw(env, value);
+  napi_throw(env, value);
 }
 
 bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *values) {
