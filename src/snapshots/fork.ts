@@ -67,7 +67,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
     dropOrphans(context, changes.numbers)
   }
   if (snapshot === undefined) {
-    await context.kernel.writeBack()
+    await context.kernel.writeBack(volumesOf(context, target))
     await context.core.volumes.merged(
       () => volumesOf(context, target),
       (states) => finish(liveState(context, states), nestedIn(context, target.place)),

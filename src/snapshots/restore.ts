@@ -65,7 +65,7 @@ async function restorePinned(
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
   if (!isWhole(target, record)) originOf(context, target, record)
-  await context.kernel.writeBack()
+  await context.kernel.writeBack(volumesOf(context, target))
   if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
 
   const { core } = context

@@ -36,7 +36,7 @@ export async function takeSnapshot(context: Context, path: string, options: Snap
   const start = performance.now()
   const target = targetAt(context, path)
   refuseTakenName(context, target, options.name)
-  await context.kernel.writeBack()
+  await context.kernel.writeBack(volumesOf(context, target))
   const record = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
@@ -147,7 +147,7 @@ export async function diffSnapshots(
   }
   const pin = context.core.volumes.pin(before.values())
   try {
-    await context.kernel.writeBack()
+    await context.kernel.writeBack(volumesOf(context, target))
     const after = await context.core.volumes.merged(
       () => volumesOf(context, target),
       (states) => {
