@@ -2,7 +2,9 @@
  * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. Gates first, so that nobody
  * gets in any more; then what lies inside. The daemon refuses by the new rights from the moment they are stored.
  */
+import { NexusError } from '../errors.ts'
 import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -21,15 +23,54 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
     [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
   )
   await Promise.all([core.gates.expire(live), ...gates])
+  for (const number of live) {
+    const record = registry.workspace(number)
+    if (record !== undefined) await wayChanged(context, record.parent_volume, record.parent_ino)
+  }
   for (const number of numbers) await tellAll(dropKnown(context, number, revoked))
+}
+
+/**
+ * The same for the directories on the way to a workspace that lies in another: they are shown to let through whoever may
+ * see something in it, and no name beside the way may be kept for those.
+ */
+export async function wayChanged(context: Context, volume: number, ino: number): Promise<void> {
+  const { core, kernel, registry } = context
+  const seen = new Set<number>()
+  for (let at: { volume: number; ino: number } | undefined = { volume, ino }; at !== undefined && at.volume !== 0; ) {
+    const around = core.volumes.get(at.volume)
+    // A workspace that is recorded to lie in itself, which only damage makes, ends the way as well.
+    if (around === undefined || seen.has(at.volume)) return
+    seen.add(at.volume)
+    for (const directory of wayUp(around, at.ino)) {
+      const names = dropNames(context, around, directory)
+      await Promise.all([kernel.invalidateAttributes(nodeOf(at.volume, directory)), ...names])
+    }
+    const record = registry.workspace(at.volume)
+    at = record && { volume: record.parent_volume, ino: record.parent_ino }
+  }
+}
+
+/** What depends on a directory that lies in itself, which only damage makes, is refused: there is nothing to tell of. */
+function wayUp(volume: Volume, ino: number): number[] {
+  try {
+    return [...ancestors(volume, ino)]
+  } catch (error) {
+    if (error instanceof NexusError && error.code === 'NEXUS_CORRUPT') return []
+    throw error
+  }
 }
 
 function* dropKnown(context: Context, number: number, revoked: boolean): Generator<Promise<void>[]> {
   const { core, kernel } = context
   const volume = core.volumes.get(number) ?? core.registry.view(number)
-  if (volume === undefined) return
   for (const ino of [...core.known.of(number)]) {
     const node = nodeOf(number, ino)
+    // Of a workspace that was deleted, nothing that the kernel holds is to be had any more.
+    if (volume === undefined) {
+      yield [kernel.invalidateNode(node)]
+      continue
+    }
     yield [revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node)]
     yield dropNames(context, volume, ino)
   }
