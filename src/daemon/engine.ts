@@ -94,6 +94,7 @@ export class Engine {
       logger: options.logger,
       singleUser: options.singleUser === true,
     })
+    this.registry.neverGive(this.access.tuples.numbers())
     this.fs = new NexusFs({
       volumes,
       registry: this.registry,

@@ -88,11 +88,7 @@ export class DaemonService implements api.Service {
       newId,
     }
     const { access } = engine
-    access.onMoved = (volume) => this.#tellRights([volume], false)
-    access.onExpired = (tuples) => {
-      const groups = tuples.some(({ object }) => object.startsWith('group:'))
-      this.#tellRights(groups ? access.tuples.volumes() : tuples.map(({ object }) => Number.parseInt(object, 10)), true)
-    }
+    access.onChanged = (volumes, revoked) => this.#tellRights(volumes, revoked)
   }
 
   /** Call it before any request is served: what a process before this one has removed may be asked for. */

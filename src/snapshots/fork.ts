@@ -23,6 +23,7 @@ import { ownerTuple } from '../workspaces/grants.ts'
 import { demandRoom, takenMore } from '../workspaces/limits.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
+import { wayChanged } from '../workspaces/rights.ts'
 import { freeParent } from '../workspaces/workspaces.ts'
 import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
 
@@ -80,6 +81,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
   }
   const { parent, name } = parentAt(context.core, newPath)
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name)
+  await wayChanged(context, parent.volume.number, parent.ino)
   return { path: newPath, source: path, snapshot: snapshot?.id ?? null, elapsed_ms: performance.now() - start }
 }
 

@@ -22,6 +22,7 @@ import {
 import { removeSnapshots } from '../workspaces/lineage.ts'
 import { isInside, namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
 import { pathChanges, type Sees } from './trees.ts'
 
@@ -118,8 +119,9 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   const record = findSnapshot(context, target, wanted)
   const { registry } = context
   const lost = record.nested.length === 0 ? [] : registry.lostWith([], [record.id])
-  removeSnapshots(context, [record, ...lost], [], [])
+  const reached = removeSnapshots(context, [record, ...lost], [], [])
   await snapshotsChanged(context, record.workspace, visibleName(record))
+  await rightsChanged(context, reached, true)
   return snapshotInfo(record)
 }
 

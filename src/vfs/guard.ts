@@ -31,6 +31,8 @@ export interface Guard {
   isMixed(place: Place): boolean
   /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
   moved(volume: number): void
+  /** a workspace was moved to another directory: what it is, and what its subjects name, may be others */
+  relocated(volume: number): void
   /** an inode lost a name */
   removed(volume: number, ino: number): void
   /** workspaces may have gone for good: whoever is given their numbers must not inherit */

@@ -54,8 +54,9 @@ export class WorkspaceRegistry implements Registry {
     this.#volumes = volumes
     this.#now = now
     this.#workspaces = new WorkspaceIndex(volumes.catalog)
+    this.neverGive(volumes.numbers())
     for (const record of this.workspaces()) {
-      this.#taken.add(record.number)
+      this.neverGive([record.number, record.domain])
       if (record.quota !== undefined) this.mayHaveQuotas = true
     }
     for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseSnapshot(key, text))
@@ -151,7 +152,9 @@ export class WorkspaceRegistry implements Registry {
     }
   }
 
-  /** A number that no workspace or view has had since the mount. @throws ENOSPC when there is none */
+  /**
+   * A number that no workspace or view has had since the mount, and that nothing stored refers to: no record, no grant,
+   * and no domain, or a new tenant would share chunks with the fork of one that is gone. @throws ENOSPC when there is none */
   allocateNumber(): number {
     while (this.#taken.has(this.#nextNumber)) this.#nextNumber++
     if (this.#nextNumber >= VOLUMES_MAX) throw FS.ENOSPC
@@ -159,7 +162,7 @@ export class WorkspaceRegistry implements Registry {
     return this.#nextNumber
   }
 
-  /** Numbers of workspaces or views that are gone, and of which the kernel still holds inodes. */
+  /** Numbers that something still refers to, whatever has become of the workspaces or views: the kernel, or what is stored. */
   neverGive(numbers: Iterable<number>): void {
     for (const number of numbers) this.#taken.add(number)
   }
@@ -315,12 +318,12 @@ export class WorkspaceRegistry implements Registry {
 
   #adopt(record: SnapshotRecord): void {
     this.#snapshots.put(record)
-    this.#taken.add(record.workspace)
+    this.neverGive([record.workspace, record.domain])
     for (const view of viewsOf(record)) {
       this.#viewOwners.set(view, record.id)
       this.#taken.add(view)
     }
-    for (const nested of record.nested) this.#taken.add(nested.record.number)
+    for (const { record: inner } of record.nested) this.neverGive([inner.number, inner.domain])
   }
 
   #ownerOf(view: number): SnapshotRecord | undefined {

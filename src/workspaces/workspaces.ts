@@ -14,6 +14,7 @@ import { demandRoom, quotaFor } from './limits.ts'
 import { removeSnapshots } from './lineage.ts'
 import { parentAt, pathOf } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
+import { rightsChanged, wayChanged } from './rights.ts'
 
 const RENAME_NOREPLACE = 1
 const UMASK = 0o022
@@ -49,6 +50,7 @@ export async function createWorkspace(
   makeWorkspace(core, { ...makerOf(context, owner, parent), pid: 0 }, node, name, { mode: S_IFDIR | 0o777, umask: UMASK }, more)
   access.written(tuples)
   await entryChanged(context, node, name)
+  await wayChanged(context, parent.volume.number, parent.ino)
   return showWorkspace(context, path)
 }
 
@@ -84,7 +86,7 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
   const { parent, name } = parentAt(core, path)
   const gone = [workspace, ...registry.inside(workspace.number)]
   const snapshots = registry.lostWith(gone.map((record) => record.number))
-  removeSnapshots(context, snapshots, gone, [
+  const reached = removeSnapshots(context, snapshots, gone, [
     removeEntry(parent, existing(parent, name)),
     touched(core, parent, -1),
     ...gone.flatMap((record): Change[] => [
@@ -93,9 +95,10 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
     ]),
   ])
   for (const record of gone) core.buriedVolume(record.number)
-  core.guard.moved(0)
   await core.gates.expire([parent.volume.number])
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
+  await wayChanged(context, parent.volume.number, parent.ino)
+  await rightsChanged(context, [...reached, ...gone.map((record) => record.number)], true)
   return info
 }
 
@@ -116,6 +119,9 @@ export async function renameWorkspace(context: Context, path: string, newPath: s
     entryChanged(context, toNode, to.name),
     context.kernel.invalidateNode(nodeOf(place.volume.number, ROOT_INO)),
   ])
+  if (from.parent.ino !== to.parent.ino) {
+    await rightsChanged(context, context.access.reached([`${place.volume.number}/${ROOT_INO}`]), true)
+  }
   return showWorkspace(context, newPath)
 }
 
