@@ -6,7 +6,7 @@
 import { builtinModel } from '../acl/model.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
-import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
+import { type Daemon, makeLogger, startDaemon, type Why } from './daemon.ts'
 import { Handover } from './handover.ts'
 import { keepHeapSmall } from './memory.ts'
 
@@ -27,7 +27,8 @@ export type Told =
   | { told: 'alive' }
   | { told: 'failed'; code: ErrorCode; message: string }
   /** and it exits now */
-  | { told: 'unmounted' | 'handed over' }
+  | { told: 'unmounted'; why: Why }
+  | { told: 'handed over' }
 
 /** To the serving process. */
 export type Asked = { ask: 'serve' | 'take the mount' | 'stop' | 'hand over' }
@@ -86,9 +87,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     tell({ told: 'serving', canBeReplaced: daemon.canBeReplaced })
     asked.ofDaemon(daemon)
     const alive = setInterval(() => tell({ told: 'alive' }), ALIVE_MS)
-    const told = await daemon.ended
+    const why = await daemon.ended
     clearInterval(alive)
-    tell({ told })
+    tell(why === 'replaced' ? { told: 'handed over' } : { told: 'unmounted', why })
   } catch (error) {
     const { code, message } = error instanceof NexusError ? error : unexpected(error)
     tell({ told: 'failed', code, message })

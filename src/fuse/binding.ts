@@ -47,6 +47,7 @@ interface Addon {
   notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   syncFilesystem(notifier: NotifierHandle, directory: string): void
   takeResults(notifier: NotifierHandle): Int32Array[]
+  takeBack(notifier: NotifierHandle): number
   stopNotifier(notifier: NotifierHandle): void
   willNeed(fd: number, position: number, length: number): void
   peerCredentials(fd: number): PeerCredentials
@@ -284,6 +285,17 @@ export class Notifier {
 
   #results(count: number): Promise<number[]> {
     return new Promise((resolve) => this.#pending.push({ count, resolve }))
+  }
+
+  /**
+   * Cancels the batches that the thread has not begun: each resolves with -ECANCELED.
+   * @returns how many, which are those that were given last
+   */
+  takeBack(): number {
+    if (this.#stopped) return 0
+    const count = addon.takeBack(this.#handle)
+    for (const batch of this.#pending.splice(this.#pending.length - count)) batch.resolve(canceled(batch.count))
+    return count
   }
 
   /** Ends the thread, without waiting: one that is stuck in the kernel ends when that lets it go. Quiet when repeated. */

@@ -62,7 +62,7 @@ function listed(
     }
   if (!privateListings?.has(node)) return list(position)(reply)
   const answer = privately(privateListings, node, position, list)
-  return typeof answer === 'function' ? answer(reply) : answer
+  return typeof answer === 'function' ? answer(reply) : { waitsFor: 'listing', answer }
 }
 
 /** fuse_dirent and fuse_direntplus, one after the other until the caller's buffer is full. */

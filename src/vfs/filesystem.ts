@@ -138,7 +138,7 @@ export interface Filesystem {
 export interface KernelCaches {
   /** drop attributes and cached pages (or a cached listing) of a node */
   invalidateNode(node: number): Promise<void>
-  /** drop attributes and ACL of a node, no pages */
+  /** drop attributes and ACL of a node, no pages: nothing can hold that up */
   invalidateAttributes(node: number): Promise<void>
   /** drop a name, positive or negative */
   invalidateEntry(parent: number, name: string): Promise<void>
@@ -148,6 +148,6 @@ export interface KernelCaches {
   expireEntry(parent: number, name: string): Promise<void>
   /** a name is gone: drop it and tell inotify watchers of the deleted child */
   deleteEntry(parent: number, child: number, name: string): Promise<void>
-  /** write back what mappings have dirtied, so that it is in the log before this resolves */
-  writeBack(): Promise<void>
+  /** write back what mappings have dirtied in these volumes, so that it is in the log before this resolves */
+  writeBack(volumes: readonly number[]): Promise<void>
 }

@@ -1,13 +1,15 @@
 /**
- * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. Gates first, so that nobody
- * gets in any more; then what lies inside. The daemon refuses by the new rights from the moment they are stored.
+ * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. The daemon refuses by the new
+ * rights from the moment they are stored. The kernel refuses by them when it has dropped the attributes: first of the
+ * workspaces' roots, so that nobody gets in any more, then of what lies inside. Nothing can hold that up. Names and pages
+ * come after it: a process may hold a directory or a page.
  */
 import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from './context.ts'
-import { tellAll } from './tell.ts'
+import { heard, tellAll } from './tell.ts'
 
 /**
  * Resolves when no process sees the rights of before in these workspaces, in those inside them and in their snapshots.
@@ -17,20 +19,25 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
   const { core, kernel, registry } = context
   const live = new Set([...workspaces].flatMap((number) => [number, ...registry.inside(number).map((record) => record.number)]))
   const numbers = [...live, ...registry.viewsOf(live)].filter((number) => core.guard.guards(number))
-  const gates = numbers.flatMap((number) =>
+  const roots = numbers.flatMap((number) =>
     [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
   )
-  await Promise.all([core.gates.expire(live), ...gates])
-  for (const number of numbers) await tellAll(dropKnown(context, number, revoked))
+  const [expired] = heard([core.gates.expire(live)])
+  await Promise.all(roots)
+  for (const number of numbers) await tellAll(dropAttributes(context, number))
+  await Promise.all([expired, ...numbers.map((number) => tellAll(dropContents(context, number, revoked)))])
 }
 
-function* dropKnown(context: Context, number: number, revoked: boolean): Generator<Promise<void>[]> {
+function* dropAttributes({ core, kernel }: Context, number: number): Generator<Promise<void>[]> {
+  for (const ino of [...core.known.of(number)]) yield [kernel.invalidateAttributes(nodeOf(number, ino))]
+}
+
+function* dropContents(context: Context, number: number, revoked: boolean): Generator<Promise<void>[]> {
   const { core, kernel } = context
   const volume = core.volumes.get(number) ?? core.registry.view(number)
   if (volume === undefined) return
   for (const ino of [...core.known.of(number)]) {
-    const node = nodeOf(number, ino)
-    yield [revoked ? kernel.invalidateNode(node) : kernel.invalidateAttributes(node)]
+    if (revoked) yield [kernel.invalidateNode(nodeOf(number, ino))]
     yield dropNames(context, volume, ino)
   }
 }

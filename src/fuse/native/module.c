@@ -15,6 +15,7 @@ static const napi_property_descriptor exported[] = {
     {"notify", NULL, nexus_notify, NULL, NULL, NULL, napi_enumerable, NULL},
     {"syncFilesystem", NULL, nexus_sync_filesystem, NULL, NULL, NULL, napi_enumerable, NULL},
     {"takeResults", NULL, nexus_take_results, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"takeBack", NULL, nexus_take_back, NULL, NULL, NULL, napi_enumerable, NULL},
     {"stopNotifier", NULL, nexus_stop_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
     {"willNeed", NULL, nexus_will_need, NULL, NULL, NULL, napi_enumerable, NULL},
     {"peerCredentials", NULL, nexus_peer_credentials, NULL, NULL, NULL, napi_enumerable, NULL},
