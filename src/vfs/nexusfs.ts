@@ -58,7 +58,10 @@ export class NexusFs implements Filesystem {
 
   setattr(caller: Caller, node: number, change: SetStat): Stat {
     this.#demand(caller, node, WRITE)
-    return setattr(this.core, node, change)
+    // The kernel knows of set-id bits, and is about to let a caller write who loses them (__remove_privs, fs/inode.c). It asks
+    // for no change, because clearing is ours; but it waits for this answer before it writes, and keeps the mode that it has.
+    const isOfWrite = Object.keys(change).length === 0 && losesSetId(caller)
+    return setattr(this.core, node, isOfWrite ? { killSuidGid: true } : change)
   }
 
   readlink(caller: Caller, node: number): Uint8Array {
