@@ -20,6 +20,7 @@ import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
 import { parseSize } from './options.ts'
@@ -48,7 +49,7 @@ const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 /** @returns the exit status; whatever there was to say has been said */
 export async function runNexusd(words: readonly string[]): Promise<number> {
   try {
-    await program(words).parseAsync(words, { from: 'user' })
+    await nexusdProgram(words).parseAsync(words, { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -64,7 +65,11 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
   }
 }
 
-function program(words: readonly string[]): Command {
+/**
+ * The tree of commands; `--help`, completion and the man page are made from it.
+ * @param words what the program was called with, for `mount --background` to call it again
+ */
+export function nexusdProgram(words: readonly string[]): Command {
   const nexusd = new Command('nexusd').exitOverride()
   nexusd.description('Serves the nexus filesystem.').version(packageVersion(), '--version', 'print the version')
   nexusd
@@ -133,6 +138,7 @@ function program(words: readonly string[]): Command {
     .option('--rebuild-index', 'throw the index away first and make it anew from the log')
     .option('--json', 'print one JSON document')
     .action(fsck)
+  addCompletionCommand(nexusd, (text) => process.stdout.write(text))
   return nexusd
 }
 

@@ -57,6 +57,7 @@ interface Addon {
   memoryFile(bytes: number): number
   mapShared(fd: number): ArrayBuffer
   dieWithParent(parent: number): void
+  sharesDescriptors(a: number, b: number): boolean
 }
 
 /** This file runs as dist/src/fuse/binding.js and as src/fuse/binding.ts: the root is where package.json is. */
@@ -165,6 +166,11 @@ export function mapShared(fd: number): ArrayBuffer {
 /** From now on this process is killed when its parent, which must have this pid, ends. */
 export function dieWithParent(parent: number): void {
   addon.dieWithParent(parent)
+}
+
+/** Whether two threads certainly have one table of descriptors (kcmp(2)); false when the kernel does not tell. */
+export function sharesDescriptors(a: number, b: number): boolean {
+  return addon.sharesDescriptors(a, b)
 }
 
 /** A /dev/fuse descriptor: requests come in, replies go out. */

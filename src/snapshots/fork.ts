@@ -9,7 +9,16 @@ import type { Change } from '../volume/change.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { type Context, entryChanged, findSnapshot, nestedIn, targetAt, volumesOf } from '../workspaces/context.ts'
+import {
+  type Context,
+  entryChanged,
+  findSnapshot,
+  nestedIn,
+  type Permit,
+  targetAt,
+  targetNow,
+  volumesOf,
+} from '../workspaces/context.ts'
 import { ownerTuple } from '../workspaces/grants.ts'
 import { demandRoom, takenMore } from '../workspaces/limits.ts'
 import { parentAt } from '../workspaces/paths.ts'
@@ -23,6 +32,7 @@ export interface ForkOptions {
   withGrants?: boolean
   /** subject that owns the fork; nobody but the administrator when not given */
   owner?: string
+  permit?: Permit
 }
 
 export async function fork(context: Context, path: string, newPath: string, options: ForkOptions): Promise<ForkInfo> {
@@ -37,12 +47,13 @@ export async function fork(context: Context, path: string, newPath: string, opti
   const snapshot = options.snapshot === undefined ? undefined : findSnapshot(context, target, options.snapshot)
   const wanted = freeParent(context, newPath).parent
   const finish = (state: State, records: readonly WorkspaceRecord[]): void => {
+    const { workspace } = targetNow(context, target, options.permit)
     const { parent, name } = freeParent(context, newPath)
     // Whoever asked was allowed to make it in that very directory.
     if (parent.volume !== wanted.volume || parent.ino !== wanted.ino) {
       throw new NexusError('NEXUS_BUSY', `the directory of ${newPath} was replaced at this very moment: try again`)
     }
-    const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
+    const source = { ...workspace, parent: snapshot?.id ?? workspace.parent }
     const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
     demandRoom(context, parent.volume.number, () => takenMore(context, changes.changes), newPath)
     const tuples = grantsOfFork(context, changes, parent, options)

@@ -1,5 +1,6 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'
@@ -9,9 +10,12 @@ import {
   type Context,
   findSnapshot,
   nestedIn,
+  type Permit,
   snapshotsChanged,
+  stateOf,
   type Target,
   targetAt,
+  targetNow,
   volumesOf,
 } from '../workspaces/context.ts'
 import { demandRoomToRestore } from '../workspaces/limits.ts'
@@ -31,6 +35,7 @@ export interface RestoreOptions {
   limit?: number
   /** leaves out of the report what lies in other directories */
   sees?: Sees
+  permit?: Permit
 }
 
 const CHANGES_LIMIT = 1000
@@ -67,23 +72,26 @@ async function restorePinned(
   const { undo, before, guards } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
-      findSnapshot(context, target, record.id)
       const states = await catchUp(core.volumes, first)
       pin.add(states.values())
-      const made = snapshotRecord(context, target, states, {
+      // From here to the commit nothing is waited for.
+      const now = targetNow(context, target, options.permit)
+      findSnapshot(context, now, record.id)
+      refuseUnmerged(context, now, states)
+      const made = snapshotRecord(context, now, states, {
         automatic: true,
         metadata: { reason: `before restore of ${record.id}` },
       })
       const old = liveState(context, states)
-      const changes = restoreChanges(context, target, record, old)
-      demandRoomToRestore(context, target, isWhole(target, record), changes)
+      const changes = restoreChanges(context, now, record, old)
+      demandRoomToRestore(context, now, isWhole(now, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
       for (const number of [0, ...old.keys()]) core.guard.moved(number)
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       haunt(core, old)
-      for (const number of volumesOf(context, target)) dropUnheld(context, number)
+      for (const number of volumesOf(context, now)) dropUnheld(context, number)
       return { undo: made, before: old, guards }
     },
   )
@@ -97,7 +105,7 @@ async function restorePinned(
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
-  const changes = report(target, record, { before, restored }, options)
+  const changes = mayKnow(options, target) ? report(target, record, { before, restored }, options) : WITHHELD
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
 }
 
@@ -110,12 +118,27 @@ async function dryRun(
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
+      targetNow(context, target, options.permit)
       pin.add(states.values())
       return liveState(context, states)
     },
   )
+  options.permit?.(target.place)
   const changes = report(target, record, { before: live, restored }, options)
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+}
+
+const WITHHELD: Pick<RestoreInfo, 'changes' | 'truncated'> = { changes: [], truncated: true }
+
+/** A restore that is done is answered, but names are told only to a caller who may still have them. */
+function mayKnow({ permit }: RestoreOptions, { place }: Target): boolean {
+  try {
+    permit?.(place)
+    return true
+  } catch (error) {
+    if (error instanceof NexusError) return false
+    throw error
+  }
 }
 
 /** What a restore changes in the state before it. */
@@ -126,6 +149,11 @@ function report(
   { limit = CHANGES_LIMIT, sees }: RestoreOptions,
 ): Pick<RestoreInfo, 'changes' | 'truncated'> {
   return limited(compare(before, restored, target, record, sees), limit)
+}
+
+/** A workspace that came into the directory during the merge would go without being in the undo snapshot. */
+function refuseUnmerged(context: Context, target: Target, states: ReadonlyMap<number, MergedState>): void {
+  for (const number of volumesOf(context, target)) stateOf(states, number)
 }
 
 /**

@@ -11,14 +11,16 @@ import {
   type Context,
   findSnapshot,
   nestedIn,
+  type Permit,
   snapshotsChanged,
   stateOf,
   type Target,
   targetAt,
+  targetNow,
   volumesOf,
 } from '../workspaces/context.ts'
 import { removeSnapshots } from '../workspaces/lineage.ts'
-import { namesInVolume, pathOf } from '../workspaces/paths.ts'
+import { isInside, namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
 import { pathChanges, type Sees } from './trees.ts'
@@ -26,6 +28,7 @@ import { pathChanges, type Sees } from './trees.ts'
 export interface SnapshotOptions {
   name?: string
   metadata?: Metadata
+  permit?: Permit
 }
 
 /** Takes a snapshot: the state of one instant, whoever is writing. */
@@ -37,8 +40,9 @@ export async function takeSnapshot(context: Context, path: string, options: Snap
   const record = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
-      refuseTakenName(context, target, options.name)
-      return storeSnapshot(context, snapshotRecord(context, target, states, { ...options, automatic: false }))
+      const now = targetNow(context, target, options.permit)
+      refuseTakenName(context, now, options.name)
+      return storeSnapshot(context, snapshotRecord(context, now, states, { ...options, automatic: false }))
     },
   )
   await snapshotsChanged(context, record.workspace, record.name ?? record.id)
@@ -119,14 +123,19 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   return snapshotInfo(record)
 }
 
-/** @param sees leaves out what lies in other directories */
+export interface DiffOptions {
+  /** leaves out what lies in other directories */
+  sees?: Sees
+  permit?: Permit
+}
+
 export async function diffSnapshots(
   context: Context,
   path: string,
   from: string,
   to: string | null,
   limit: number,
-  sees?: Sees,
+  { sees, permit }: DiffOptions = {},
 ): Promise<DiffInfo> {
   const target = targetAt(context, path)
   const first = findSnapshot(context, target, from)
@@ -142,10 +151,13 @@ export async function diffSnapshots(
     const after = await context.core.volumes.merged(
       () => volumesOf(context, target),
       (states) => {
+        targetNow(context, target, permit)
         pin.add(states.values())
         return liveState(context, states)
       },
     )
+    // Once more: this is the turn in which names are read.
+    permit?.(target.place)
     return { from: first.id, to: 'live', ...limited(compare(before, after, target, first, sees), limit) }
   } finally {
     pin.release()
@@ -178,7 +190,8 @@ export function* compare(
   sees?: Sees,
 ): Generator<DiffInfo['changes'][number]> {
   const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
-  const top = namesTo(before, snapshot, target.workspace.number, directory) ?? []
+  // A directory that was made later has no names then, and no workspace lay in it.
+  const top = namesTo(before, snapshot, target.workspace.number, directory)
   for (const [number, volume] of before) {
     const other = after.get(number)
     if (other === undefined) continue
@@ -187,10 +200,19 @@ export function* compare(
       continue
     }
     const names = namesTo(before, snapshot, number, ROOT_INO)
-    if (names === undefined || top.some((name, i) => names[i] !== name)) continue
+    if (top === undefined || names === undefined || !isNestedIn(before, snapshot, number, directory)) continue
     if (sees !== undefined && !seesNested(before, snapshot, number, sees)) continue
     yield* pathChanges(volume, other, ROOT_INO, { prefix: names.slice(top.length), sees })
   }
+}
+
+/** Whether a workspace lay, at the time of the snapshot, somewhere in this directory of the snapshotted workspace. */
+function isNestedIn(state: State, snapshot: SnapshotRecord, number: number, directory: number): boolean {
+  const record = snapshot.nested.find((one) => one.record.number === number)?.record
+  if (record === undefined) return false
+  const outer = state.get(record.parent_volume)
+  if (record.parent_volume !== snapshot.workspace) return isNestedIn(state, snapshot, record.parent_volume, directory)
+  return outer !== undefined && isInside(outer, record.parent_ino, directory)
 }
 
 /** Whether the names of workspaces that lie inside, from the snapshotted one's root down to one of them, are to be seen. */

@@ -39,6 +39,30 @@ export function targetAt(context: Context, path: string): Target {
   return { place, workspace, path }
 }
 
+/**
+ * Asked again, in the turn in which a call reads or changes what it had to wait for: whether the caller may still have
+ * that of this directory.
+ * @throws NexusError NEXUS_DENIED and others
+ */
+export type Permit = (place: Place) => void
+
+/**
+ * The directory of a target as it is at this moment: a call that waited holds the inode that was asked about, and nothing
+ * that it has read of it before.
+ * @throws NexusError NEXUS_BUSY when it was removed meanwhile; otherwise what `permit` throws
+ */
+export function targetNow({ core, registry }: Context, { place, path }: Target, permit?: Permit): Target {
+  const volume = core.volumes.get(place.volume.number)
+  const workspace = registry.workspace(place.volume.number)
+  const attr = volume?.attr(place.ino)
+  if (volume === undefined || workspace === undefined || attr === undefined || attr.nlink === 0) {
+    throw new NexusError('NEXUS_BUSY', `${path} was removed at this very moment: try again`)
+  }
+  const now = { volume, ino: place.ino, attr }
+  permit?.(now)
+  return { place: now, workspace, path }
+}
+
 /** The target's volume and those of the workspaces that lie in it, at this instant. */
 export function volumesOf(context: Context, { place }: Target): number[] {
   return [place.volume.number, ...nestedIn(context, place).map((record) => record.number)]

@@ -51,6 +51,7 @@ t.test('arguments of other types', async (t) => {
     sendDescriptor: [-1, -1],
     receiveDescriptor: [-1],
     mapShared: [-1],
+    sharesDescriptors: [-1, -1],
     mount: ['/nowhere/at/all', '', 0, 'fuse.nexus', 'nexus'],
     umount: ['/nowhere/at/all', 0],
   }

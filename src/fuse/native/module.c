@@ -25,6 +25,7 @@ static const napi_property_descriptor exported[] = {
     {"memoryFile", NULL, nexus_memory_file, NULL, NULL, NULL, napi_enumerable, NULL},
     {"mapShared", NULL, nexus_map_shared, NULL, NULL, NULL, napi_enumerable, NULL},
     {"dieWithParent", NULL, nexus_die_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"sharesDescriptors", NULL, nexus_shares_descriptors, NULL, NULL, NULL, napi_enumerable, NULL},
 };
 
 NAPI_MODULE_INIT() {
