@@ -1,9 +1,11 @@
 /** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
 import { type CallName, callNames } from '../control/calls.ts'
 import type { ExplainInfo, Service, StatusInfo } from '../control/service.ts'
+import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
-import { diffSnapshots } from '../snapshots/snapshots.ts'
+import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context } from '../workspaces/context.ts'
+import type { NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
 import { policy } from './policy.ts'
 
@@ -17,15 +19,25 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
   const allowed = checked(service, context, caller)
   return {
     ...allowed,
-    status: async () => publicPart(await allowed.status()),
+    status: async () => ({ ...publicPart(await allowed.status()), used: context.registry.chargedTo(caller.subject) }),
     workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaShow: async (path) => {
       const shown = await allowed.quotaShow(path)
       return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
     },
-    workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
-    fork: (path, newPath, options) => allowed.fork(path, newPath, { ...options, owner: options.owner ?? caller.subject }),
+    workspaceCreate: (path, options) => {
+      const limited: NewWorkspace = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
+      return allowed.workspaceCreate(path, limited)
+    },
+    fork: (path, newPath, options) => {
+      const limited: ForkOptions = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
+      return allowed.fork(path, newPath, limited)
+    },
+    snapshotCreate: (path, options) => {
+      const charged: SnapshotOptions = { ...options, charged: caller.subject }
+      return allowed.snapshotCreate(path, charged)
+    },
     snapshotDiff: async (path, from, to, limit) => {
       policy.snapshotDiff({ caller, context }, path, from, to, limit)
       return await diffSnapshots(context, path, from, to, limit, caller.sees())
@@ -57,12 +69,12 @@ function checked(service: Service, context: Context, caller: Caller): Service {
 
 /** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
 function publicPart(status: StatusInfo): StatusInfo {
-  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state } = status
+  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits } = status
   return {
-    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state },
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits },
     ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {}, reason: null },
     ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
-    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0 },
+    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0, used: null },
   }
 }
 
