@@ -267,7 +267,7 @@ async function finish(running: Running): Promise<Why> {
   if (why === 'aborted') {
     logger.error(
       {},
-      `the connection of ${mountpoint} was aborted, by umount -f or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
+      `the connection of ${mountpoint} was aborted, by nexusd unmount --force or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
     )
   }
   await closeAll(controls)
