@@ -206,11 +206,11 @@ const utimensat: Check = (t, { directory, onMount }) => {
         ],
       ],
     ),
-    [['utimensat', 'f', '9007199254740991000000007', '-9007199254740991000000007']],
+    [['utimensat', 'f', '9007199254740991000000007', '-9007199254740990000000007']],
     [
       ['stat', 'f', 'atime_ns', 'mtime_ns'],
       onMount
-        ? ['9007199254740991000000007', '-9007199254740991000000007']
+        ? ['9007199254740991000000007', '-9007199254740990000000007']
         : [nearest('9007199254740991', false), nearest('-9007199254740991', false)],
     ],
     // The owner sets any time; who may write can only set it to now; others neither.
