@@ -20,6 +20,7 @@ import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
@@ -38,6 +39,8 @@ interface MountFlags {
   /** and for --no-halt-poll */
   haltPoll?: boolean
   requestTimeout?: string
+  maxWorkspaces: number
+  maxSnapshots: number
 }
 
 const STOP_MS_MAX = 60_000
@@ -88,6 +91,8 @@ export function nexusdProgram(words: readonly string[]): Command {
       'let idle processors of a virtual machine halt at once also while requests come: slower, and kinder to its host',
     )
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
+    .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
+    .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -102,6 +107,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--metrics <ADDRESS:PORT>')
     .option('--no-halt-poll')
     .option('--request-timeout <SECONDS>')
+    .addOption(limitOption('workspaces', ''))
+    .addOption(limitOption('snapshots', ''))
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
@@ -112,6 +119,7 @@ export function nexusdProgram(words: readonly string[]): Command {
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
         requestTimeout: parseSeconds(flags.requestTimeout),
+        subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
   nexusd
@@ -158,6 +166,18 @@ function memoryOption(): Option {
   return option.default(MEMORY_BYTES, '512MiB').argParser(parseMemory)
 }
 
+function limitOption(what: keyof SubjectLimits, description: string): Option {
+  const usual = SUBJECT_LIMITS[what]
+  return new Option(`--max-${what} <N>`, description).default(usual, String(usual)).argParser(parseCountOrNone)
+}
+
+/** @throws InvalidArgumentError */
+function parseCountOrNone(text: string): number {
+  if (text === 'none') return Number.POSITIVE_INFINITY
+  if (/^[0-9]{1,7}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number from 0 to 9999999, or none.')
+}
+
 /** @throws InvalidArgumentError */
 function parseMemory(text: string): number {
   const bytes = parseSize(text)
@@ -179,6 +199,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     memory: flags.memory,
     metrics: flags.metrics,
     requestTimeout,
+    subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
     haltPoll: flags.haltPoll !== false,

@@ -16,8 +16,10 @@ import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
 import { type Logger, limited } from '../logger.ts'
 import { type Core, volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
+import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { isDirectory } from '../volume/attr.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
@@ -45,6 +47,8 @@ export interface DaemonOptions {
   requestTimeout?: number | undefined
   /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
   haltPoll: boolean
+  /** how much each subject may have; the usual limits when not given */
+  subjectLimits?: SubjectLimits | undefined
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
@@ -88,10 +92,11 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, memory, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
-  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, memory, known })
+  const now = (): Time => clock.now()
+  const engine = await openEngine({ data, logger, now, singleUser, rebuildIndex, memory, known, subjectLimits })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()

@@ -49,8 +49,11 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
-  /** the changes that make a workspace of this name in that directory, and its number */
-  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] }
+  /**
+   * The changes that make a workspace of this name in that directory, and its number.
+   * @param charged the subject whose limit it counts for
+   */
+  addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] }
   /** the changes that remove an empty workspace; throws EBUSY when it still has snapshots */
   removeWorkspace(number: number): Change[]
   /** the changes that record a workspace's new place */

@@ -123,6 +123,11 @@ export interface Filesystem {
    * @param cookie 0 to start, or one that the sink was given
    */
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
+  /**
+   * Where listings differ by caller, finds the cookie to list from, in place of another: what lies between is hidden from
+   * the caller, may be much, and is passed over in slices.
+   */
+  passHidden?(caller: Caller, node: number, cookie: number): Promise<number>
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void
