@@ -31,6 +31,8 @@ interface MountFlags {
   data?: string
   background?: boolean
   singleUser?: boolean
+  suid?: boolean
+  dev?: boolean
   rebuildIndex?: boolean
   memory: number
   metrics?: string
@@ -85,6 +87,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--data <DIR>', "where everything is kept (default: NEXUS_DATA, /var/lib/nexus for root, or the user's own)")
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
+    .option('--suid', 'let set-user-id and set-group-id programs and file capabilities take effect (root only; default: no)')
+    .option('--dev', 'let device files be used (root only; default: no)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
@@ -109,6 +113,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .argument('<mountpoint>')
     .requiredOption('--data <DIR>')
     .option('--single-user')
+    .option('--suid')
+    .option('--dev')
     .option('--rebuild-index')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
@@ -121,6 +127,8 @@ export function nexusdProgram(words: readonly string[]): Command {
         mountpoint,
         data: flags.data,
         singleUser: flags.singleUser === true,
+        suid: flags.suid === true,
+        dev: flags.dev === true,
         rebuildIndex: flags.rebuildIndex === true,
         memory: flags.memory,
         metrics: flags.metrics,
@@ -198,12 +206,15 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   const requestTimeout = parseSeconds('--request-timeout', flags.requestTimeout)
   const abortAfter = parseSeconds('--abort-after', flags.abortAfter) ?? ABORT_AFTER_S
+  refuseEffects(flags)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
+    suid: flags.suid === true,
+    dev: flags.dev === true,
     rebuildIndex: flags.rebuildIndex === true,
     memory: flags.memory,
     metrics: flags.metrics,
@@ -228,10 +239,18 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   process.stdout.write(`unmounted ${mountpoint}: ${why}\n`)
 }
 
+/** fusermount3 mounts nosuid,nodev, whatever it is told. @throws NexusError NEXUS_DENIED */
+function refuseEffects({ suid, dev }: MountFlags): void {
+  if ((suid !== true && dev !== true) || process.getuid?.() === 0) return
+  const word = suid === true ? '--suid' : '--dev'
+  throw new NexusError('NEXUS_DENIED', `${word} is for root: mount without it, or as root`)
+}
+
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   parseSeconds('--request-timeout', flags.requestTimeout)
   parseSeconds('--abort-after', flags.abortAfter)
+  refuseEffects(flags)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(

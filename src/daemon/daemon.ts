@@ -34,6 +34,9 @@ export interface DaemonOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that this process may have (memory.ts) */
   memory: number
@@ -92,11 +95,11 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, suid, dev, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
   const now = (): Time => clock.now()
-  const engine = await openEngine({ data, logger, now, singleUser, rebuildIndex, memory, known, subjectLimits })
+  const engine = await openEngine({ data, logger, now, singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()

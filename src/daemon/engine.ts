@@ -37,6 +37,10 @@ export interface EngineOptions extends StoreOptions {
   owner?: { uid: number; gid: number }
   /** only the owner can reach the mount: no directory has to be open to others */
   singleUser?: boolean
+  /** set-id bits take effect: views do not show them */
+  suid?: boolean
+  /** device files can be used: views show none that can */
+  dev?: boolean
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
   /** how much each subject may have; the usual limits when not given, and none on a mount for a single user */
@@ -106,6 +110,7 @@ export class Engine {
       known: this.known,
       now,
       owner,
+      hidesFromViews: { setId: options.suid === true, devices: options.dev === true },
       space: () => space.blocks(),
     })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)

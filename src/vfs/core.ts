@@ -95,6 +95,8 @@ export interface CoreOptions {
   now(): Time
   /** owner of what belongs to nobody: the hidden snapshot directories */
   owner: { uid: number; gid: number }
+  /** what snapshots do not show, because the mount would let it take effect */
+  hidesFromViews: { setId: boolean; devices: boolean }
 }
 
 export class Core {
@@ -230,7 +232,16 @@ export class Core {
       btime: attr.btime,
     }
     if (hasSetId(attr.mode)) stat.isFleeting = true
+    if (attr.rdev !== 0 || stat.isFleeting === true) this.#hideFromView(stat, volume.number)
     return volume.number === 0 ? { ...stat, ...this.gates.shownAs(place) } : stat
+  }
+
+  /** A set-id program or a device that the administrator removed or chmodded must not go on working from a snapshot. */
+  #hideFromView(stat: Stat, volume: number): void {
+    const { setId, devices } = this.#options.hidesFromViews
+    if (this.volumes.get(volume) !== undefined) return
+    if (setId && hasSetId(stat.mode)) stat.mode &= ~0o6000
+    if (devices) stat.rdev = 0
   }
 
   /** The same, for an answer that makes the kernel hold a reference to the node. */
