@@ -13,6 +13,7 @@ import { canResend } from '../fuse/init.ts'
 import { KernelNotifier } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
 import { REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { Toucher } from '../fuse/toucher.ts'
 import { type Logger, limited } from '../logger.ts'
 import { volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
@@ -100,7 +101,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     end = resolve
   })
   let channel: Channel | undefined
-  const notifiers: Notifier[] = []
+  const notifiers: { stop(): void }[] = []
   let polling: HaltPolling | undefined
   const controls: { close(): Promise<void> }[] = []
   const loopDelay = new LoopDelay()
@@ -123,6 +124,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       await writer.syncFilesystem(mountpoint)
       await session.drained()
     }
+    const toucher = new Toucher({
+      newSender: () => new Notifier(opened),
+      mountpoint,
+      threads: engine.fs.core.touchers,
+      logger,
+    })
+    notifiers.push(toucher)
     const newKernel = (): KernelNotifier => new KernelNotifier({ notifier: newNotifier(), writeBack, logger })
     const kernel = newKernel()
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
@@ -146,6 +154,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       engine,
       logger,
       kernel,
+      toucher,
       session,
       handover,
       mountpoint,
@@ -239,7 +248,7 @@ interface Running {
   logger: Logger
   session: Session
   channel: Channel
-  notifiers: readonly Notifier[]
+  notifiers: readonly { stop(): void }[]
   polling: HaltPolling | undefined
   controls: readonly { close(): Promise<void> }[]
   engine: Engine
