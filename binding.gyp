@@ -12,6 +12,7 @@
       'src/fuse/native/touch.c',
       'src/fuse/native/system.c',
       'src/fuse/native/descriptor.c',
+      'src/fuse/native/kcmp.c',
       'src/fuse/native/shared.c'
     ],
     'defines': ['NAPI_VERSION=8', '_GNU_SOURCE'],

@@ -20,6 +20,8 @@ import { serve } from '../daemon/serve.ts'
 import { supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
+import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
 import { parseSize } from './options.ts'
@@ -37,6 +39,8 @@ interface MountFlags {
   /** and for --no-halt-poll */
   haltPoll?: boolean
   requestTimeout?: string
+  maxWorkspaces: number
+  maxSnapshots: number
 }
 
 const STOP_MS_MAX = 60_000
@@ -48,7 +52,7 @@ const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 /** @returns the exit status; whatever there was to say has been said */
 export async function runNexusd(words: readonly string[]): Promise<number> {
   try {
-    await program(words).parseAsync(words, { from: 'user' })
+    await nexusdProgram(words).parseAsync(words, { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -64,7 +68,11 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
   }
 }
 
-function program(words: readonly string[]): Command {
+/**
+ * The tree of commands; `--help`, completion and the man page are made from it.
+ * @param words what the program was called with, for `mount --background` to call it again
+ */
+export function nexusdProgram(words: readonly string[]): Command {
   const nexusd = new Command('nexusd').exitOverride()
   nexusd.description('Serves the nexus filesystem.').version(packageVersion(), '--version', 'print the version')
   nexusd
@@ -83,6 +91,8 @@ function program(words: readonly string[]): Command {
       'let idle processors of a virtual machine halt at once also while requests come: slower, and kinder to its host',
     )
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
+    .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
+    .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -97,6 +107,8 @@ function program(words: readonly string[]): Command {
     .option('--metrics <ADDRESS:PORT>')
     .option('--no-halt-poll')
     .option('--request-timeout <SECONDS>')
+    .addOption(limitOption('workspaces', ''))
+    .addOption(limitOption('snapshots', ''))
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
@@ -107,6 +119,7 @@ function program(words: readonly string[]): Command {
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
         requestTimeout: parseSeconds(flags.requestTimeout),
+        subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
   nexusd
@@ -133,6 +146,7 @@ function program(words: readonly string[]): Command {
     .option('--rebuild-index', 'throw the index away first and make it anew from the log')
     .option('--json', 'print one JSON document')
     .action(fsck)
+  addCompletionCommand(nexusd, (text) => process.stdout.write(text))
   return nexusd
 }
 
@@ -150,6 +164,18 @@ function parseSeconds(word: string | undefined): number | undefined {
 function memoryOption(): Option {
   const option = new Option('--memory <SIZE>', 'how much the serving process may have, 256MiB or more')
   return option.default(MEMORY_BYTES, '512MiB').argParser(parseMemory)
+}
+
+function limitOption(what: keyof SubjectLimits, description: string): Option {
+  const usual = SUBJECT_LIMITS[what]
+  return new Option(`--max-${what} <N>`, description).default(usual, String(usual)).argParser(parseCountOrNone)
+}
+
+/** @throws InvalidArgumentError */
+function parseCountOrNone(text: string): number {
+  if (text === 'none') return Number.POSITIVE_INFINITY
+  if (/^[0-9]{1,7}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number from 0 to 9999999, or none.')
 }
 
 /** @throws InvalidArgumentError */
@@ -173,6 +199,7 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     memory: flags.memory,
     metrics: flags.metrics,
     requestTimeout,
+    subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
     haltPoll: flags.haltPoll !== false,

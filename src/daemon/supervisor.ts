@@ -237,10 +237,13 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll, subjectLimits } = this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (!haltPoll) flags.push('--no-halt-poll')
     if (metrics !== undefined) flags.push('--metrics', metrics)
+    for (const [what, limit] of Object.entries(subjectLimits ?? {})) {
+      flags.push(`--max-${what}`, Number.isFinite(limit) ? String(limit) : 'none')
+    }
     if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
     return [script, 'serve', mountpoint, '--data', data, '--memory', String(memory), ...flags]
   }

@@ -28,7 +28,7 @@ function afterArrival(
 ): Answer {
   const arrival = fs.arrival?.(caller, node)
   if (arrival === undefined) return encode(fs.getattr(caller, node), reply)
-  return arrival.then<Encode>(() => (to) => encode(fs.getattr(caller, node), to))
+  return { waitsFor: 'admission', answer: arrival.then<Encode>(() => (to) => encode(fs.getattr(caller, node), to)) }
 }
 
 /** chmod, chown, truncate, utimensat, and open(O_TRUNC). The kernel caches the attributes that come back. */
@@ -84,7 +84,10 @@ function getxattr({ fs }: Connection, request: Request, reply: Reply): Answer {
   const size = request.u32(0)
   const arrival = fs.aclArrival?.(caller, node)
   if (arrival === undefined) return xattrValue(fs.getxattr(caller, node, name), size, reply)
-  return arrival.then<Encode>(() => (to) => xattrValue(fs.getxattr(caller, node, name), size, to))
+  return {
+    waitsFor: 'admission',
+    answer: arrival.then<Encode>(() => (to) => xattrValue(fs.getxattr(caller, node, name), size, to)),
+  }
 }
 
 function xattrValue(value: Uint8Array, size: number, reply: Reply): number {

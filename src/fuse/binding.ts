@@ -50,6 +50,7 @@ interface Addon {
   touch(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   notifierThread(notifier: NotifierHandle): number
   takeResults(notifier: NotifierHandle): Int32Array[]
+  takeBack(notifier: NotifierHandle): number
   stopNotifier(notifier: NotifierHandle): void
   willNeed(fd: number, position: number, length: number): void
   peerCredentials(fd: number): PeerCredentials
@@ -59,6 +60,7 @@ interface Addon {
   memoryFile(bytes: number): number
   mapShared(fd: number): ArrayBuffer
   dieWithParent(parent: number): void
+  sharesDescriptors(a: number, b: number): boolean
 }
 
 /** This file runs as dist/src/fuse/binding.js and as src/fuse/binding.ts: the root is where package.json is. */
@@ -167,6 +169,11 @@ export function mapShared(fd: number): ArrayBuffer {
 /** From now on this process is killed when its parent, which must have this pid, ends. */
 export function dieWithParent(parent: number): void {
   addon.dieWithParent(parent)
+}
+
+/** Whether two threads certainly have one table of descriptors (kcmp(2)); false when the kernel does not tell. */
+export function sharesDescriptors(a: number, b: number): boolean {
+  return addon.sharesDescriptors(a, b)
 }
 
 /** A /dev/fuse descriptor: requests come in, replies go out. */
@@ -319,6 +326,17 @@ export class Notifier {
 
   #results(count: number): Promise<number[]> {
     return new Promise((resolve) => this.#pending.push({ count, resolve }))
+  }
+
+  /**
+   * Cancels the batches that the thread has not begun: each resolves with -ECANCELED.
+   * @returns how many, which are those that were given last
+   */
+  takeBack(): number {
+    if (this.#stopped) return 0
+    const count = addon.takeBack(this.#handle)
+    for (const batch of this.#pending.splice(this.#pending.length - count)) batch.resolve(canceled(batch.count))
+    return count
   }
 
   /** Ends the thread, without waiting: one that is stuck in the kernel ends when that lets it go. Quiet when repeated. */

@@ -23,6 +23,7 @@ import { demandRoomToRestore } from '../workspaces/limits.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
@@ -67,11 +68,11 @@ async function restorePinned(
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
   if (!isWhole(target, record)) originOf(context, target, record)
-  await context.kernel.writeBack()
+  await context.kernel.writeBack(volumesOf(context, target))
   if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
 
   const { core } = context
-  const { undo, before, guards } = await core.volumes.merged(
+  const { undo, before, guards, reached } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
       const states = await catchUp(core.volumes, first)
@@ -88,19 +89,21 @@ async function restorePinned(
       const changes = restoreChanges(context, now, record, old)
       demandRoomToRestore(context, now, isWhole(now, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
-      for (const number of [0, ...old.keys()]) core.guard.moved(number)
+      const reached = context.access.restored([...old.keys()])
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       haunt(core, old)
       for (const number of volumesOf(context, now)) dropUnheld(context, number)
-      return { undo: made, before: old, guards }
+      return { undo: made, before: old, guards, reached }
     },
   )
   const resized: number[] = []
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
+    const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
+    await rightsChanged(context, [...reached, ...gone], true)
     const stateAfter = (): State | Promise<State> => (isWhole(target, record) ? restored : mergedNow(context, before, pin))
     resized.push(...(await tellKernel(context, before, guards, stateAfter)))
   } finally {
@@ -222,8 +225,8 @@ function goneChanges(context: Context, target: Target, wanted: readonly NestedRe
 /** A workspace that lay inside comes back as it was, at its place and number from now on. */
 function returnChanges({ core, registry, access }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
   const live = registry.workspace(place.number)
-  // Grants stay when what they are on goes: its number must not be given to something else.
-  const granted = access.tuples.inodesIn(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
+  // Grants stay when what they are on, or name, goes: its number must not be given to something else.
+  const granted = access.tuples.inodesOf(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
   const inoNext = Math.max(ino_next, granted, core.volumes.get(place.number)?.super.inoNext ?? 0)
   return [
     { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },

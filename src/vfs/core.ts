@@ -2,7 +2,7 @@
  * What every operation needs: node ids, the way from a node to its volume and inode, and the time.
  */
 import { FS } from '../errors.ts'
-import { type Attr, altered, isDirectory } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
@@ -50,8 +50,11 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
-  /** the changes that make a workspace of this name in that directory, and its number */
-  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] }
+  /**
+   * The changes that make a workspace of this name in that directory, and its number.
+   * @param charged the subject whose limit it counts for
+   */
+  addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] }
   /** the changes that remove an empty workspace; throws EBUSY when it still has snapshots */
   removeWorkspace(number: number): Change[]
   /** the changes that record a workspace's new place */
@@ -68,6 +71,15 @@ export interface Replacement {
   isStale(ino: number): boolean
   /** true for an inode that the restore changed, also when its pages are fresh */
   isReplaced(ino: number): boolean
+}
+
+/**
+ * Whether a write may change the mode of an inode. The kernel leaves it to us to clear set-uid and set-gid bits
+ * (FUSE_HANDLE_KILLPRIV_V2), no answer to a write, fallocate or copy_file_range carries the mode, and execve(2) honours
+ * the mode that the kernel has. So the kernel asks for the attributes of such a file at each look.
+ */
+function hasSetId(mode: number): boolean {
+  return (mode & 0o6000) !== 0 && (mode & S_IFMT) === S_IFREG
 }
 
 /** An inode that exists, and where. */
@@ -223,6 +235,7 @@ export class Core {
       ctime: attr.ctime,
       btime: attr.btime,
     }
+    if (hasSetId(attr.mode)) stat.isFleeting = true
     return volume.number === 0 ? { ...stat, ...this.gates.shownAs(place) } : stat
   }
 

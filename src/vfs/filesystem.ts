@@ -140,6 +140,11 @@ export interface Filesystem {
    * @param cookie 0 to start, or one that the sink was given
    */
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
+  /**
+   * Where listings differ by caller, finds the cookie to list from, in place of another: what lies between is hidden from
+   * the caller, may be much, and is passed over in slices.
+   */
+  passHidden?(caller: Caller, node: number, cookie: number): Promise<number>
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void
@@ -155,7 +160,7 @@ export interface Filesystem {
 export interface KernelCaches {
   /** drop attributes and cached pages (or a cached listing) of a node */
   invalidateNode(node: number): Promise<void>
-  /** drop attributes and ACL of a node, no pages */
+  /** drop attributes and ACL of a node, no pages: nothing can hold that up */
   invalidateAttributes(node: number): Promise<void>
   /** drop a name, positive or negative */
   invalidateEntry(parent: number, name: string): Promise<void>
@@ -165,8 +170,8 @@ export interface KernelCaches {
   expireEntry(parent: number, name: string): Promise<void>
   /** a name is gone: drop it and tell inotify watchers of the deleted child */
   deleteEntry(parent: number, child: number, name: string): Promise<void>
-  /** write back what mappings have dirtied, so that it is in the log before this resolves */
-  writeBack(): Promise<void>
+  /** write back what mappings have dirtied in these volumes, so that it is in the log before this resolves */
+  writeBack(volumes: readonly number[]): Promise<void>
 }
 
 /** Has a thread of ours touch files through the mount, so that the kernel takes their attributes from us. */

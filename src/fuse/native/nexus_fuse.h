@@ -55,6 +55,7 @@ napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
 napi_value nexus_touch(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_thread(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
+napi_value nexus_take_back(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_will_need(napi_env env, napi_callback_info info);
 napi_value nexus_peer_credentials(napi_env env, napi_callback_info info);
@@ -64,5 +65,6 @@ napi_value nexus_receive_descriptor(napi_env env, napi_callback_info info);
 napi_value nexus_memory_file(napi_env env, napi_callback_info info);
 napi_value nexus_map_shared(napi_env env, napi_callback_info info);
 napi_value nexus_die_with_parent(napi_env env, napi_callback_info info);
+napi_value nexus_shares_descriptors(napi_env env, napi_callback_info info);
 
 #endif

@@ -397,6 +397,21 @@ napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* Takes back what the thread has not begun, so that another can do it. Returns how many batches: those given last. */
+napi_value nexus_take_back(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  struct notifier *notifier;
+  if (!get_args(env, info, 1, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  pthread_mutex_lock(&notifier->mutex);
+  struct batch *batches = notifier->given.first;
+  clear(&notifier->given);
+  pthread_mutex_unlock(&notifier->mutex);
+  int count = 0;
+  for (struct batch *batch = batches; batch != NULL; batch = batch->next) count++;
+  free_batches(batches);
+  return make_int(env, count);
+}
+
 static napi_value make_results(napi_env env, const struct batch *batch) {
   void *bytes;
   napi_value buffer, results;
