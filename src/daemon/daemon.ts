@@ -13,6 +13,7 @@ import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
 import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { Toucher } from '../fuse/toucher.ts'
 import { type Logger, limited } from '../logger.ts'
 import { type Core, volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
@@ -133,6 +134,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
     })
     notifiers.push(kernel)
+    const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
+    notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,
@@ -154,6 +157,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       engine,
       logger,
       kernel,
+      toucher,
       session,
       handover,
       mountpoint,

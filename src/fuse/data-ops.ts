@@ -8,6 +8,8 @@ import { checkEnd } from './wire.ts'
 
 /** sizeof(fuse_write_in): the data follows it. */
 const WRITE_IN_BYTES = 40
+/** asm-generic/fcntl.h */
+const O_APPEND = 0o2000
 /** COPY_FILE_RANGE answers in 32 bits; a whole number of pages below that. */
 const COPY_BYTES_MAX = 0xfffff000
 
@@ -27,9 +29,9 @@ function read({ fs, direct }: Connection, request: Request, reply: Reply): Answe
 function write(connection: Connection, request: Request, reply: Reply): Answer {
   const { node } = request
   const isDirect = request.u32(0) === DIRECT_HANDLE
-  const offset = request.offset(8)
   const length = request.u32(16)
   const flags = request.u32(20)
+  const offset = (isAppend(request) ? connection.fs.appendsAt?.(node) : undefined) ?? request.offset(8)
   if (WRITE_IN_BYTES + length > request.bodyBytes) throw FS.EINVAL
   checkEnd(offset, length)
   const isWriteBack = (flags & WriteFlag.CACHE) !== 0
@@ -49,6 +51,14 @@ function write(connection: Connection, request: Request, reply: Reply): Answer {
     throw error
   }
   return writtenAnswer(connection, reply, { node, offset, written, isDirect, again: false })
+}
+
+/**
+ * Whether the kernel found out the position by itself, by what it took for the end of the file (fuse_write_in.flags
+ * are those of the descriptor, and 0 for what is written back). RWF_APPEND on another descriptor is not told.
+ */
+function isAppend(request: Request): boolean {
+  return (request.u32(32) & O_APPEND) !== 0
 }
 
 /** All of it was stored; since then somebody may have written there again. */

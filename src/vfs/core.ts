@@ -15,6 +15,7 @@ import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -68,6 +69,8 @@ export interface Registry {
 export interface Replacement {
   /** true while pages that the kernel has of an inode are of the state that was replaced */
   isStale(ino: number): boolean
+  /** true for an inode that the restore changed, also when its pages are fresh */
+  isReplaced(ino: number): boolean
 }
 
 /**
@@ -110,6 +113,9 @@ export class Core {
   readonly gates: Gates
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
+  readonly staleSizes = new StaleSizes()
+  /** threads of ours that touch files through the mount: what they ask for changes nothing */
+  readonly touchers = new Set<number>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
   accessChecks = 0
   accessRefusals = 0
@@ -290,6 +296,22 @@ export class Core {
     const replacements = this.replacements.get(volumeOf(node)) ?? []
     // All are asked: each notes what it was asked for.
     return [...replacements].map((one) => one.isStale(inoOfNode(node))).includes(true)
+  }
+
+  /** See Filesystem. */
+  appendsAt(node: number): number | undefined {
+    if (this.staleSizes.isEmpty && this.replacements.size === 0) return undefined
+    const [number, ino] = [volumeOf(node), inoOfNode(node)]
+    const isReplaced = [...(this.replacements.get(number) ?? [])].some((one) => one.isReplaced(ino))
+    if (!isReplaced && !this.staleSizes.has(node)) return undefined
+    this.staleSizes.misplaced(node)
+    return this.volumes.get(number)?.attr(ino)?.size
+  }
+
+  /** A thread of ours touched a file: whoever writes to it from now on has asked for its size after this. */
+  touched(node: number): Stat {
+    this.staleSizes.settled(node)
+    return this.stat(this.place(node))
   }
 
   /**

@@ -74,6 +74,18 @@ export interface StatFs {
  */
 export type DirectorySink = (name: string, node: number, mode: number, cookie: number, stat: Stat | undefined) => boolean
 
+/** A file that the kernel is to look at again. */
+export interface Touch {
+  node: number
+  /** as the kernel was told it with the node */
+  generation: number
+  /** what it has: nothing is lost should a request of ours be taken for somebody's */
+  atime: Time
+  mtime: Time
+  /** from the mountpoint to the file, one character a byte; for where it cannot be opened by its node */
+  path: string
+}
+
 export interface Filesystem {
   /** undefined: no such name, and the kernel may remember that until it is told otherwise */
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
@@ -111,6 +123,11 @@ export interface Filesystem {
    * they are not to be written.
    */
   isStale?(node: number): boolean
+  /**
+   * Where a WRITE of a descriptor with O_APPEND belongs, while the kernel may not know where the file ends; undefined
+   * when it does, as nearly always: then it belongs where the kernel says.
+   */
+  appendsAt?(node: number): number | undefined
   /** @param mode FALLOC_FL_* bits */
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
   /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */
@@ -155,4 +172,13 @@ export interface KernelCaches {
   deleteEntry(parent: number, child: number, name: string): Promise<void>
   /** write back what mappings have dirtied in these volumes, so that it is in the log before this resolves */
   writeBack(volumes: readonly number[]): Promise<void>
+}
+
+/** Has a thread of ours touch files through the mount, so that the kernel takes their attributes from us. */
+export interface FileToucher {
+  /**
+   * It may wait for whoever writes to one of them.
+   * @returns for each 0 or a negative errno
+   */
+  touch(files: readonly Touch[]): Promise<number[]>
 }
