@@ -10,7 +10,7 @@ import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
-import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
+import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
 import { OtherNames } from './othernames.ts'
@@ -218,16 +218,27 @@ export class Core {
     this.known.buryVolume(volume)
   }
 
+  /** Whether a volume, which is there, shows a snapshot. */
+  isView(volume: number): boolean {
+    return this.volumes.get(volume) === undefined
+  }
+
+  /** An inode with the permissions that are shown of it: in a snapshot there are fewer. */
+  shownPlace(place: Place): Place {
+    return this.isView(place.volume.number) ? frozenPlace(place) : place
+  }
+
   /** What the kernel is told of an inode. */
   stat(place: Place): Stat {
     const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
+    const uid = shownOwner(this.guard, place)
     const stat: Stat = {
       node,
       generation: this.known.generation(volume.number, ino),
-      mode: shownMode(this.guard, place),
+      mode: shownMode(this.guard, this.shownPlace(place), uid),
       nlink: attr.nlink,
-      uid: attr.uid,
+      uid,
       gid: attr.gid,
       rdev: attr.rdev,
       size: attr.size,
