@@ -125,6 +125,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     }
     const newKernel = (): KernelNotifier => new KernelNotifier({ notifier: newNotifier(), writeBack, logger })
     const kernel = newKernel()
+    engine.fs.core.mapped.serve(kernel)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,

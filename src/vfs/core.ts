@@ -13,6 +13,7 @@ import { Gates } from './gates.ts'
 import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
+import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
 
@@ -94,6 +95,7 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly mapped: MappedPages
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
@@ -110,6 +112,7 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.mapped = new MappedPages(this)
   }
 
   /**
