@@ -50,6 +50,8 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
+  /** true when a directory of this name, there, would be one in which directories that are made become workspaces */
+  makesWorkspaces(volume: number, directory: number, name: string): boolean
   /** the changes that make a workspace of this name in that directory, and its number */
   addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] }
   /** the changes that remove an empty workspace; throws EBUSY when it still has snapshots */
