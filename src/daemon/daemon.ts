@@ -134,6 +134,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
     })
     notifiers.push(kernel)
+    engine.fs.core.mapped.serve(kernel.pages)
     const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
     notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined

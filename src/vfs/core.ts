@@ -13,6 +13,7 @@ import { Gates } from './gates.ts'
 import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
+import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
 import { StaleSizes } from './touched.ts'
@@ -50,6 +51,8 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
+  /** true when a directory of this name, there, would be one in which directories that are made become workspaces */
+  makesWorkspaces(volume: number, directory: number, name: string): boolean
   /**
    * The changes that make a workspace of this name in that directory, and its number.
    * @param charged the subject whose limit it counts for
@@ -111,6 +114,7 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly mapped: MappedPages
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly staleSizes = new StaleSizes()
@@ -130,6 +134,7 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.mapped = new MappedPages(this)
   }
 
   /**
