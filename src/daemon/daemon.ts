@@ -158,7 +158,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
     if (terms !== undefined) await kernel.resend()
-    const { gates } = engine.fs.core
+    const { gates, crowds } = engine.fs.core
+    crowds.serve(kernel, logger, terms !== undefined)
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')

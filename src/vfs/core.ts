@@ -8,6 +8,7 @@ import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
+import { Crowds } from './crowds.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
 import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
@@ -94,6 +95,7 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly crowds: Crowds
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
@@ -110,6 +112,7 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.crowds = new Crowds(options.guard)
   }
 
   /**
@@ -151,9 +154,14 @@ export class Core {
    * @throws EACCES; otherwise as `place`
    */
   permitted(caller: Caller, node: number, bits: number): Place {
-    const place = this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
+    const place = this.ruling(node)
     this.demand(caller, place, bits)
     return place
+  }
+
+  /** The inode whose rights a node has: itself, and for the hidden directory of snapshots the workspace's root. */
+  ruling(node: number): Place {
+    return this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
   }
 
   /** @throws EACCES when relations do not give the caller all of these permission bits */
@@ -255,7 +263,8 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     // Who may read the workspace may: its own bits say so to the kernel.
-    const isOpen = !this.guard.guards(volume) || (this.guard.rwx(ANYBODY, root) & READ) !== 0
+    const isForAll = (this.guard.rwx(ANYBODY, root) & READ) !== 0 && this.guard.uidsOn(root) !== undefined
+    const isOpen = !this.guard.guards(volume) || isForAll
     const mode = isOpen ? 0o040555 : 0o040550
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }

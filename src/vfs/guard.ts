@@ -10,6 +10,7 @@ import { S_IFLNK, S_IFMT } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type AclEntry, Tag } from './acl.ts'
 import type { Place } from './core.ts'
+import type { Names } from './crowds.ts'
 
 /** Permission bits, as in a mode. */
 export const READ = 4
@@ -19,14 +20,20 @@ export const ENTER = 1
 /** In place of a uid: anybody whom no tuple names. */
 export const ANYBODY = -1
 
+/**
+ * Users that an ACL names at most. The kernel reads it into one page, 511 entries, and refuses everybody when it is longer
+ * (fs/fuse/acl.c); four of them are not names.
+ */
+export const NAMED_MAX = 500
+
 /** What the filesystem asks about relations; `src/acl` answers. */
 export interface Guard {
   /** whether relations decide in a volume (they do not at the root of all, nor in a single-user mount) */
   guards(volume: number): boolean
   /** READ, WRITE and ENTER that relations give a uid on an inode; all of them where nothing is guarded */
   rwx(uid: number, place: Place): number
-  /** uids that relations may give something in a volume */
-  uidsIn(volume: number): readonly number[]
+  /** uids that relations may give something on an inode, or a way through it; undefined: more than an ACL can name */
+  uidsOn(place: Place): readonly number[] | undefined
   /** whether some who may enter a directory may not see all that lies in it: the kernel has to ask for each name */
   isMixed(place: Place): boolean
   /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
@@ -47,16 +54,21 @@ export function shownMode(guard: Guard, place: Place): number {
   if ((mode & S_IFMT) === S_IFLNK || !guard.guards(place.volume.number)) return mode
   const owner = (mode >> 6) & 7 & guard.rwx(uid, place)
   const shared = sharedBits(mode)
-  return (mode & ~0o777) | (owner << 6) | (shared << 3) | (shared & guard.rwx(ANYBODY, place))
+  return (mode & ~0o777) | (owner << 6) | (shared << 3) | othersOf(guard, place, shared)
 }
 
-/** The ACL that the kernel is shown: it names everybody who has a relation. */
-export function shownAcl(guard: Guard, place: Place): AclEntry[] {
+/** Where an ACL has not room for all, whom it does not name is asked about by the kernel, which must not find them among others. */
+function othersOf(guard: Guard, place: Place, bits: number): number {
+  const others = bits & guard.rwx(ANYBODY, place)
+  return others !== 0 && guard.uidsOn(place) === undefined ? 0 : others
+}
+
+/** The ACL that the kernel is shown. @param uids everybody who has a relation, or those that it has room for (crowds.ts) */
+export function shownAcl(guard: Guard, place: Place, uids: readonly number[]): AclEntry[] {
   const mode = shownMode(guard, place)
   const shared = sharedBits(place.attr.mode)
   const others = mode & 7
-  const named = guard
-    .uidsIn(place.volume.number)
+  const named = uids
     .filter((uid) => uid !== place.attr.uid)
     .map((uid) => ({ tag: Tag.user, perm: guard.rwx(uid, place) & shared, id: uid }))
     .filter(({ perm }) => perm !== others)
@@ -70,10 +82,10 @@ export function shownAcl(guard: Guard, place: Place): AclEntry[] {
 }
 
 /** The ACL of the hidden directory of snapshots: for whoever may read the workspace, given its root. */
-export function snapshotsAcl(guard: Guard, root: Place): AclEntry[] {
+export function snapshotsAcl(guard: Guard, root: Place, { uids: known, isCrowded }: Names): AclEntry[] {
   const bits = (uid: number): number => ((guard.rwx(uid, root) & READ) !== 0 ? READ | ENTER : 0)
-  const others = bits(ANYBODY)
-  const uids = [...new Set([root.attr.uid, ...guard.uidsIn(root.volume.number)])].filter((uid) => uid !== 0)
+  const others = isCrowded ? 0 : bits(ANYBODY)
+  const uids = [...new Set([root.attr.uid, ...known])].filter((uid) => uid !== 0)
   const named = uids.map((uid) => ({ tag: Tag.user, perm: bits(uid), id: uid })).filter(({ perm }) => perm !== others)
   return [
     { tag: Tag.userObj, perm: READ | ENTER, id: 0 },

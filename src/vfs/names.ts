@@ -185,6 +185,7 @@ export function rmdir(core: Core, parent: number, name: string): void {
 export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
+  if (!held) core.crowds.forget(node)
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
   core.volumes.dropOrphan(volume.number, ino)
