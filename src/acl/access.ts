@@ -227,9 +227,14 @@ export class Access implements Guard {
     return this.#options.tree.isNamed(volume, ino)
   }
 
+  chargedSubject(uid: number): string | undefined {
+    return uid === 0 || this.#options.singleUser ? undefined : this.identities.subjectOf(uid)
+  }
+
   owned(volume: number, uid: number): Change[] {
-    if (uid === 0 || this.#options.singleUser) return []
-    const tuple = this.newTuple(this.identities.subjectOf(uid), OWNER, `${volume}/${ROOT_INO}`)
+    const subject = this.chargedSubject(uid)
+    if (subject === undefined) return []
+    const tuple = this.newTuple(subject, OWNER, `${volume}/${ROOT_INO}`)
     // The number is new: until the workspace is made, this gives nobody anything.
     this.#add(tuple)
     return [storeTuple(tuple)]

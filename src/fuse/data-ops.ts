@@ -1,6 +1,6 @@
 /** Operations on what is in files. The node says which file, also after a restart; a handle says only whether a WRITE is direct. */
 import { FS } from '../errors.ts'
-import type { Answer, Connection, Encode, Operation } from './operation.ts'
+import type { Answer, Connection, Encode, Late, Operation } from './operation.ts'
 import { DIRECT_HANDLE, FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
@@ -8,6 +8,8 @@ import { checkEnd } from './wire.ts'
 
 /** sizeof(fuse_write_in): the data follows it. */
 const WRITE_IN_BYTES = 40
+/** asm-generic/fcntl.h */
+const O_APPEND = 0o2000
 /** COPY_FILE_RANGE answers in 32 bits; a whole number of pages below that. */
 const COPY_BYTES_MAX = 0xfffff000
 
@@ -27,22 +29,36 @@ function read({ fs, direct }: Connection, request: Request, reply: Reply): Answe
 function write(connection: Connection, request: Request, reply: Reply): Answer {
   const { node } = request
   const isDirect = request.u32(0) === DIRECT_HANDLE
-  const offset = request.offset(8)
   const length = request.u32(16)
   const flags = request.u32(20)
+  const offset = (isAppend(request) ? connection.fs.appendsAt?.(node) : undefined) ?? request.offset(8)
   if (WRITE_IN_BYTES + length > request.bodyBytes) throw FS.EINVAL
   checkEnd(offset, length)
   const isWriteBack = (flags & WriteFlag.CACHE) !== 0
   if (isWriteBack) {
-    connection.noteWriteBack()
+    connection.noteWriteBack(node)
     // Whole pages, of which somebody changed a byte: they would bring back all the rest of what was before.
     if (connection.fs.isStale?.(node)) return reply.size(length)
   }
   const caller = isWriteBack ? KERNEL : request.caller
   const start = IN_HEADER_BYTES + WRITE_IN_BYTES
   const killSuidGid = (flags & WriteFlag.KILL_SUIDGID) !== 0
-  const written = connection.fs.write(caller, node, offset, request.buffer, start, length, killSuidGid)
+  let written: number
+  try {
+    written = connection.fs.write(caller, node, offset, request.buffer, start, length, killSuidGid)
+  } catch (error) {
+    if (isWriteBack) connection.writeBackFailed(node, error)
+    throw error
+  }
   return writtenAnswer(connection, reply, { node, offset, written, isDirect, again: false })
+}
+
+/**
+ * Whether the kernel found out the position by itself, by what it took for the end of the file (fuse_write_in.flags
+ * are those of the descriptor, and 0 for what is written back). RWF_APPEND on another descriptor is not told.
+ */
+function isAppend(request: Request): boolean {
+  return (request.u32(32) & O_APPEND) !== 0
 }
 
 /** All of it was stored; since then somebody may have written there again. */
@@ -64,7 +80,8 @@ interface Written {
 function writtenAnswer({ direct }: Connection, reply: Reply, { node, offset, written, isDirect, again }: Written): Answer {
   if (!isDirect) direct?.cached(node)
   const dropped = isDirect ? direct?.written(node, offset, written, again) : undefined
-  return dropped === undefined ? reply.size(written) : dropped.then<Encode>(() => (late) => late.size(written))
+  if (dropped === undefined) return reply.size(written)
+  return { waitsFor: 'pages', answer: dropped.then<Encode>(() => (late) => late.size(written)) }
 }
 
 /** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */
@@ -101,13 +118,14 @@ function copy({ fs }: Connection, request: Request, lengthMax: number): number {
 }
 
 /** fsync(2) and fdatasync(2) of a file or directory, after the kernel has written back its pages. */
-function fsync({ fs }: Connection, request: Request): Promise<void> {
-  return fs.fsync(request.caller, request.node, (request.u32(8) & FSYNC_DATA_ONLY) !== 0)
+function fsync({ fs }: Connection, request: Request): Late {
+  const answer = fs.fsync(request.caller, request.node, (request.u32(8) & FSYNC_DATA_ONLY) !== 0)
+  return { waitsFor: 'disk', answer }
 }
 
 /** syncfs(2) of the mount, where the kernel passes it on (not to an ordinary mount as of 6.18). */
-function syncfs({ fs }: Connection, request: Request): Promise<void> {
-  return fs.fsync(request.caller, request.node, false)
+function syncfs({ fs }: Connection, request: Request): Late {
+  return { waitsFor: 'disk', answer: fs.fsync(request.caller, request.node, false) }
 }
 
 export const dataOperations = {

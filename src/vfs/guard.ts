@@ -44,6 +44,8 @@ export interface Guard {
   removed(volume: number, ino: number): void
   /** workspaces may have gone for good: whoever is given their numbers must not inherit */
   gone(volumes: readonly number[]): void
+  /** the subject whose limits count for a uid; undefined for root, and on a mount for a single user: nobody's */
+  chargedSubject(uid: number): string | undefined
   /** tuples that make a new workspace its maker's, as changes to commit with it */
   owned(volume: number, uid: number): Change[]
 }

@@ -106,6 +106,11 @@ export class WorkspaceRegistry implements Registry {
     return this.#snapshots.countOf(number)
   }
 
+  /** How many workspaces and snapshots count for a subject. */
+  chargedTo(subject: string): { workspaces: number; snapshots: number } {
+    return { workspaces: this.#workspaces.chargedTo(subject), snapshots: this.#snapshots.chargedTo(subject) }
+  }
+
   /** Snapshots that descend from a given one, or would bring back a workspace that does. */
   heirsOf(id: string): SnapshotRecord[] {
     return this.#snapshots.heirsOf(id)
@@ -241,9 +246,9 @@ export class WorkspaceRegistry implements Registry {
     return volume === 0 && (directory === this.#topLevel(WORKSPACES_NAME) || directory === this.#topLevel(TENANTS_NAME))
   }
 
-  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] } {
+  addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] } {
     const number = this.allocateNumber()
-    const record = this.newRecord(volume, directory, name, number)
+    const record = { ...this.newRecord(volume, directory, name, number), ...this.chargeFor(volume, directory, charged) }
     return {
       number,
       changes: [this.storeWorkspace(record), { kind: 'root', volume: number, root: null, domain: record.domain, inoNext: 0 }],
@@ -305,6 +310,24 @@ export class WorkspaceRegistry implements Registry {
   isTenant(number: number): boolean {
     const record = this.workspace(number)
     return record !== undefined && this.isTenantsDirectory(record.parent_volume, record.parent_ino)
+  }
+
+  /** Whether what lies in a directory lies in a tenant, or is one. */
+  isWithinTenants(volume: number, directory: number): boolean {
+    let [outer, at] = [volume, directory]
+    // Records that lie in each other, which only damage makes, would lead around for ever.
+    for (let depth = 0; outer !== 0 && depth <= this.workspaceCount; depth++) {
+      const record = this.workspace(outer)
+      if (record === undefined) return false
+      outer = record.parent_volume
+      at = record.parent_ino
+    }
+    return this.isTenantsDirectory(outer, at)
+  }
+
+  /** For the record of a workspace in a directory, whom it counts for. Tenants are root's, and have quotas. */
+  chargeFor(volume: number, directory: number, subject: string | undefined): Pick<WorkspaceRecord, 'charged'> {
+    return subject === undefined || this.isWithinTenants(volume, directory) ? {} : { charged: subject }
   }
 
   /** Whether the workspaces in a directory are tenants. */
