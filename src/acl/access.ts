@@ -42,8 +42,6 @@ const WAY_MAX = 16_384
 const DEPTH_MAX = 2100
 /** Removed grants that a line of the log names. */
 const LISTED_MAX = 20
-/** setTimeout(3) takes 31 bits of milliseconds. */
-const TIMER_MS_MAX = 2 ** 31 - 1
 
 export interface AccessOptions {
   catalog: Catalog
@@ -54,6 +52,15 @@ export interface AccessOptions {
   singleUser: boolean
   /** milliseconds since the epoch */
   now?: () => number
+  /** goes by the same clock; one that counts the time between when not given, and takes no notice when the clock is set */
+  alarm?: (ring: () => void) => Alarm
+}
+
+/** Rings when a clock has come to a time, and when that clock is set. */
+export interface Alarm {
+  /** @param at milliseconds since the epoch; undefined: never */
+  set(at: number | undefined): void
+  close(): void
 }
 
 export interface AccessTree extends ReachTree {
@@ -91,7 +98,7 @@ export class Access implements Guard {
   readonly #mixed = new Map<number, Set<number>>()
   readonly #named: NamedUids
   #nextExpiry = Number.POSITIVE_INFINITY
-  #timer: NodeJS.Timeout | undefined
+  readonly #alarm: Alarm
   /** tuples that have ended and that the log could not yet take the end of */
   #owed: readonly StoredTuple[] = []
   /** called when rights in these workspaces have become others, by no command that would tell the kernel itself */
@@ -100,6 +107,7 @@ export class Access implements Guard {
   constructor(options: AccessOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
+    this.#alarm = options.alarm?.(() => this.#expire()) ?? new TimerAlarm(() => this.#expire(), this.#now)
     this.graph = new Graph(this.tuples, options.tree, this.#now)
     const { tuples, identities } = this
     this.#named = new NamedUids({ tuples, identities, tree: options.tree, narrows: () => this.#narrows })
@@ -329,7 +337,7 @@ export class Access implements Guard {
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    this.#alarm.close()
   }
 
   #load(catalog: Catalog): void {
@@ -496,10 +504,7 @@ export class Access implements Guard {
   }
 
   #watchExpiry(): void {
-    clearTimeout(this.#timer)
-    const now = this.#now()
-    if (this.#nextExpiry === Number.POSITIVE_INFINITY) return
-    this.#timer = setTimeout(() => this.#expire(), Math.min(Math.max(0, this.#nextExpiry - now), TIMER_MS_MAX)).unref()
+    this.#alarm.set(this.#nextExpiry === Number.POSITIVE_INFINITY ? undefined : this.#nextExpiry)
   }
 
   /**
@@ -524,6 +529,31 @@ export class Access implements Guard {
       this.forget()
     }
     this.onChanged(this.reached(ended.map(({ object }) => object)), true)
+  }
+}
+
+/** setTimeout(3) takes 31 bits of milliseconds. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+/** By the timers of the event loop. */
+class TimerAlarm implements Alarm {
+  readonly #ring: () => void
+  readonly #now: () => number
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(ring: () => void, now: () => number) {
+    this.#ring = ring
+    this.#now = now
+  }
+
+  set(at: number | undefined): void {
+    clearTimeout(this.#timer)
+    if (at === undefined) return
+    this.#timer = setTimeout(this.#ring, Math.min(Math.max(0, at - this.#now()), TIMER_MS_MAX)).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
   }
 }
 
