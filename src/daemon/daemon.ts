@@ -7,7 +7,7 @@ import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { Channel, Notifier } from '../fuse/binding.ts'
+import { Channel, Notifier, WallAlarm } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
@@ -100,7 +100,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
   const now = (): Time => clock.now()
-  const engine = await openEngine({ data, logger, now, singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits })
+  const alarm = (ring: () => void): WallAlarm => new WallAlarm(ring)
+  const how = { singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits }
+  const engine = await openEngine({ data, logger, now, alarm, ...how })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()
@@ -171,7 +173,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
     if (terms !== undefined) await kernel.resend()
-    const { gates } = engine.fs.core
+    const { gates, crowds } = engine.fs.core
+    crowds.serve(kernel, logger, terms !== undefined)
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
