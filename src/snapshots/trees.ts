@@ -2,6 +2,7 @@
 
 import { ByteReader } from '../bytes.ts'
 import type { Change } from '../control/service.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, isDirectory, MODE_BITS, maskOf, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import { type Bucket, type Dirent, decodeBucket } from '../volume/dirent.ts'
 import { inoOf, Kind, kindOf, ROOT_INO, stringPart } from '../volume/keys.ts'
@@ -117,11 +118,10 @@ function whatDiffers(diff: InodeDiff, old: Attr, fresh: Attr): string[] {
 /** Names from `directory` down to a directory in it; undefined when it is elsewhere, and when damage leaves no way to it. */
 function below(volume: Volume, ino: number, directory: number): string[] | undefined {
   const names = namesIfKnown(volume, ino)
-  if (names === undefined) return undefined
-  if (directory === ROOT_INO) return names
-  const top = namesIfKnown(volume, directory)
-  if (top === undefined || top.length > names.length || top.some((name, i) => names[i] !== name)) return undefined
-  return names.slice(top.length)
+  if (names === undefined || directory === ROOT_INO) return names
+  // By inodes: two directories may have had the same names one after the other, and names may be damaged.
+  const depth = [...ancestors(volume, ino)].indexOf(directory)
+  return depth < 0 ? undefined : names.slice(names.length - depth)
 }
 
 /** The same for a file, by the name that it had last; a file with several names may be reported by another. */

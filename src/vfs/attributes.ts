@@ -41,6 +41,7 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? now : change.mtime
   changes.push({ kind: 'attr', volume: place.volume.number, ino: place.ino, attr })
   core.volumes.commit(changes)
+  if (change.size !== undefined) core.mapped.resized(node, place.attr.size, change.size)
   return core.stat({ ...place, attr })
 }
 

@@ -39,10 +39,14 @@ export interface Guard {
   isMixed(place: Place): boolean
   /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
   moved(volume: number): void
+  /** a workspace was moved to another directory: what it is, and what its subjects name, may be others */
+  relocated(volume: number): void
   /** an inode lost a name */
   removed(volume: number, ino: number): void
   /** workspaces may have gone for good: whoever is given their numbers must not inherit */
   gone(volumes: readonly number[]): void
+  /** the subject whose limits count for a uid; undefined for root, and on a mount for a single user: nobody's */
+  chargedSubject(uid: number): string | undefined
   /** tuples that make a new workspace its maker's, as changes to commit with it */
   owned(volume: number, uid: number): Change[]
 }

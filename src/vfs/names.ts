@@ -16,6 +16,8 @@ export const NAME_BYTES_MAX = 255
 /** PATH_MAX less the closing NUL (linux/limits.h) */
 const TARGET_BYTES_MAX = 4095
 const O_EXCL = 0o200
+/** As many as ext4 takes (EXT4_LINK_MAX): names take room that no quota counts. */
+const LINKS_MAX = 65_000
 
 export function lookup(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
@@ -90,22 +92,29 @@ export function mkdir(core: Core, caller: Caller, parent: number, name: string, 
   const directory = core.writableDirectory(parent)
   const wanted = { mode: (mode & 0o7777) | S_IFDIR, rdev: 0, umask }
   if (!core.registry.makesWorkspace(directory.volume.number, directory.ino)) return make(core, caller, parent, name, wanted)
-  return makeWorkspace(core, caller, parent, name, wanted, (number) => core.guard.owned(number, caller.uid)).stat
+  const charged = core.guard.chargedSubject(caller.uid)
+  checkFree(directory, name)
+  core.quotas.admitWorkspace(charged)
+  const maker = { charged, more: (number: number) => core.guard.owned(number, caller.uid) }
+  return makeWorkspace(core, caller, parent, name, wanted, maker).stat
 }
 
-/** Makes a directory that is a workspace: the root of a volume of its own. */
+/**
+ * Makes a directory that is a workspace: the root of a volume of its own.
+ * @param maker the subject whose limit it counts for, and what else is to be committed at the same instant
+ */
 export function makeWorkspace(
   core: Core,
   caller: Caller,
   parent: number,
   name: string,
   wanted: { mode: number; umask: number },
-  more: (number: number) => Change[] = () => [],
+  { charged, more = () => [] }: { charged?: string | undefined; more?: (number: number) => Change[] } = {},
 ): { stat: Stat; number: number } {
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
   core.quotas.admit(directory.volume.number, 0, 1)
-  const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name)
+  const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name, charged)
   const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
   // The root of a volume has its place and name in the catalog.
   const attr = altered(inode.attr, { parent: 0, name: '' })
@@ -125,6 +134,7 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   const directory = core.writableDirectory(parent)
   const { volume } = directory
   core.quotas.admit(volume.number, 0, 1)
+  admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
   const attr = altered(inode.attr, { nlink: 0 })
@@ -136,12 +146,14 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   return core.statKnown({ volume, ino, attr })
 }
 
-export function link(core: Core, node: number, newParent: number, newName: string): Stat {
+export function link(core: Core, caller: Caller, node: number, newParent: number, newName: string): Stat {
   const directory = core.writableDirectory(newParent)
   const { volume, ino, attr: before } = core.writable(node)
   if (volume !== directory.volume) throw FS.EXDEV
   if (isDirectory(before)) throw FS.EPERM
   checkFree(directory, newName)
+  if (before.nlink >= LINKS_MAX) throw FS.EMLINK
+  admitPlain(core, caller, volume, before.nlink)
   core.otherNames.remember(volume.number, ino, before)
   const attr = altered(before, { nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName })
   const base = { volume: volume.number, ino }
@@ -181,6 +193,10 @@ export function rmdir(core: Core, parent: number, name: string): void {
 export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
+  if (!held) {
+    core.staleSizes.settled(node)
+    core.mapped.forgotten(node)
+  }
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
   core.volumes.dropOrphan(volume.number, ino)
@@ -290,6 +306,7 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
 function makeIn(core: Core, caller: Caller, directory: Place, name: string, wanted: Wanted): Stat {
   const { volume } = directory
   core.quotas.admit(volume.number, 0, 1)
+  admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
   const attr = altered(inode.attr, { parent: directory.ino, name })
@@ -301,6 +318,16 @@ function makeIn(core: Core, caller: Caller, directory: Place, name: string, want
     touched(core, directory, isDirectory(attr) ? 1 : 0),
   ])
   return core.statEntry(directory, { volume, ino, attr })
+}
+
+/**
+ * Outside of workspaces all users list the same directories, and no user may fill them.
+ * @param links names that what is linked has already: it may be another's
+ * @throws EDQUOT
+ */
+function admitPlain(core: Core, { uid }: Caller, volume: Volume, links = 0): void {
+  if (volume.number !== 0) return
+  core.quotas.admitPlain(core.guard.chargedSubject(uid), () => Math.max(links, volume.namesOf(uid)))
 }
 
 /** Attributes of a new inode, and the ACLs that its directory gives it. */
