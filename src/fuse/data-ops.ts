@@ -43,6 +43,7 @@ function write(connection: Connection, request: Request, reply: Reply): Answer {
   const killSuidGid = (flags & WriteFlag.KILL_SUIDGID) !== 0
   let written: number
   try {
+    if (isWriteBack) connection.fs.admitWriteBack?.(node)
     written = connection.fs.write(caller, node, offset, request.buffer, start, length, killSuidGid)
   } catch (error) {
     if (isWriteBack) connection.writeBackFailed(node, error)

@@ -15,6 +15,7 @@ import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { TaintedFiles } from './tainted.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -108,6 +109,7 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly tainted: TaintedFiles
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
@@ -124,6 +126,7 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.tainted = new TaintedFiles(this)
   }
 
   /**

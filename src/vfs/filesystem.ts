@@ -111,6 +111,8 @@ export interface Filesystem {
    * they are not to be written.
    */
   isStale?(node: number): boolean
+  /** asked before pages that the kernel writes back are written: they carry no caller; throws what refuses them */
+  admitWriteBack?(node: number): void
   /** @param mode FALLOC_FL_* bits */
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
   /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */
