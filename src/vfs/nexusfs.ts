@@ -138,6 +138,10 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
+  admitWriteBack(node: number): void {
+    this.core.tainted.admitWriteBack(node)
+  }
+
   isStale(node: number): boolean {
     return this.core.isStale(node)
   }
