@@ -31,7 +31,7 @@ function describeDryRun(info: RestoreInfo): string {
 function describeRestore(info: RestoreInfo): string {
   const path = printable(info.path)
   const done = `restored ${path} to ${printable(info.restored)} in ${elapsed(info.elapsed_ms)}`
-  return info.undo === null ? done : `${done}\nundo with: nexusctl restore ${path} ${info.undo}`
+  return info.undo === null ? done : `${done}\nundo with: nexusctl restore ${printable(info.undo_path ?? info.path)} ${info.undo}`
 }
 
 export function addRestoreCommand(program: Command, open: OpenSession): void {
