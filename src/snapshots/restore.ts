@@ -31,6 +31,7 @@ import { graft, originOf } from './graft.ts'
 import { settleSizes } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
+import { pruneUndos } from './undos.ts'
 
 export interface RestoreOptions {
   dryRun?: boolean
@@ -114,6 +115,7 @@ async function restorePinned(
   }
   await settleSizes(context, resized)
   await snapshotsChanged(context, undo.workspace, undo.id)
+  await pruneUndos(context, undo.workspace)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
   const changes = mayKnow(context, goal, options) ? report(context, goal, record, { before, restored }, options) : WITHHELD
