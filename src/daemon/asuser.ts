@@ -76,7 +76,7 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
 function still(caller: Caller, path: string, rule: () => void): Permit {
   return (place) => {
     rule()
-    const now = caller.lookUp(path)
+    const now = caller.nearest(path)
     if (now.volume.number === place.volume.number && now.ino === place.ino) return
     throw new NexusError('NEXUS_BUSY', `${path} was replaced at this very moment: try again`)
   }

@@ -78,6 +78,19 @@ export class Caller {
     return this.#walk(namesOf(path), path)
   }
 
+  /** The same, or the nearest directory around it when there is nothing. */
+  nearest(path: string): Place {
+    const names = namesOf(path)
+    for (;;) {
+      try {
+        return this.#walk(names, path)
+      } catch (error) {
+        const isMissing = error instanceof NexusError && error.code === 'NEXUS_NOT_FOUND'
+        if (!isMissing || names.pop() === undefined) throw error
+      }
+    }
+  }
+
   /** What mkdir(2) at a path would say. @throws NexusError NEXUS_DENIED, NEXUS_NOT_FOUND */
   demandMaking(path: string): void {
     const parent = this.#walk(namesOf(path).slice(0, -1), path)
