@@ -64,6 +64,16 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
   }
 }
 
+/**
+ * What `nexusd mount` would make of its words.
+ * @throws CommanderError when they are none of its; it has said why
+ */
+export function readMountWords(words: readonly string[]): { mountpoint: string | undefined; data: string | undefined } {
+  const mount = program(words).commands.find((command) => command.name() === 'mount')
+  const [mountpoint] = mount?.parseOptions([...words]).operands ?? []
+  return { mountpoint, data: mount?.opts<MountFlags>().data }
+}
+
 function program(words: readonly string[]): Command {
   const nexusd = new Command('nexusd').exitOverride()
   nexusd.description('Serves the nexus filesystem.').version(packageVersion(), '--version', 'print the version')
