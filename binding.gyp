@@ -9,8 +9,10 @@
       'src/fuse/native/channel.c',
       'src/fuse/native/watch.c',
       'src/fuse/native/notifier.c',
+      'src/fuse/native/touch.c',
       'src/fuse/native/system.c',
       'src/fuse/native/descriptor.c',
+      'src/fuse/native/kcmp.c',
       'src/fuse/native/shared.c'
     ],
     'defines': ['NAPI_VERSION=8', '_GNU_SOURCE'],

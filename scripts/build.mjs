@@ -2,7 +2,7 @@
  * npm run build: dependencies, the native addon and the TypeScript, each only where it is out of date.
  * Works without a network when node_modules is there.
  */
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { die, filesBelow, isExecutable, missingPackages, modifiedMs, ROOT, run, runQuietly, tool } from './lib.mjs'
@@ -73,9 +73,20 @@ async function parseModel() {
   writeFileSync(url, content)
 }
 
+/** The man pages come from the same tree of commands as the help. */
+async function writeManPages() {
+  const compiled = join(ROOT, 'dist', 'src', 'cli', 'pages.js')
+  const newest = Math.max(...filesBelow(join(ROOT, 'dist', 'src', 'cli')).map(modifiedMs), modifiedMs(join(ROOT, 'package.json')))
+  if (modifiedMs(join(ROOT, 'dist', 'man', 'nexusctl.1')) > newest) return
+  const { pages } = await import(pathToFileURL(compiled).href)
+  mkdirSync(join(ROOT, 'dist', 'man'), { recursive: true })
+  for (const { file, content } of pages()) writeFileSync(join(ROOT, 'dist', 'man', file), content)
+}
+
 checkNode()
 if (!addonIsCurrent()) needCompiler()
 if (!dependenciesAreCurrent()) installDependencies()
 if (!addonIsCurrent()) buildAddon()
 compile()
 await parseModel()
+await writeManPages()

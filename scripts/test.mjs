@@ -40,6 +40,9 @@ const PROGRAMS = {
   zip: 'zip',
   unzip: 'unzip',
   fusermount3: 'fuse3',
+  zsh: 'zsh',
+  fish: 'fish',
+  groff: 'groff',
 }
 const CI = process.env.CI === 'true'
 

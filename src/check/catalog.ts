@@ -1,4 +1,5 @@
 /** Workspaces, snapshots and grants against each other and against the trees. */
+import { TUPLE_KIND, workspacesOf } from '../acl/tuples.ts'
 import { NexusError } from '../errors.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
@@ -146,11 +147,10 @@ export class CatalogCheck {
       for (const inner of record.nested) known.add(inner.record.number)
     }
     for (const key of this.#capture.grants) {
-      const object = key.split('/').slice(1).join('/')
-      const number = Number.parseInt(object, 10)
-      if (!object.startsWith('group:') && !known.has(number)) {
-        this.#findings.note('grant', '/', `a grant names workspace ${number}, which is not there: ${key}`)
-      }
+      const missing = workspacesIn(key).find((number) => !known.has(number))
+      if (missing === undefined) continue
+      this.#findings.note('grant', '/', `a grant names workspace ${missing}, which is not there: ${key}`)
+      this.#findings.strayGrants.push(key)
     }
   }
 
@@ -166,6 +166,12 @@ export class CatalogCheck {
     const more = { live: false, snapshots: [record.id] }
     this.#findings.note('snapshot', record.path, `snapshot ${record.name ?? record.id} ${text}`, more)
   }
+}
+
+/** The workspaces that the key of a grant in the catalog names: what it is on, and what its subject is a set of. */
+function workspacesIn(key: string): number[] {
+  const [object = '', , subject = ''] = key.slice(TUPLE_KIND.length).split(' ')
+  return workspacesOf({ object, subject })
 }
 
 function isAt(record: WorkspaceRecord, volume: number, directory: number, { ino, name, type }: Dirent): boolean {

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../control/version.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
+import { addCompletionCommand } from './commands/completion.ts'
 import { addForkCommand } from './commands/fork.ts'
 import { addFsckCommand } from './commands/fsck.ts'
 import { addGrantCommands } from './commands/grant.ts'
@@ -33,7 +34,7 @@ const noStatus = 1
  */
 export async function runCtl(argv: readonly string[], host: Host): Promise<number> {
   try {
-    await buildProgram(host).parseAsync(argv, { from: 'user' })
+    await ctlProgram(host).parseAsync(argv, { from: 'user' })
     return 0
   } catch (error) {
     // Commander has written its message, help or version already.
@@ -44,7 +45,8 @@ export async function runCtl(argv: readonly string[], host: Host): Promise<numbe
   }
 }
 
-function buildProgram(host: Host): Command {
+/** The tree of commands; `--help`, completion and the man page are made from it. */
+export function ctlProgram(host: Host): Command {
   const program = new Command('nexusctl')
   // Before the commands are added: they inherit these.
   program
@@ -77,6 +79,7 @@ function buildProgram(host: Host): Command {
   addFsckCommand(program, open)
   addScrubCommand(program, open, host)
   addTopCommands(program, open)
+  addCompletionCommand(program, host.stdout)
   return program
 }
 

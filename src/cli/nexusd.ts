@@ -13,13 +13,15 @@ import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { keepLogSmall } from '../daemon/logfile.ts'
 import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../daemon/memory.ts'
-import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
+import { abortAndUnmount, lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { fsckOffline } from '../daemon/offline.ts'
 import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
-import { supervise } from '../daemon/supervisor.ts'
+import { ABORT_AFTER_S, supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
+import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
 import { parseSize } from './options.ts'
@@ -29,6 +31,8 @@ interface MountFlags {
   data?: string
   background?: boolean
   singleUser?: boolean
+  suid?: boolean
+  dev?: boolean
   rebuildIndex?: boolean
   memory: number
   metrics?: string
@@ -37,18 +41,23 @@ interface MountFlags {
   /** and for --no-halt-poll */
   haltPoll?: boolean
   requestTimeout?: string
+  maxWorkspaces: number
+  maxSnapshots: number
+  abortAfter?: string
 }
 
 const STOP_MS_MAX = 60_000
 /** Sooner would be an error where a disk is merely busy; a day is as good as for ever. */
-const REQUEST_TIMEOUT_S_MIN = 1
-const REQUEST_TIMEOUT_S_MAX = 86_400
+const TIMEOUT_S_MIN = 1
+const TIMEOUT_S_MAX = 86_400
+/** A daemon that does not say who it is by then hangs. */
+const ANSWER_MS_MAX = 3000
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
 export async function runNexusd(words: readonly string[]): Promise<number> {
   try {
-    await program(words).parseAsync(words, { from: 'user' })
+    await nexusdProgram(words).parseAsync(words, { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
@@ -69,12 +78,16 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
  * @throws CommanderError when they are none of its; it has said why
  */
 export function readMountWords(words: readonly string[]): { mountpoint: string | undefined; data: string | undefined } {
-  const mount = program(words).commands.find((command) => command.name() === 'mount')
+  const mount = nexusdProgram(words).commands.find((command) => command.name() === 'mount')
   const [mountpoint] = mount?.parseOptions([...words]).operands ?? []
   return { mountpoint, data: mount?.opts<MountFlags>().data }
 }
 
-function program(words: readonly string[]): Command {
+/**
+ * The tree of commands; `--help`, completion and the man page are made from it.
+ * @param words what the program was called with, for `mount --background` to call it again
+ */
+export function nexusdProgram(words: readonly string[]): Command {
   const nexusd = new Command('nexusd').exitOverride()
   nexusd.description('Serves the nexus filesystem.').version(packageVersion(), '--version', 'print the version')
   nexusd
@@ -84,6 +97,8 @@ function program(words: readonly string[]): Command {
     .option('--data <DIR>', "where everything is kept (default: NEXUS_DATA, /var/lib/nexus for root, or the user's own)")
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
+    .option('--suid', 'let set-user-id and set-group-id programs and file capabilities take effect (root only; default: no)')
+    .option('--dev', 'let device files be used (root only; default: no)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
@@ -93,6 +108,12 @@ function program(words: readonly string[]): Command {
       'let idle processors of a virtual machine halt at once also while requests come: slower, and kinder to its host',
     )
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
+    .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
+    .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
+    .option(
+      '--abort-after <SECONDS>',
+      `abort the mount when no process can serve it for so long, so that nobody waits for ever (default: ${ABORT_AFTER_S})`,
+    )
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -102,21 +123,28 @@ function program(words: readonly string[]): Command {
     .argument('<mountpoint>')
     .requiredOption('--data <DIR>')
     .option('--single-user')
+    .option('--suid')
+    .option('--dev')
     .option('--rebuild-index')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
     .option('--no-halt-poll')
     .option('--request-timeout <SECONDS>')
+    .addOption(limitOption('workspaces', ''))
+    .addOption(limitOption('snapshots', ''))
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
         data: flags.data,
         singleUser: flags.singleUser === true,
+        suid: flags.suid === true,
+        dev: flags.dev === true,
         rebuildIndex: flags.rebuildIndex === true,
         memory: flags.memory,
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
-        requestTimeout: parseSeconds(flags.requestTimeout),
+        requestTimeout: parseSeconds('--request-timeout', flags.requestTimeout),
+        subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
   nexusd
@@ -128,7 +156,8 @@ function program(words: readonly string[]): Command {
     .command('unmount')
     .description('store everything, unmount, and wait until the daemon has ended')
     .argument('<mountpoint>')
-    .action(stop)
+    .option('--force', 'abort the connection: what waits for an answer gets an error, also when no daemon answers any more')
+    .action((mountpoint: string, { force }: { force?: boolean }) => (force === true ? stopByForce(mountpoint) : stop(mountpoint)))
   nexusd
     .command('status')
     .description('show the daemon of a data directory')
@@ -143,23 +172,36 @@ function program(words: readonly string[]): Command {
     .option('--rebuild-index', 'throw the index away first and make it anew from the log')
     .option('--json', 'print one JSON document')
     .action(fsck)
+  addCompletionCommand(nexusd, (text) => process.stdout.write(text))
   return nexusd
 }
 
 /** @throws NexusError NEXUS_USAGE */
-function parseSeconds(word: string | undefined): number | undefined {
+function parseSeconds(option: string, word: string | undefined): number | undefined {
   if (word === undefined) return undefined
   const seconds = /^[1-9]\d{0,4}$/.test(word) ? Number(word) : 0
-  if (seconds >= REQUEST_TIMEOUT_S_MIN && seconds <= REQUEST_TIMEOUT_S_MAX) return seconds
+  if (seconds >= TIMEOUT_S_MIN && seconds <= TIMEOUT_S_MAX) return seconds
   throw new NexusError(
     'NEXUS_USAGE',
-    `--request-timeout ${shown(word)} is not a whole number of seconds from ${REQUEST_TIMEOUT_S_MIN} to ${REQUEST_TIMEOUT_S_MAX}`,
+    `${option} ${shown(word)} is not a whole number of seconds from ${TIMEOUT_S_MIN} to ${TIMEOUT_S_MAX}`,
   )
 }
 
 function memoryOption(): Option {
   const option = new Option('--memory <SIZE>', 'how much the serving process may have, 256MiB or more')
   return option.default(MEMORY_BYTES, '512MiB').argParser(parseMemory)
+}
+
+function limitOption(what: keyof SubjectLimits, description: string): Option {
+  const usual = SUBJECT_LIMITS[what]
+  return new Option(`--max-${what} <N>`, description).default(usual, String(usual)).argParser(parseCountOrNone)
+}
+
+/** @throws InvalidArgumentError */
+function parseCountOrNone(text: string): number {
+  if (text === 'none') return Number.POSITIVE_INFINITY
+  if (/^[0-9]{1,7}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number from 0 to 9999999, or none.')
 }
 
 /** @throws InvalidArgumentError */
@@ -172,35 +214,53 @@ function parseMemory(text: string): number {
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  const requestTimeout = parseSeconds(flags.requestTimeout)
+  const requestTimeout = parseSeconds('--request-timeout', flags.requestTimeout)
+  const abortAfter = parseSeconds('--abort-after', flags.abortAfter) ?? ABORT_AFTER_S
+  refuseEffects(flags)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
+    suid: flags.suid === true,
+    dev: flags.dev === true,
     rebuildIndex: flags.rebuildIndex === true,
     memory: flags.memory,
     metrics: flags.metrics,
     requestTimeout,
+    subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
+    abortAfterMs: abortAfter * 1000,
     haltPoll: flags.haltPoll !== false,
     logger,
   })
-  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
+  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop(signal))
   process.on('SIGHUP', () => supervised.upgrade())
   await supervised.started
   keepLogSmall(data, logger)
   const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
-  await supervised.ended
+  const why = await supervised.ended
+  // Who started it may read no more.
+  process.stdout.on('error', () => undefined)
+  process.stdout.write(`unmounted ${mountpoint}: ${why}\n`)
+}
+
+/** fusermount3 mounts nosuid,nodev, whatever it is told. @throws NexusError NEXUS_DENIED */
+function refuseEffects({ suid, dev }: MountFlags): void {
+  if ((suid !== true && dev !== true) || process.getuid?.() === 0) return
+  const word = suid === true ? '--suid' : '--dev'
+  throw new NexusError('NEXUS_DENIED', `${word} is for root: mount without it, or as root`)
 }
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  parseSeconds(flags.requestTimeout)
+  parseSeconds('--request-timeout', flags.requestTimeout)
+  parseSeconds('--abort-after', flags.abortAfter)
+  refuseEffects(flags)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(
@@ -217,6 +277,17 @@ async function stop(mountpoint: string): Promise<void> {
   // Nobody serves it any more: what is left is the mountpoint.
   if (pid === undefined) await unmount(mount.mountpoint, true)
   else await ended(pid)
+}
+
+/** Asks nobody: neither the daemon nor what is in the mount need answer. */
+async function stopByForce(mountpoint: string): Promise<void> {
+  const mount = mountAt(path.resolve(mountpoint))
+  const { data } = mount
+  const info = await connectControl({ socketPath: socketPathOf(data), timeoutMs: ANSWER_MS_MAX })
+    .status()
+    .catch(() => undefined)
+  await abortAndUnmount(mount)
+  if (info?.mountpoint === mount.mountpoint) await ended(info.supervisor_pid)
 }
 
 async function upgrade(mountpoint: string): Promise<void> {

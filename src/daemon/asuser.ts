@@ -1,9 +1,12 @@
 /** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
 import { type CallName, callNames } from '../control/calls.ts'
 import type { ExplainInfo, Service, StatusInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
+import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
-import { diffSnapshots } from '../snapshots/snapshots.ts'
-import type { Context } from '../workspaces/context.ts'
+import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
+import type { Context, Permit } from '../workspaces/context.ts'
+import type { NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
 import { policy } from './policy.ts'
 
@@ -15,23 +18,44 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
   if (uid === 0) return service
   const caller = new Caller(context, uid)
   const allowed = checked(service, context, caller)
+  const ask = { caller, context }
   return {
     ...allowed,
-    status: async () => publicPart(await allowed.status()),
+    status: async () => ({ ...publicPart(await allowed.status()), used: context.registry.chargedTo(caller.subject) }),
     workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaShow: async (path) => {
       const shown = await allowed.quotaShow(path)
       return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
     },
-    workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
-    fork: (path, newPath, options) => allowed.fork(path, newPath, { ...options, owner: options.owner ?? caller.subject }),
+    workspaceCreate: (path, options) => {
+      const limited: NewWorkspace = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
+      return allowed.workspaceCreate(path, limited)
+    },
+    fork: (path, newPath, options) => {
+      const owned = { ...options, owner: options.owner ?? caller.subject }
+      const permit = still(caller, path, () => policy.fork(ask, path, newPath, owned))
+      const forked: ForkOptions = { ...owned, permit, isLimited: true }
+      return allowed.fork(path, newPath, forked)
+    },
+    snapshotCreate: (path, options) => {
+      const permit = still(caller, path, () => policy.snapshotCreate(ask, path, options))
+      const taken: SnapshotOptions = { ...options, permit, charged: caller.subject }
+      return allowed.snapshotCreate(path, taken)
+    },
     snapshotDiff: async (path, from, to, limit) => {
-      policy.snapshotDiff({ caller, context }, path, from, to, limit)
-      return await diffSnapshots(context, path, from, to, limit, caller.sees())
+      const rule = (): void => policy.snapshotDiff(ask, path, from, to, limit)
+      rule()
+      return await diffSnapshots(context, path, from, to, limit, { sees: caller.sees(), permit: still(caller, path, rule) })
+    },
+    diskUsage: async (path) => {
+      const usage = await allowed.diskUsage(path)
+      policy.diskUsage(ask, path)
+      return usage
     },
     restore: (path, snapshot, options) => {
-      const reported: RestoreOptions = { ...options, sees: caller.sees() }
+      const permit = still(caller, path, () => policy.restore(ask, path, snapshot, options))
+      const reported: RestoreOptions = { ...options, sees: caller.sees(), permit }
       // Where relations hide parts, that tells no names at all.
       return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
     },
@@ -39,6 +63,16 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
       const answer = await allowed.explain(subject, permission, path)
       return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)
     },
+  }
+}
+
+/** Asks the policy again: also whether the path still leads the caller to what it led to. */
+function still(caller: Caller, path: string, rule: () => void): Permit {
+  return (place) => {
+    rule()
+    const now = caller.lookUp(path)
+    if (now.volume.number === place.volume.number && now.ino === place.ino) return
+    throw new NexusError('NEXUS_BUSY', `${path} was replaced at this very moment: try again`)
   }
 }
 
@@ -57,12 +91,12 @@ function checked(service: Service, context: Context, caller: Caller): Service {
 
 /** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
 function publicPart(status: StatusInfo): StatusInfo {
-  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state } = status
+  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits } = status
   return {
-    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state },
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits },
     ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {}, reason: null },
     ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
-    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0 },
+    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0, used: null },
   }
 }
 

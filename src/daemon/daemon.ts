@@ -10,13 +10,17 @@ import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
-import { KernelNotifier } from '../fuse/notify.ts'
+import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
-import { REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { Toucher } from '../fuse/toucher.ts'
 import { type Logger, limited } from '../logger.ts'
-import { volumeOf } from '../vfs/core.ts'
+import { type Core, volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
+import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
+import { isDirectory } from '../volume/attr.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
@@ -31,6 +35,9 @@ export interface DaemonOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that this process may have (memory.ts) */
   memory: number
@@ -44,14 +51,16 @@ export interface DaemonOptions {
   requestTimeout?: number | undefined
   /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
   haltPoll: boolean
+  /** how much each subject may have; the usual limits when not given */
+  subjectLimits?: SubjectLimits | undefined
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
 
 /** A daemon that serves. */
 export interface Daemon {
-  /** how it ended, when everything is stored: `unmounted`, or `handed over` with the mount as it was */
-  ended: Promise<'unmounted' | 'handed over'>
+  /** why it ended, when everything is stored; `replaced` with the mount as it was */
+  ended: Promise<Why>
   /** whether this kernel lets another process go on when this one dies */
   canBeReplaced: boolean
   /** Begins to unmount and end. Quiet when repeated. */
@@ -87,10 +96,11 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, memory, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, suid, dev, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
-  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, memory, known })
+  const now = (): Time => clock.now()
+  const engine = await openEngine({ data, logger, now, singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()
@@ -100,7 +110,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     end = resolve
   })
   let channel: Channel | undefined
-  const notifiers: Notifier[] = []
+  const notifiers: { stop(): void }[] = []
   let polling: HaltPolling | undefined
   const controls: { close(): Promise<void> }[] = []
   const loopDelay = new LoopDelay()
@@ -113,40 +123,42 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     }
     const opened = new Channel(await options.mount())
     channel = opened
-    const newNotifier = (): Notifier => {
-      const notifier = new Notifier(opened)
-      notifiers.push(notifier)
-      return notifier
-    }
-    const writer = newNotifier()
-    const writeBack = async (): Promise<void> => {
-      await writer.syncFilesystem(mountpoint)
-      await session.drained()
-    }
-    const newKernel = (): KernelNotifier => new KernelNotifier({ notifier: newNotifier(), writeBack, logger })
-    const kernel = newKernel()
-    engine.fs.core.mapped.serve(kernel)
+    const writer = new Notifier(opened)
+    notifiers.push(writer)
+    const writeBack: WriteBack = (concerns) => session.writeBack(concerns, () => writer.syncFilesystem(mountpoint))
+    const kernel = new KernelNotifier({
+      newSender: () => new Notifier(opened),
+      isDirectory: (node) => isDirectoryIn(engine.fs.core, node),
+      canDropNames: () => session.dropsNames,
+      writeBack: (volumes) => writeBack((node) => volumes.includes(volumeOf(node))),
+      logger,
+    })
+    notifiers.push(kernel)
+    engine.fs.core.mapped.serve(kernel.pages)
+    const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
+    notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,
       fs: engine.fs,
       logger,
       clock,
-      onUnmounted: () => end('unmounted'),
-      privateListings: singleUser ? undefined : listingsOutsideWorkspaces(newKernel()),
+      onUnmounted: (how) => end(how),
+      privateListings: singleUser ? undefined : listingsOutsideWorkspaces(kernel.privateListings),
       hold: () => engine.opening,
       takeover: terms,
       requestLimitMs: (options.requestTimeout ?? REQUEST_LIMIT_S) * 1000,
       mark: handover,
-      direct: new DirectWrites(known, kernel),
+      direct: new DirectWrites(known, kernel.pages),
       onServed: polling?.note.bind(polling),
       onAccept: (agreed) => handover.accept(agreed),
     })
-    const stop = (): void => end('asked')
+    const stop = (by: 'command' | 'signal'): void => end(by)
     const service = new DaemonService({
       engine,
       logger,
       kernel,
+      toucher,
       session,
       handover,
       mountpoint,
@@ -154,7 +166,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       singleUser,
       supervisor,
       loopDelay,
-      stop,
+      stop: () => stop('command'),
     })
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
@@ -180,7 +192,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     return {
       ended: finish(running),
       canBeReplaced: session.negotiated !== undefined && canResend(session.negotiated),
-      stop,
+      stop: () => stop('signal'),
       handOver: () => void handOver(engine, logger, () => end('replaced')),
     }
   } catch (error) {
@@ -193,12 +205,20 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   }
 }
 
-/**
- * Outside of workspaces, directories list for each caller the workspaces that he may see.
- * @param kernel sends nothing else: any other notify may wait for a lock that who lists a directory has
- */
-function listingsOutsideWorkspaces(kernel: KernelNotifier): PrivateListings {
-  return { has: (node) => volumeOf(node) === 0, drop: (node) => kernel.invalidateListing(node) }
+type WriteBack = (concerns: (node: number) => boolean) => Promise<void>
+
+/** Outside of workspaces, directories list for each caller the workspaces that they may see. */
+function listingsOutsideWorkspaces(pages: PrivateListingPages): PrivateListings {
+  return { has: (node) => volumeOf(node) === 0, drop: (node) => pages.dropListing(node) }
+}
+
+/** True also of what is not there any more: the kernel may have known it as one. */
+function isDirectoryIn(core: Core, node: number): boolean {
+  try {
+    return isDirectory(core.place(node).attr)
+  } catch {
+    return true
+  }
 }
 
 /** Only saves requests, so a mount that something keeps from it is as good. */
@@ -232,25 +252,32 @@ async function handOver(engine: Engine, logger: Logger, then: () => void): Promi
   then()
 }
 
-type Why = 'asked' | 'unmounted' | 'replaced'
+/** `command` is `nexusd unmount`, `signal` one that the supervisor was sent; the others are of the mount itself. */
+export type Why = 'command' | 'signal' | MountEnd | 'replaced'
 
 interface Running {
   why: Promise<Why>
-  writeBack: () => Promise<void>
+  writeBack: WriteBack
   logger: Logger
   session: Session
   channel: Channel
-  notifiers: readonly Notifier[]
+  notifiers: readonly { stop(): void }[]
   polling: HaltPolling | undefined
   controls: readonly { close(): Promise<void> }[]
   engine: Engine
   mountpoint: string
 }
 
-async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
-  const { session, channel, notifiers, polling, controls, engine } = running
+async function finish(running: Running): Promise<Why> {
+  const { session, channel, notifiers, polling, controls, engine, logger, mountpoint } = running
   const why = await running.why
-  if (why === 'asked') await detach(running)
+  if (why === 'command' || why === 'signal') await detach(running)
+  if (why === 'aborted') {
+    logger.error(
+      {},
+      `the connection of ${mountpoint} was aborted, by nexusd unmount --force or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
+    )
+  }
   await closeAll(controls)
   session.stop()
   polling?.close()
@@ -259,7 +286,7 @@ async function finish(running: Running): Promise<'unmounted' | 'handed over'> {
   if (why === 'replaced') for (const _ of engine.fs.core.layGhosts());
   await engine.close()
   channel.close()
-  return why === 'replaced' ? 'handed over' : 'unmounted'
+  return why
 }
 
 async function closeAll(controls: readonly { close(): Promise<void> }[]): Promise<void> {
@@ -276,7 +303,11 @@ async function detach({ writeBack, logger, engine, mountpoint }: Running): Promi
     await unmount(mountpoint, false)
   } catch {
     // Detaching waits for nothing.
-    await withTimeout(writeBack(), WRITE_BACK_MS_MAX, 'the kernel did not write back').catch(() => undefined)
+    await withTimeout(
+      writeBack(() => true),
+      WRITE_BACK_MS_MAX,
+      'the kernel did not write back',
+    ).catch(() => undefined)
     await unmount(mountpoint, true).catch((error: unknown) =>
       logger.warn({ err: error }, `${mountpoint} could not be unmounted: umount -l it`),
     )

@@ -3,7 +3,8 @@
  * demands one for every call there is.
  *
  * A row is asked right before its call begins, in the same turn: what a call does at once, it does by the rights of this
- * moment. A fork or a restore, which wait for what is being written, are done by the rights that held when they began.
+ * moment. A call that waits before it reads or changes a tree (snapshot, diff, restore, fork) asks again in the turn in
+ * which it does (`still` in asuser.ts).
  */
 import type { CallName } from '../control/calls.ts'
 import type { Service } from '../control/service.ts'

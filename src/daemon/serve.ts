@@ -6,7 +6,8 @@
 import { builtinModel } from '../acl/model.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
-import { type Daemon, makeLogger, startDaemon } from './daemon.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
+import { type Daemon, makeLogger, startDaemon, type Why } from './daemon.ts'
 import { Handover } from './handover.ts'
 import { keepHeapSmall } from './memory.ts'
 
@@ -27,7 +28,8 @@ export type Told =
   | { told: 'alive' }
   | { told: 'failed'; code: ErrorCode; message: string }
   /** and it exits now */
-  | { told: 'unmounted' | 'handed over' }
+  | { told: 'unmounted'; why: Why }
+  | { told: 'handed over' }
 
 /** To the serving process. */
 export type Asked = { ask: 'serve' | 'take the mount' | 'stop' | 'hand over' }
@@ -36,6 +38,9 @@ export interface ServeOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that the serving process may have */
   memory: number
@@ -45,6 +50,8 @@ export interface ServeOptions {
   requestTimeout?: number | undefined
   /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
   haltPoll: boolean
+  /** how much each subject may have; the usual limits when not given */
+  subjectLimits?: SubjectLimits | undefined
 }
 
 const ALIVE_MS = 1000
@@ -86,9 +93,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     tell({ told: 'serving', canBeReplaced: daemon.canBeReplaced })
     asked.ofDaemon(daemon)
     const alive = setInterval(() => tell({ told: 'alive' }), ALIVE_MS)
-    const told = await daemon.ended
+    const why = await daemon.ended
     clearInterval(alive)
-    tell({ told })
+    tell(why === 'replaced' ? { told: 'handed over' } : { told: 'unmounted', why })
   } catch (error) {
     const { code, message } = error instanceof NexusError ? error : unexpected(error)
     tell({ told: 'failed', code, message })

@@ -1,6 +1,6 @@
 /** Operations on what is in files. The node says which file, also after a restart; a handle says only whether a WRITE is direct. */
 import { FS } from '../errors.ts'
-import type { Answer, Connection, Encode, Operation } from './operation.ts'
+import type { Answer, Connection, Encode, Late, Operation } from './operation.ts'
 import { DIRECT_HANDLE, FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
@@ -8,6 +8,8 @@ import { checkEnd } from './wire.ts'
 
 /** sizeof(fuse_write_in): the data follows it. */
 const WRITE_IN_BYTES = 40
+/** asm-generic/fcntl.h */
+const O_APPEND = 0o2000
 /** Where the data of a WRITE begins. */
 const DATA_AT = IN_HEADER_BYTES + WRITE_IN_BYTES
 /** COPY_FILE_RANGE answers in 32 bits; a whole number of pages below that. */
@@ -29,14 +31,14 @@ function read({ fs, direct }: Connection, request: Request, reply: Reply): Answe
 function write(connection: Connection, request: Request, reply: Reply): Answer {
   const { node } = request
   const isDirect = request.u32(0) === DIRECT_HANDLE
-  const offset = request.offset(8)
   const length = request.u32(16)
   const flags = request.u32(20)
+  const offset = (isAppend(request) ? connection.fs.appendsAt?.(node) : undefined) ?? request.offset(8)
   if (WRITE_IN_BYTES + length > request.bodyBytes) throw FS.EINVAL
   checkEnd(offset, length)
   const isWriteBack = (flags & WriteFlag.CACHE) !== 0
   if (isWriteBack) {
-    connection.noteWriteBack()
+    connection.noteWriteBack(node)
     // Whole pages, of which somebody changed a byte: they would bring back all the rest of what was before.
     if (connection.fs.isStale?.(node)) return reply.size(length)
     return reply.size(writeBack(connection, request, node, offset, length))
@@ -49,15 +51,25 @@ function write(connection: Connection, request: Request, reply: Reply): Answer {
 }
 
 /** Pages that were dirtied through mappings: in the name of nobody. @returns bytes */
-function writeBack({ fs, direct }: Connection, request: Request, node: number, offset: number, length: number): number {
+function writeBack(connection: Connection, request: Request, node: number, offset: number, length: number): number {
+  const { fs, direct } = connection
   direct?.cached(node)
   fs.writtenBack?.(node, offset, request.buffer, DATA_AT, length)
   try {
     return fs.write(KERNEL, node, offset, request.buffer, DATA_AT, length, false)
   } catch (error) {
     fs.notWrittenBack?.(node)
+    connection.writeBackFailed(node, error)
     throw error
   }
+}
+
+/**
+ * Whether the kernel found out the position by itself, by what it took for the end of the file (fuse_write_in.flags
+ * are those of the descriptor, and 0 for what is written back). RWF_APPEND on another descriptor is not told.
+ */
+function isAppend(request: Request): boolean {
+  return (request.u32(32) & O_APPEND) !== 0
 }
 
 /** All of it was stored; since then somebody may have written there again. */
@@ -83,7 +95,7 @@ function writtenAnswer({ direct }: Connection, reply: Reply, write: Written): An
   if (!isDirect) direct?.cached(node)
   const dropped = isDirect ? direct?.written(node, offset, written, again) : undefined
   if (dropped === undefined && settled === undefined) return reply.size(written)
-  return Promise.all([dropped, settled]).then<Encode>(() => (late) => late.size(written))
+  return { waitsFor: 'pages', answer: Promise.all([dropped, settled]).then<Encode>(() => (late) => late.size(written)) }
 }
 
 /** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */
@@ -94,25 +106,28 @@ function fallocate({ fs }: Connection, request: Request): Answer {
   // Nothing is written there, so what counts is the end.
   const settled = fs.changing?.(request.node, offset + length, 0, false)
   fs.fallocate(request.caller, request.node, request.u32(24), offset, length)
-  return settled ?? 0
+  return settled === undefined ? 0 : { waitsFor: 'pages', answer: settled }
 }
 
 /** lseek(2) with SEEK_DATA or SEEK_HOLE; the others the kernel does alone. */
 function lseek({ fs }: Connection, request: Request, reply: Reply): Answer {
   const found = fs.lseek(request.caller, request.node, request.offsetCapped(8), request.u32(16))
-  return typeof found === 'number' ? reply.position(found) : found.then<Encode>((position) => (late) => late.position(position))
+  if (typeof found === 'number') return reply.position(found)
+  return { waitsFor: 'pages', answer: found.then<Encode>((position) => (late) => late.position(position)) }
 }
 
 /** copy_file_range(2) inside this mount, after the kernel has written back both ranges. */
 function copyFileRange(connection: Connection, request: Request, reply: Reply): Answer {
   const { settled, bytes } = copy(connection, request, COPY_BYTES_MAX)
-  return settled === undefined ? reply.size(bytes) : settled.then<Encode>(() => (late) => late.size(bytes))
+  if (settled === undefined) return reply.size(bytes)
+  return { waitsFor: 'pages', answer: settled.then<Encode>(() => (late) => late.size(bytes)) }
 }
 
 /** The same with an answer of 64 bits, since 6.18 (7.45). */
 function copyFileRange64(connection: Connection, request: Request, reply: Reply): Answer {
   const { settled, bytes } = copy(connection, request, Number.MAX_SAFE_INTEGER)
-  return settled === undefined ? reply.position(bytes) : settled.then<Encode>(() => (late) => late.position(bytes))
+  if (settled === undefined) return reply.position(bytes)
+  return { waitsFor: 'pages', answer: settled.then<Encode>(() => (late) => late.position(bytes)) }
 }
 
 interface Copied {
@@ -132,13 +147,14 @@ function copy({ fs }: Connection, request: Request, lengthMax: number): Copied {
 }
 
 /** fsync(2) and fdatasync(2) of a file or directory, after the kernel has written back its pages. */
-function fsync({ fs }: Connection, request: Request): Promise<void> {
-  return fs.fsync(request.caller, request.node, (request.u32(8) & FSYNC_DATA_ONLY) !== 0)
+function fsync({ fs }: Connection, request: Request): Late {
+  const answer = fs.fsync(request.caller, request.node, (request.u32(8) & FSYNC_DATA_ONLY) !== 0)
+  return { waitsFor: 'disk', answer }
 }
 
 /** syncfs(2) of the mount, where the kernel passes it on (not to an ordinary mount as of 6.18). */
-function syncfs({ fs }: Connection, request: Request): Promise<void> {
-  return fs.fsync(request.caller, request.node, false)
+function syncfs({ fs }: Connection, request: Request): Late {
+  return { waitsFor: 'disk', answer: fs.fsync(request.caller, request.node, false) }
 }
 
 export const dataOperations = {

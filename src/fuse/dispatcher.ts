@@ -12,19 +12,28 @@ import type { RequestClock } from './clock.ts'
 import { Failures } from './failures.ts'
 import { canWriteDirectly, type Negotiated } from './init.ts'
 import { type RequestMetrics, Stalls } from './meter.ts'
-import type { Connection, DirectFiles, Encode, Probe, RequestMark } from './operation.ts'
+import type { Connection, DirectFiles, Encode, Probe, RequestMark, WaitsFor } from './operation.ts'
 import { Pending, type Waiting } from './pending.ts'
 import type { PrivateListings } from './private-listings.ts'
 import { Opcode, OUT_HEADER_BYTES } from './protocol.ts'
 import { Reply, writeOutHeader } from './reply.ts'
 import { Request } from './request.ts'
 import { type Dispatched, operationTable } from './requests.ts'
+import type { WriteBacks } from './write-back.ts'
 
 /** FUSE_UNIQUE_RESEND (fs/fuse/fuse_i.h): set in `unique` when a request is sent again. In its upper half. */
 const RESENT = 0x8000_0000
 
 /** Errnos that only say that nobody waits for the answer any more: ENOENT, ENODEV (Linux, asm-generic/errno-base.h). */
 const NOBODY_WAITS: readonly number[] = [-2, -19]
+
+/** What to do about a request that waited too long. */
+const ADVICE: Record<WaitsFor, string> = {
+  disk: 'look at the disk of the data',
+  pages: 'another program may hold a page of that file',
+  listing: 'another program may hold a page of that directory',
+  admission: 'another program may hold that directory',
+}
 
 /** What becomes EIO, with a line in the log that names the operation. */
 class DeadlyRequest extends Error {
@@ -53,6 +62,7 @@ export interface DispatcherOptions {
   onRefuse: (error: Error) => void
   /** an answer that had to wait was sent: its caller goes on, and will soon ask again */
   onLateAnswer: () => void
+  writeBacks?: WriteBacks
 }
 
 export class Dispatcher implements Connection {
@@ -69,8 +79,6 @@ export class Dispatcher implements Connection {
   readonly #headerIntegers = integersOf(this.#header)
   readonly #failures: Failures
   readonly #pending: Pending
-  /** requests since the last one of the kernel's write-back; `Session.drained` starts it anew */
-  sinceWriteBack = 0
   direct: DirectFiles | undefined
   probe: Probe | undefined
   #terms: Negotiated | undefined
@@ -147,7 +155,6 @@ export class Dispatcher implements Connection {
   }
 
   #count(opcode: number): void {
-    this.sinceWriteBack++
     const count = this.#counts[opcode]
     if (count === undefined || this.#table[opcode] === undefined) this.#unknown++
     else this.#counts[opcode] = count + 1
@@ -163,7 +170,8 @@ export class Dispatcher implements Connection {
       ? (operation.again ?? operation.run)(this, request, this.#reply)
       : operation.run(this, request, this.#reply)
     if (typeof answer !== 'number') {
-      this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh, since: performance.now() }, answer)
+      const { waitsFor } = answer
+      this.#pending.add({ name: operation.name, node, uniqueLow, uniqueHigh, waitsFor, since: performance.now() }, answer.answer)
     } else if (answer >= 0) {
       const length = OUT_HEADER_BYTES + answer
       this.#reply.header(length, uniqueLow, uniqueHigh)
@@ -201,12 +209,12 @@ export class Dispatcher implements Connection {
     operation?.meter.answered(micros)
   }
 
-  #noteLimit({ name, node, since }: Waiting): void {
+  #noteLimit({ name, node, waitsFor, since }: Waiting): void {
     this.#timeouts++
     const waited_s = Math.round((performance.now() - since) / 100) / 10
     this.#options.logger.error(
-      { op: name, node, waited_s },
-      'fuse: a request has waited too long and is answered with EIO, though what it waits for may still happen: look at the disk of the data',
+      { op: name, node, waits_for: waitsFor, waited_s },
+      `fuse: a request has waited too long and is answered with EIO, though what it waits for may still happen: ${ADVICE[waitsFor]}`,
     )
   }
 
@@ -260,8 +268,12 @@ export class Dispatcher implements Connection {
     this.#pending.interrupt(uniqueLow, uniqueHigh)
   }
 
-  noteWriteBack(): void {
-    this.sinceWriteBack = 0
+  noteWriteBack(node: number): void {
+    this.#options.writeBacks?.came(node)
+  }
+
+  writeBackFailed(node: number, error: unknown): void {
+    this.#options.writeBacks?.failed(node, error)
   }
 
   forget(node: number, times: number): void {

@@ -6,11 +6,24 @@ import type { PrivateListings } from './private-listings.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
 
+/** Bytes of payload that the operation has put into the reply, or what the answer has to wait for. A failure is thrown. */
+export type Answer = number | Late
+
 /**
- * Bytes of payload that the operation has put into the reply, or a promise when the answer has to wait: an empty one,
- * or what then puts it into the reply. A failure is thrown, or rejected with.
+ * An answer that has to wait. What it waits for must need no lock that the request may hold in the kernel (notices.ts):
+ *
+ * - `disk`: what was written before is stored
+ * - `pages`: the kernel drops pages of a file
+ * - `listing`: the kernel drops pages of a listing that differs by caller
+ * - `admission`: names that a new user may not see expire; the lane of names has a deadline
  */
-export type Answer = number | Promise<void> | Promise<Encode>
+export interface Late {
+  readonly waitsFor: WaitsFor
+  /** resolves with nothing, or with what puts the answer into the reply; rejects with a failure */
+  readonly answer: Promise<void> | Promise<Encode>
+}
+
+export type WaitsFor = 'disk' | 'pages' | 'listing' | 'admission'
 
 /** Called when an answer that waited can be given. @returns bytes of payload */
 export type Encode = (reply: Reply) => number
@@ -36,7 +49,9 @@ export interface Connection {
   /** The kernel would like the answer of an earlier request now. */
   interrupt(uniqueLow: number, uniqueHigh: number): void
   /** A WRITE came from the kernel's write-back, so more of them may be queued. */
-  noteWriteBack(): void
+  noteWriteBack(node: number): void
+  /** And could not be stored. */
+  writeBackFailed(node: number, error: unknown): void
   /** Passes a FORGET on; what goes wrong is logged, since nobody waits for an answer. */
   forget(node: number, times: number): void
 }

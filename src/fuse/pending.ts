@@ -1,6 +1,6 @@
 import { FS } from '../errors.ts'
 import type { Failures } from './failures.ts'
-import type { Encode } from './operation.ts'
+import type { Encode, Late, WaitsFor } from './operation.ts'
 import type { OpcodeName } from './protocol.ts'
 
 /** A request whose answer has to wait: for the disk, or for a notify. */
@@ -9,6 +9,7 @@ export interface Waiting {
   readonly node: number
   readonly uniqueLow: number
   readonly uniqueHigh: number
+  readonly waitsFor: WaitsFor
   /** when it began, as of `performance.now` */
   readonly since: number
 }
@@ -44,10 +45,10 @@ export class Pending {
     return this.#waiting.size
   }
 
-  add(waiting: Waiting, promise: Promise<void> | Promise<Encode>): void {
+  add(waiting: Waiting, answer: Late['answer']): void {
     this.#waiting.set(keyOf(waiting.uniqueLow, waiting.uniqueHigh), waiting)
     this.#setLimit(waiting, this.#options.limitMs)
-    promise.then(
+    answer.then(
       (encode) => (encode === undefined ? this.#finish(waiting, 0) : this.#finishWith(waiting, encode)),
       (error: unknown) => this.#fail(waiting, error),
     )

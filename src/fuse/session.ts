@@ -7,11 +7,12 @@ import { noteServed } from '../pace.ts'
 import type { Filesystem } from '../vfs/filesystem.ts'
 import { RequestClock } from './clock.ts'
 import { Dispatcher } from './dispatcher.ts'
-import type { Negotiated } from './init.ts'
+import { canDropNames, type Negotiated } from './init.ts'
 import type { RequestMetrics } from './meter.ts'
 import type { DirectFiles, RequestMark } from './operation.ts'
 import type { PrivateListings } from './private-listings.ts'
 import { InitFlag2, KERNEL_MAJOR, REQUEST_BYTES_MAX } from './protocol.ts'
+import { WriteBacks } from './write-back.ts'
 
 /** What the session needs of `Channel` in binding.ts. */
 export interface RequestChannel {
@@ -52,8 +53,16 @@ export interface SessionOptions {
   /** listings that the kernel must not cache */
   privateListings?: PrivateListings | undefined
   /** the mount is gone: by umount(2), by an abort, or because its descriptor is broken */
-  onUnmounted?: () => void
+  onUnmounted?: (how: MountEnd) => void
 }
+
+/**
+ * How a mount ended under a session, by what read(2) of /dev/fuse says afterwards (fs/fuse/dev.c):
+ * - `unmounted` (ENODEV): nothing uses it any more, by umount(2) of whoever
+ * - `aborted` (ECONNABORTED, if ABORT_ERROR was agreed on): by a forced unmount, or by `abort` of fusectl
+ * - `broken`: the descriptor gave other errors again and again
+ */
+export type MountEnd = 'unmounted' | 'aborted' | 'broken'
 
 /** Who waits on the only processor keeps from it whom he waits for. */
 const SPIN_MICROS = availableParallelism() > 1 ? 100 : 0
@@ -67,19 +76,16 @@ const TURN_REQUESTS = 64
 const TURN_MICROS = 1000
 /** Unexplained read errors in a row after which the descriptor counts as broken. */
 const READ_FAILURES_MAX = 100
-/**
- * The kernel keeps at most BACKGROUND_MAX (init.ts) requests of its write-back among those that can be read, in
- * the order they came, and refills as we answer. After so many without a single one, there are none.
- */
-const DRAINED_REQUESTS = 4096
-/** Longest wait of `drained`, should somebody dirty pages faster than they can be written. */
-const DRAIN_MS_MAX = 30_000
 /** What a WRITE may use behind its data (see `Filesystem.write`), rounded up to a page. */
 const SLACK_BYTES = 4096
 
-/** asm-generic/errno-base.h and errno.h: read(2) of /dev/fuse gives them after umount and after an abort. */
+/** asm-generic/errno-base.h and errno.h */
 const ENODEV = -19
 const ECONNABORTED = -103
+const MOUNT_ENDS: ReadonlyMap<number, MountEnd> = new Map([
+  [ENODEV, 'unmounted'],
+  [ECONNABORTED, 'aborted'],
+])
 
 export class Session {
   /** Resolves when INIT is answered; rejects with a NexusError if this kernel cannot be served. */
@@ -88,7 +94,7 @@ export class Session {
   readonly #channel: RequestChannel
   readonly #logger: Logger
   readonly #spinMicros: number
-  readonly #onUnmounted: () => void
+  readonly #onUnmounted: (how: MountEnd) => void
   readonly #hold: () => Promise<void> | undefined
   readonly #onServed: () => void
   #isHeld = false
@@ -102,7 +108,7 @@ export class Session {
   #look: NodeJS.Immediate | undefined
   #readFailures = 0
   #servedAt = 0
-  #onDrained: (() => void)[] = []
+  readonly #writeBacks = new WriteBacks(() => this.#continue())
 
   constructor(options: SessionOptions) {
     this.clock = options.clock ?? new RequestClock()
@@ -136,6 +142,7 @@ export class Session {
       },
       onRefuse: (error) => this.#settleReady?.reject(error),
       onLateAnswer: () => this.#continue(),
+      writeBacks: this.#writeBacks,
     })
     if (options.takeover) this.#settleReady?.resolve()
   }
@@ -154,6 +161,11 @@ export class Session {
   /** Whether the kernel can let a name expire and keep what lies below it. Since 6.2. */
   get expiresNames(): boolean {
     return ((this.negotiated?.flags2 ?? 0) & InitFlag2.HAS_EXPIRE_ONLY) !== 0
+  }
+
+  /** Whether the kernel can be told to look up all names again. */
+  get dropsNames(): boolean {
+    return this.negotiated !== undefined && canDropNames(this.negotiated)
   }
 
   /** Requests so far, by the name of their opcode. */
@@ -199,25 +211,16 @@ export class Session {
     this.#settleReady?.reject(
       new NexusError('NEXUS_NOT_RUNNING', 'the mount ended before the kernel had asked for anything: mount again'),
     )
-    this.#resolveDrained()
+    this.#writeBacks.end()
   }
 
   /**
-   * Resolves when all that the kernel's write-back had queued is answered: when there was no request left, or
-   * none of that kind for long. syncfs(2) alone does not wait for them (seen on 6.18: it came back after a
-   * quarter of the pages).
+   * Resolves when what mappings of some nodes dirtied is stored (write-back.ts). syncfs(2) alone does not wait for that
+   * (seen on 6.18: it came back after a quarter of the pages).
+   * @param sync syncfs(2) of the mount
    */
-  drained(): Promise<void> {
-    if (this.#state !== 'serving') return Promise.resolve()
-    return new Promise((resolve) => {
-      this.#dispatcher.sinceWriteBack = 0
-      const timer = setTimeout(resolve, DRAIN_MS_MAX)
-      this.#onDrained.push(() => {
-        clearTimeout(timer)
-        resolve()
-      })
-      this.#continue()
-    })
+  async writeBack(concerns: (node: number) => boolean, sync: () => Promise<void>): Promise<void> {
+    if (this.#state === 'serving') await this.#writeBacks.wait(concerns, sync)
   }
 
   /** The descriptor is readable. A turn that is due anyway will see it. */
@@ -266,7 +269,7 @@ export class Session {
       if (this.#state !== 'serving') return
       const bytes = this.#next()
       if (bytes === 0) {
-        this.#resolveDrained()
+        this.#writeBacks.idle()
         if (served > 0) this.#noteServed()
         this.#lookAgain(served > 0)
         return
@@ -277,7 +280,7 @@ export class Session {
       }
       this.#readFailures = 0
       this.#dispatcher.dispatch(bytes)
-      if (this.#onDrained.length > 0 && this.#dispatcher.sinceWriteBack >= DRAINED_REQUESTS) this.#resolveDrained()
+      if (this.#writeBacks.isAwaited) this.#writeBacks.served()
       const at = this.clock.micros
       if (served === 0) began = at
       else if (at - began > TURN_MICROS || at < began) break
@@ -302,15 +305,15 @@ export class Session {
   /** Waits for the next one, unless an answer is due that only the event loop can bring. */
   #next(): number {
     const { stamp } = this.clock
-    if (this.#spinMicros === 0 || this.#dispatcher.waiting > 0 || this.#onDrained.length > 0) {
+    if (this.#spinMicros === 0 || this.#dispatcher.waiting > 0 || this.#writeBacks.isAwaited) {
       return this.#channel.read(this.#inbox, stamp)
     }
     return this.#channel.poll(this.#inbox, stamp, this.#spinMicros)
   }
 
   #readFailed(errno: number): void {
-    const ended = errno === ENODEV || errno === ECONNABORTED
-    if (!ended) {
+    const end = MOUNT_ENDS.get(errno)
+    if (end === undefined) {
       this.#logger.error({ errno }, 'fuse: cannot read requests')
       if (++this.#readFailures < READ_FAILURES_MAX) {
         this.#continue()
@@ -318,10 +321,6 @@ export class Session {
       }
     }
     this.stop()
-    this.#onUnmounted()
-  }
-
-  #resolveDrained(): void {
-    for (const resolve of this.#onDrained.splice(0)) resolve()
+    this.#onUnmounted(end ?? 'broken')
   }
 }

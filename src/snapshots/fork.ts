@@ -9,12 +9,22 @@ import type { Change } from '../volume/change.ts'
 import { slotOf } from '../volume/dirent.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { type Context, entryChanged, findSnapshot, nestedIn, targetAt, volumesOf } from '../workspaces/context.ts'
+import {
+  type Context,
+  entryChanged,
+  findSnapshot,
+  nestedIn,
+  type Permit,
+  targetAt,
+  targetNow,
+  volumesOf,
+} from '../workspaces/context.ts'
 import { ownerTuple } from '../workspaces/grants.ts'
 import { demandRoom, takenMore } from '../workspaces/limits.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
-import { freeParent } from '../workspaces/workspaces.ts'
+import { wayChanged } from '../workspaces/rights.ts'
+import { demandWorkspaces, freeParent } from '../workspaces/workspaces.ts'
 import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
 
 export interface ForkOptions {
@@ -23,6 +33,9 @@ export interface ForkOptions {
   withGrants?: boolean
   /** subject that owns the fork; nobody but the administrator when not given */
   owner?: string
+  permit?: Permit
+  /** whether it is refused when its owner has as many workspaces as a subject may have; only root is not */
+  isLimited?: boolean
 }
 
 export async function fork(context: Context, path: string, newPath: string, options: ForkOptions): Promise<ForkInfo> {
@@ -37,13 +50,16 @@ export async function fork(context: Context, path: string, newPath: string, opti
   const snapshot = options.snapshot === undefined ? undefined : findSnapshot(context, target, options.snapshot)
   const wanted = freeParent(context, newPath).parent
   const finish = (state: State, records: readonly WorkspaceRecord[]): void => {
+    const { workspace } = targetNow(context, target, options.permit)
     const { parent, name } = freeParent(context, newPath)
     // Whoever asked was allowed to make it in that very directory.
     if (parent.volume !== wanted.volume || parent.ino !== wanted.ino) {
       throw new NexusError('NEXUS_BUSY', `the directory of ${newPath} was replaced at this very moment: try again`)
     }
-    const source = { ...target.workspace, parent: snapshot?.id ?? target.workspace.parent }
-    const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
+    const source = { ...workspace, parent: snapshot?.id ?? workspace.parent }
+    const charge = context.registry.chargeFor(parent.volume.number, parent.ino, options.owner)
+    const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name, charge })
+    if (options.isLimited === true) demandWorkspaces(context, charge.charged, changes.numbers.length)
     demandRoom(context, parent.volume.number, () => takenMore(context, changes.changes), newPath)
     const tuples = grantsOfFork(context, changes, parent, options)
     context.core.volumes.commit([
@@ -56,7 +72,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
     dropOrphans(context, changes.numbers)
   }
   if (snapshot === undefined) {
-    await context.kernel.writeBack()
+    await context.kernel.writeBack(volumesOf(context, target))
     await context.core.volumes.merged(
       () => volumesOf(context, target),
       (states) => finish(liveState(context, states), nestedIn(context, target.place)),
@@ -69,6 +85,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
   }
   const { parent, name } = parentAt(context.core, newPath)
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name)
+  await wayChanged(context, parent.volume.number, parent.ino)
   return { path: newPath, source: path, snapshot: snapshot?.id ?? null, elapsed_ms: performance.now() - start }
 }
 
@@ -87,7 +104,7 @@ function forkChanges(
   state: State,
   source: WorkspaceRecord,
   nested: readonly WorkspaceRecord[],
-  place: { volume: number; ino: number; name: string },
+  place: { volume: number; ino: number; name: string; charge: Pick<WorkspaceRecord, 'charged'> },
 ): ForkChanges {
   const { registry } = context
   const created_at = context.now().toISOString()
@@ -103,6 +120,8 @@ function forkChanges(
       registry.storeWorkspace({
         ...record,
         quota: undefined,
+        charged: undefined,
+        ...place.charge,
         number,
         created_at,
         parent_volume: isTop ? place.volume : (numbers.get(record.parent_volume) ?? place.volume),

@@ -1,5 +1,7 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo } from '../control/service.ts'
+import { NexusError } from '../errors.ts'
+import { volumeOf } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'
@@ -9,19 +11,24 @@ import {
   type Context,
   findSnapshot,
   nestedIn,
+  type Permit,
   snapshotsChanged,
+  stateOf,
   type Target,
   targetAt,
+  targetNow,
   volumesOf,
 } from '../workspaces/context.ts'
 import { demandRoomToRestore } from '../workspaces/limits.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
+import { settleSizes } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
 
@@ -31,6 +38,7 @@ export interface RestoreOptions {
   limit?: number
   /** leaves out of the report what lies in other directories */
   sees?: Sees
+  permit?: Permit
 }
 
 const CHANGES_LIMIT = 1000
@@ -60,44 +68,53 @@ async function restorePinned(
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
   if (!isWhole(target, record)) originOf(context, target, record)
-  await context.kernel.writeBack()
+  await context.kernel.writeBack(volumesOf(context, target))
   if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
 
   const { core } = context
-  const { undo, before, guards } = await core.volumes.merged(
+  const { undo, before, guards, reached } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
-      findSnapshot(context, target, record.id)
       const states = await catchUp(core.volumes, first)
       pin.add(states.values())
-      const made = snapshotRecord(context, target, states, {
+      // From here to the commit nothing is waited for.
+      const now = targetNow(context, target, options.permit)
+      findSnapshot(context, now, record.id)
+      refuseUnmerged(context, now, states)
+      const made = snapshotRecord(context, now, states, {
         automatic: true,
         metadata: { reason: `before restore of ${record.id}` },
       })
       const old = liveState(context, states)
-      const changes = restoreChanges(context, target, record, old)
-      demandRoomToRestore(context, target, isWhole(target, record), changes)
+      const changes = restoreChanges(context, now, record, old)
+      demandRoomToRestore(context, now, isWhole(now, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
-      for (const number of [0, ...old.keys()]) core.guard.moved(number)
+      const reached = context.access.restored([...old.keys()])
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       haunt(core, old)
-      for (const number of volumesOf(context, target)) dropUnheld(context, number)
-      return { undo: made, before: old, guards }
+      for (const number of volumesOf(context, now)) dropUnheld(context, number)
+      return { undo: made, before: old, guards, reached }
     },
   )
+  const resized: number[] = []
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
-    await tellKernel(context, before, guards, () => (isWhole(target, record) ? restored : mergedNow(context, before, pin)))
+    const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
+    await rightsChanged(context, [...reached, ...gone], true)
+    const stateAfter = (): State | Promise<State> => (isWhole(target, record) ? restored : mergedNow(context, before, pin))
+    resized.push(...(await tellKernel(context, before, guards, stateAfter)))
   } finally {
+    for (const node of resized) core.staleSizes.add(node)
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
+  await settleSizes(context, resized)
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
-  const changes = report(target, record, { before, restored }, options)
+  const changes = mayKnow(options, target) ? report(target, record, { before, restored }, options) : WITHHELD
   return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
 }
 
@@ -110,12 +127,27 @@ async function dryRun(
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
+      targetNow(context, target, options.permit)
       pin.add(states.values())
       return liveState(context, states)
     },
   )
+  options.permit?.(target.place)
   const changes = report(target, record, { before: live, restored }, options)
   return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+}
+
+const WITHHELD: Pick<RestoreInfo, 'changes' | 'truncated'> = { changes: [], truncated: true }
+
+/** A restore that is done is answered, but names are told only to a caller who may still have them. */
+function mayKnow({ permit }: RestoreOptions, { place }: Target): boolean {
+  try {
+    permit?.(place)
+    return true
+  } catch (error) {
+    if (error instanceof NexusError) return false
+    throw error
+  }
 }
 
 /** What a restore changes in the state before it. */
@@ -126,6 +158,11 @@ function report(
   { limit = CHANGES_LIMIT, sees }: RestoreOptions,
 ): Pick<RestoreInfo, 'changes' | 'truncated'> {
   return limited(compare(before, restored, target, record, sees), limit)
+}
+
+/** A workspace that came into the directory during the merge would go without being in the undo snapshot. */
+function refuseUnmerged(context: Context, target: Target, states: ReadonlyMap<number, MergedState>): void {
+  for (const number of volumesOf(context, target)) stateOf(states, number)
 }
 
 /**
@@ -188,8 +225,8 @@ function goneChanges(context: Context, target: Target, wanted: readonly NestedRe
 /** A workspace that lay inside comes back as it was, at its place and number from now on. */
 function returnChanges({ core, registry, access }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
   const live = registry.workspace(place.number)
-  // Grants stay when what they are on goes: its number must not be given to something else.
-  const granted = access.tuples.inodesIn(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
+  // Grants stay when what they are on, or name, goes: its number must not be given to something else.
+  const granted = access.tuples.inodesOf(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
   const inoNext = Math.max(ino_next, granted, core.volumes.get(place.number)?.super.inoNext ?? 0)
   return [
     { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },
@@ -215,18 +252,29 @@ function dropUnheld({ core }: Context, number: number): void {
   core.volumes.dropOrphans(number, (ino) => core.known.has(number, ino))
 }
 
-/** @param stateAfter what the kernel is to see instead of the state before */
+/**
+ * @param stateAfter what the kernel is to see instead of the state before
+ * @returns files whose size the kernel may have wrong
+ */
 async function tellKernel(
   context: Context,
   before: State,
   guards: ReadonlyMap<number, PageGuard>,
   stateAfter: () => State | Promise<State>,
-): Promise<void> {
+): Promise<Set<number>> {
   const after = await stateAfter()
+  const resized = new Set<number>()
   for (const [number, old] of before) {
     const [now, guard] = [after.get(number), guards.get(number)]
-    if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard)
+    if (now === undefined || guard === undefined) continue
+    for (const node of await invalidateBetween(context, number, old, now, guard)) resized.add(node)
   }
+  // Appended to meanwhile, a file may have come back to the size of before.
+  for (const node of context.core.staleSizes.takeMisplaced((one) => before.has(volumeOf(one)))) {
+    resized.add(node)
+    context.core.staleSizes.misplaced(node)
+  }
+  return resized
 }
 
 /** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */

@@ -11,21 +11,28 @@ import {
   type Context,
   findSnapshot,
   nestedIn,
+  type Permit,
   snapshotsChanged,
   stateOf,
   type Target,
   targetAt,
+  targetNow,
   volumesOf,
 } from '../workspaces/context.ts'
 import { removeSnapshots } from '../workspaces/lineage.ts'
-import { namesInVolume, pathOf } from '../workspaces/paths.ts'
+import { isInside, namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
+import { demandWithin } from '../workspaces/subjectlimits.ts'
 import { pathChanges, type Sees } from './trees.ts'
 
 export interface SnapshotOptions {
   name?: string
   metadata?: Metadata
+  permit?: Permit
+  /** the subject whose limit it counts for, and which is refused beyond that; nobody's when not given */
+  charged?: string
 }
 
 /** Takes a snapshot: the state of one instant, whoever is writing. */
@@ -33,12 +40,15 @@ export async function takeSnapshot(context: Context, path: string, options: Snap
   const start = performance.now()
   const target = targetAt(context, path)
   refuseTakenName(context, target, options.name)
-  await context.kernel.writeBack()
+  demandSnapshot(context, options.charged)
+  await context.kernel.writeBack(volumesOf(context, target))
   const record = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
-      refuseTakenName(context, target, options.name)
-      return storeSnapshot(context, snapshotRecord(context, target, states, { ...options, automatic: false }))
+      const now = targetNow(context, target, options.permit)
+      refuseTakenName(context, now, options.name)
+      demandSnapshot(context, options.charged)
+      return storeSnapshot(context, snapshotRecord(context, now, states, { ...options, automatic: false }))
     },
   )
   await snapshotsChanged(context, record.workspace, record.name ?? record.id)
@@ -80,6 +90,7 @@ export function snapshotRecord(
     parent: workspace.parent,
     automatic: options.automatic,
     nested,
+    ...(options.charged !== undefined && { charged: options.charged }),
   }
 }
 
@@ -114,19 +125,25 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   const record = findSnapshot(context, target, wanted)
   const { registry } = context
   const lost = record.nested.length === 0 ? [] : registry.lostWith([], [record.id])
-  removeSnapshots(context, [record, ...lost], [], [])
+  const reached = removeSnapshots(context, [record, ...lost], [], [])
   await snapshotsChanged(context, record.workspace, visibleName(record))
+  await rightsChanged(context, reached, true)
   return snapshotInfo(record)
 }
 
-/** @param sees leaves out what lies in other directories */
+export interface DiffOptions {
+  /** leaves out what lies in other directories */
+  sees?: Sees
+  permit?: Permit
+}
+
 export async function diffSnapshots(
   context: Context,
   path: string,
   from: string,
   to: string | null,
   limit: number,
-  sees?: Sees,
+  { sees, permit }: DiffOptions = {},
 ): Promise<DiffInfo> {
   const target = targetAt(context, path)
   const first = findSnapshot(context, target, from)
@@ -138,14 +155,17 @@ export async function diffSnapshots(
   }
   const pin = context.core.volumes.pin(before.values())
   try {
-    await context.kernel.writeBack()
+    await context.kernel.writeBack(volumesOf(context, target))
     const after = await context.core.volumes.merged(
       () => volumesOf(context, target),
       (states) => {
+        targetNow(context, target, permit)
         pin.add(states.values())
         return liveState(context, states)
       },
     )
+    // Once more: this is the turn in which names are read.
+    permit?.(target.place)
     return { from: first.id, to: 'live', ...limited(compare(before, after, target, first, sees), limit) }
   } finally {
     pin.release()
@@ -178,7 +198,8 @@ export function* compare(
   sees?: Sees,
 ): Generator<DiffInfo['changes'][number]> {
   const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
-  const top = namesTo(before, snapshot, target.workspace.number, directory) ?? []
+  // A directory that was made later has no names then, and no workspace lay in it.
+  const top = namesTo(before, snapshot, target.workspace.number, directory)
   for (const [number, volume] of before) {
     const other = after.get(number)
     if (other === undefined) continue
@@ -187,10 +208,19 @@ export function* compare(
       continue
     }
     const names = namesTo(before, snapshot, number, ROOT_INO)
-    if (names === undefined || top.some((name, i) => names[i] !== name)) continue
+    if (top === undefined || names === undefined || !isNestedIn(before, snapshot, number, directory)) continue
     if (sees !== undefined && !seesNested(before, snapshot, number, sees)) continue
     yield* pathChanges(volume, other, ROOT_INO, { prefix: names.slice(top.length), sees })
   }
+}
+
+/** Whether a workspace lay, at the time of the snapshot, somewhere in this directory of the snapshotted workspace. */
+function isNestedIn(state: State, snapshot: SnapshotRecord, number: number, directory: number): boolean {
+  const record = snapshot.nested.find((one) => one.record.number === number)?.record
+  if (record === undefined) return false
+  const outer = state.get(record.parent_volume)
+  if (record.parent_volume !== snapshot.workspace) return isNestedIn(state, snapshot, record.parent_volume, directory)
+  return outer !== undefined && isInside(outer, record.parent_ino, directory)
 }
 
 /** Whether the names of workspaces that lie inside, from the snapshotted one's root down to one of them, are to be seen. */
@@ -280,4 +310,11 @@ function refuseTakenName({ registry }: Context, target: Target, name: string | u
     'NEXUS_EXISTS',
     `${target.path} has a snapshot ${name} already: choose another name, or delete that one first`,
   )
+}
+
+/** @throws NexusError NEXUS_NO_SPACE when a subject would have more snapshots than it may */
+function demandSnapshot({ registry, quotas }: Context, charged: string | undefined): void {
+  if (charged !== undefined) {
+    demandWithin(quotas.subjectLimits, 'snapshots', charged, registry.chargedTo(charged).snapshots, 1)
+  }
 }

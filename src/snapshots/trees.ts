@@ -2,7 +2,8 @@
 
 import { ByteReader } from '../bytes.ts'
 import type { Change } from '../control/service.ts'
-import { type Attr, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import { ancestors } from '../volume/ancestors.ts'
+import { type Attr, isDirectory, MODE_BITS, maskOf, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import { type Bucket, type Dirent, decodeBucket } from '../volume/dirent.ts'
 import { inoOf, Kind, kindOf, ROOT_INO, stringPart } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -103,7 +104,8 @@ export function* pathChanges(
 function whatDiffers(diff: InodeDiff, old: Attr, fresh: Attr): string[] {
   const what: string[] = []
   if (diff.data || old.size !== fresh.size) what.push('content')
-  if (old.mode !== fresh.mode) what.push('mode')
+  // The mask too: it is what those who were granted may do.
+  if ((old.mode & MODE_BITS) !== (fresh.mode & MODE_BITS) || maskOf(old.mode) !== maskOf(fresh.mode)) what.push('mode')
   if (old.uid !== fresh.uid || old.gid !== fresh.gid) what.push('owner')
   // A directory's time changes with its entries, which are reported themselves.
   const sameTime = old.mtime.s === fresh.mtime.s && old.mtime.ns === fresh.mtime.ns
@@ -116,11 +118,10 @@ function whatDiffers(diff: InodeDiff, old: Attr, fresh: Attr): string[] {
 /** Names from `directory` down to a directory in it; undefined when it is elsewhere, and when damage leaves no way to it. */
 function below(volume: Volume, ino: number, directory: number): string[] | undefined {
   const names = namesIfKnown(volume, ino)
-  if (names === undefined) return undefined
-  if (directory === ROOT_INO) return names
-  const top = namesIfKnown(volume, directory)
-  if (top === undefined || top.length > names.length || top.some((name, i) => names[i] !== name)) return undefined
-  return names.slice(top.length)
+  if (names === undefined || directory === ROOT_INO) return names
+  // By inodes: two directories may have had the same names one after the other, and names may be damaged.
+  const depth = [...ancestors(volume, ino)].indexOf(directory)
+  return depth < 0 ? undefined : names.slice(names.length - depth)
 }
 
 /** The same for a file, by the name that it had last; a file with several names may be reported by another. */

@@ -23,8 +23,12 @@ import { LastingNames } from './lasting.ts'
 
 /** The kernel reads an ACL into one page, 511 entries. */
 const ADMITTED_MAX = 400
-/** Notifies may wait for a lock of the very thread that waits for us, if it came by a way that nobody thought of. */
-const WAIT_MS_MAX = 1000
+/**
+ * Before Linux 6.16 an admission may wait for a lock of the very thread that waits for it (utimensat(2) of the directory
+ * itself has its lock); since then the notifies have a deadline of their own. It is longer than names take to settle
+ * (lasting.ts). Who is answered without having been admitted is in no ACL, so the kernel refuses them the way.
+ */
+const WAIT_MS_MAX = 5000
 const SLICE_MS = 3
 /** Shown as the group of the root of the mount, where groups mean nothing: nobody is in it. */
 const NOBODY_GID = 0xffff_fffe
@@ -348,7 +352,7 @@ export class Gates {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
-        this.#serving?.logger.warn({ uid }, 'somebody new was answered before the kernel had dropped what is not for him')
+        this.#serving?.logger.warn({ uid }, 'a new user is refused until the kernel has dropped the names that are not for them')
         resolve()
       }, WAIT_MS_MAX)
     })

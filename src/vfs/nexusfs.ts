@@ -1,12 +1,13 @@
 /** The filesystem: every operation of the kernel, on volumes. Each family has a file of its own. */
 import { FS } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { isAcl } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
 import { Core, type CoreOptions, volumeOf } from './core.ts'
 import { copyFileRange, fallocate, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
 import { READ, WRITE } from './guard.ts'
-import { readdir } from './listing.ts'
+import { passHidden, readdir } from './listing.ts'
 import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
 import { rename } from './rename.ts'
 import { lseek } from './seek.ts'
@@ -58,8 +59,12 @@ export class NexusFs implements Filesystem {
   }
 
   setattr(caller: Caller, node: number, change: SetStat): Stat {
+    if (this.core.touchers.has(caller.pid)) return this.core.touched(node)
     this.#demand(caller, node, WRITE)
-    return setattr(this.core, node, change)
+    // The kernel knows of set-id bits, and is about to let a caller write who loses them (__remove_privs, fs/inode.c). It asks
+    // for no change, because clearing is ours; but it waits for this answer before it writes, and keeps the mode that it has.
+    const isOfWrite = Object.keys(change).length === 0 && losesSetId(caller)
+    return setattr(this.core, node, isOfWrite ? { killSuidGid: true } : change)
   }
 
   readlink(caller: Caller, node: number): Uint8Array {
@@ -101,7 +106,7 @@ export class NexusFs implements Filesystem {
   link(caller: Caller, node: number, newParent: number, newName: string): Stat {
     this.#demand(caller, newParent, WRITE)
     this.#demand(caller, node, READ | WRITE)
-    return link(this.core, node, newParent, newName)
+    return link(this.core, caller, node, newParent, newName)
   }
 
   create(caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat {
@@ -134,6 +139,10 @@ export class NexusFs implements Filesystem {
 
   isStale(node: number): boolean {
     return this.core.isStale(node)
+  }
+
+  appendsAt(node: number): number | undefined {
+    return this.core.appendsAt(node)
   }
 
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
@@ -180,6 +189,10 @@ export class NexusFs implements Filesystem {
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void {
     this.#demand(caller, node, READ)
     readdir(this.core, caller, node, cookie, withStats, sink)
+  }
+
+  passHidden(caller: Caller, node: number, cookie: number): Promise<number> {
+    return new Pace().run(passHidden(this.core, caller, node, cookie))
   }
 
   statfs(_caller: Caller, node: number): StatFs {

@@ -97,7 +97,11 @@ function hasPlain(volume: Volume, directory: number): boolean {
 /** In another directory a workspace's name is for others. */
 function gatesMoved(core: Core, from: Place, to: Place, entries: readonly Dirent[]): void {
   if (from.ino === to.ino) return
-  for (const { volume } of entries) if (volume !== 0) core.gates.expireSoon([volume])
+  for (const { volume } of entries) {
+    if (volume === 0) continue
+    core.guard.relocated(volume)
+    core.gates.expireSoon([volume])
+  }
 }
 
 /** A directory must not become part of itself. @throws EINVAL, and NEXUS_CORRUPT where one is already */

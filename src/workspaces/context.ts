@@ -2,7 +2,7 @@
 import type { Access } from '../acl/access.ts'
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
-import type { KernelCaches } from '../vfs/filesystem.ts'
+import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/table.ts'
 import { directoryAt, isInside } from './paths.ts'
@@ -16,6 +16,8 @@ export interface Context {
   access: Access
   quotas: WorkspaceQuotas
   kernel: KernelCaches
+  /** there is none without a mount */
+  toucher?: FileToucher | undefined
   /** for what follows a call and nobody waits for; failures are logged */
   inBackground(what: string, run: () => Promise<void>): void
   now(): Date
@@ -37,6 +39,30 @@ export function targetAt(context: Context, path: string): Target {
   if (workspace === undefined)
     throw new NexusError('NEXUS_NOT_FOUND', `${path} is in no workspace: see "nexusctl workspace list"`)
   return { place, workspace, path }
+}
+
+/**
+ * Asked again, in the turn in which a call reads or changes what it had to wait for: whether the caller may still have
+ * that of this directory.
+ * @throws NexusError NEXUS_DENIED and others
+ */
+export type Permit = (place: Place) => void
+
+/**
+ * The directory of a target as it is at this moment: a call that waited holds the inode that was asked about, and nothing
+ * that it has read of it before.
+ * @throws NexusError NEXUS_BUSY when it was removed meanwhile; otherwise what `permit` throws
+ */
+export function targetNow({ core, registry }: Context, { place, path }: Target, permit?: Permit): Target {
+  const volume = core.volumes.get(place.volume.number)
+  const workspace = registry.workspace(place.volume.number)
+  const attr = volume?.attr(place.ino)
+  if (volume === undefined || workspace === undefined || attr === undefined || attr.nlink === 0) {
+    throw new NexusError('NEXUS_BUSY', `${path} was removed at this very moment: try again`)
+  }
+  const now = { volume, ino: place.ino, attr }
+  permit?.(now)
+  return { place: now, workspace, path }
 }
 
 /** The target's volume and those of the workspaces that lie in it, at this instant. */

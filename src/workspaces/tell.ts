@@ -9,7 +9,7 @@ const IN_FLIGHT_MAX = 4096
  * Promises that are gathered, to be awaited together later. One that is rejected before that, or after the gathering has
  * failed, is no rejection that nobody heard of: that would end the process.
  */
-function heard(promises: readonly Promise<void>[]): readonly Promise<void>[] {
+export function heard(promises: readonly Promise<void>[]): readonly Promise<void>[] {
   for (const promise of promises) promise.catch(() => undefined)
   return promises
 }

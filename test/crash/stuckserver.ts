@@ -9,7 +9,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { pino } from 'pino'
 import { type Asked, SOCKET_FD, type Told } from '../../src/daemon/serve.ts'
-import { dieWithParent, receiveDescriptor } from '../../src/fuse/binding.ts'
+import { dieWithParent, Notifier, receiveDescriptor } from '../../src/fuse/binding.ts'
 import { KernelNotifier } from '../../src/fuse/notify.ts'
 import { TinyFilesystem } from '../fuse/tinyfs.ts'
 
@@ -37,13 +37,15 @@ async function serve(): Promise<void> {
     onEnd: () => process.exit(1),
   })
   const kernel = new KernelNotifier({
-    notifier: tiny.notifier,
+    newSender: () => new Notifier(tiny.channel),
+    isDirectory: () => true,
+    canDropNames: () => false,
     writeBack: async () => undefined,
     logger: pino({ enabled: false }),
   })
   process.on('message', ({ ask }: Asked) => {
     if (ask !== 'stop') return
-    tell({ told: 'unmounted' })
+    tell({ told: 'unmounted', why: 'signal' })
     tiny.close()
     process.disconnect()
   })

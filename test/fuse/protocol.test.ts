@@ -2,9 +2,9 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
-import { FS, NexusError } from '../../src/errors.ts'
+import { FS, type FsError, NexusError } from '../../src/errors.ts'
 import { negotiate } from '../../src/fuse/init.ts'
-import { KernelNotifier } from '../../src/fuse/notify.ts'
+import { KernelNotifier, type NotifySender } from '../../src/fuse/notify.ts'
 import type { DirectFiles } from '../../src/fuse/operation.ts'
 import { InitFlag, InitFlag2, Opcode, type OpcodeName } from '../../src/fuse/protocol.ts'
 import { operations } from '../../src/fuse/requests.ts'
@@ -881,7 +881,6 @@ const WANTED_IN_5_10 =
   InitFlag.DONT_MASK |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
-  InitFlag.ASYNC_DIO |
   InitFlag.NO_OPEN_SUPPORT |
   InitFlag.NO_OPENDIR_SUPPORT |
   InitFlag.PARALLEL_DIROPS |
@@ -962,7 +961,7 @@ t.test('the end of the mount', async (t) => {
     t.equal(channel.wake, undefined)
     t.same(logged, [])
     session.stop()
-    await session.drained()
+    await session.writeBack(everything, nothing)
   }
   let broken = 0
   const { channel, ask, logged } = serve({ onUnmounted: () => broken++ })
@@ -978,22 +977,86 @@ t.test('the end of the mount', async (t) => {
   await t.rejects(early.ready, { code: 'NEXUS_NOT_RUNNING' })
 })
 
-t.test('drained resolves once the queue was empty', async (t) => {
+const everything = (): boolean => true
+const nothing = (): Promise<void> => Promise.resolve()
+
+t.test('write-back is waited for until the queue was empty', async (t) => {
   const { session, channel } = serve()
   channel.inbox.push(...Array.from({ length: 100 }, () => message(Opcode.DESTROY, EMPTY)))
-  await session.drained()
+  await session.writeBack(everything, nothing)
   t.equal(channel.replies.length, 100)
   t.equal(channel.spins, 0)
 })
 
-t.test('drained does not wait for a queue that is never empty, but for write-back', async (t) => {
+t.test('a queue that is never empty is not waited for, but its write-back is', async (t) => {
   const { session, channel } = serve()
   const back = message(Opcode.WRITE, writeIn(0n, 'x', 1))
   const other = message(Opcode.DESTROY, EMPTY)
   channel.inbox.push(...Array.from({ length: 1000 }, () => other), back, ...Array.from({ length: 9000 }, () => other))
-  await session.drained()
+  await session.writeBack(everything, nothing)
   t.ok(channel.replies.length >= 1001 + 4096)
   t.ok(channel.replies.length < 6000)
+  session.stop()
+})
+
+t.test('others who dirty pages without end hold nobody up', async (t) => {
+  const { session, channel } = serve()
+  const backOf = (node: bigint) => message(Opcode.WRITE, writeIn(0n, 'x', 1), UNIQUE, node)
+  channel.inbox.push(...Array.from({ length: 100 }, () => backOf(9n)), backOf(NODE))
+  const { read } = channel
+  let isOver = false
+  let own = 0
+  channel.read = (buffer, stamp) => {
+    // Always one more of another.
+    if (!isOver) channel.inbox.push(backOf(9n))
+    const bytes = read.call(channel, buffer, stamp)
+    const request = Buffer.from(buffer.buffer, buffer.byteOffset)
+    if (bytes > 0 && request.readUInt32LE(4) === Opcode.WRITE && request.readBigUInt64LE(16) === NODE) own++
+    return bytes
+  }
+  const begun = performance.now()
+  await session.writeBack((node) => node === Number(NODE), nothing)
+  const waitedMs = performance.now() - begun
+  isOver = true
+  t.equal(own, 1, 'its own was waited for')
+  t.ok(waitedMs < 15_000, `${waitedMs} ms`)
+  session.stop()
+})
+
+t.test('a page that cannot be stored fails who asked for it, and nobody else', async (t) => {
+  const rows: [fails: FsError, node: bigint, rejects: string | undefined][] = [
+    [FS.EIO, NODE, 'EIO'],
+    [FS.ENOSPC, NODE, 'ENOSPC'],
+    [FS.EIO, 9n, undefined],
+    [FS.EDQUOT, NODE, undefined],
+    [FS.EROFS, 9n, undefined],
+    [FS.EACCES, NODE, undefined],
+  ]
+  for (const [failure, node, rejects] of rows) {
+    const { session, fs, ask } = serve()
+    fs.write = () => {
+      throw failure
+    }
+    const waited = session.writeBack(
+      (one) => one === Number(NODE),
+      async () => {
+        ask(message(Opcode.WRITE, writeIn(0n, 'x', 1), UNIQUE, node))
+        // As syncfs(2) does, whoever's page it was.
+        throw Object.assign(new Error(failure.code), { code: failure.code, errno: -failure.errno, syscall: 'syncfs' })
+      },
+    )
+    const name = `${failure.code} of ${node === NODE ? 'its own' : 'another'}`
+    if (rejects === undefined) await t.resolves(waited, name)
+    else await t.rejects(waited, { code: rejects }, name)
+    session.stop()
+  }
+  const { session } = serve()
+  const gone = Object.assign(new Error('gone'), { code: 'ENOTCONN', errno: -107, syscall: 'syncfs' })
+  await t.rejects(
+    session.writeBack(everything, () => Promise.reject(gone)),
+    { code: 'ENOTCONN' },
+    'what no page was refused for',
+  )
   session.stop()
 })
 
@@ -1058,23 +1121,37 @@ t.test('every request is counted and timed, with its errors, its bytes and what 
   session.stop()
 })
 
-t.test('notifies', async (t) => {
+t.test('notifies, each in the lane of what it may wait for', async (t) => {
   const sent: Buffer[][] = []
   let results: number[] = []
-  const notifier = {
-    send(buffers: readonly Uint8Array[]): Promise<number[]> {
-      sent.push(buffers.map((buffer) => Buffer.from(buffer)))
-      return Promise.resolve(buffers.map((_, index) => results[index] ?? 0))
-    },
+  const newSender = (): NotifySender => {
+    const mine: Buffer[] = []
+    sent.push(mine)
+    return {
+      send(buffers: readonly Uint8Array[]): Promise<number[]> {
+        mine.push(...buffers.map((buffer) => Buffer.from(buffer)))
+        return Promise.resolve(buffers.map((_, index) => results[index] ?? 0))
+      },
+      takeBack: () => 0,
+      stop: () => undefined,
+    }
   }
   const logged: object[] = []
   const logger = { ...silent, error: (details: object) => void logged.push(details) }
-  let written = 0
-  const caches = new KernelNotifier({ notifier, logger, writeBack: async () => void written++ })
-  results = [0, 0, -2, 0, 0, -39, 0]
+  const written: (readonly number[])[] = []
+  const caches = new KernelNotifier({
+    newSender,
+    logger,
+    isDirectory: (node) => node === 5,
+    canDropNames: () => true,
+    writeBack: async (volumes) => void written.push(volumes),
+  })
+  results = [0, -2, 0, -39]
   await Promise.all([
     caches.invalidateNode(Number(NODE)),
-    caches.invalidateRange(Number(NODE), 4096, 10),
+    caches.invalidateNode(5),
+    caches.pages.invalidateRange(Number(NODE), 4096, 10),
+    caches.privateListings.dropListing(7),
     caches.invalidateEntry(Number(NODE), 'caf\xe9'),
     caches.expireEntry(5, 'late'),
     caches.invalidateAttributes(5),
@@ -1084,22 +1161,26 @@ t.test('notifies', async (t) => {
   ])
   const notice = (code: number, body: Buffer) => reply(body, code, 0n)
   t.same(sent, [
+    [notice(2, pack(5n, -1n, 0n)), notice(2, pack(5n, -1n, 0n)), notice(8, EMPTY), notice(7, EMPTY)],
+    [notice(2, pack(NODE, 0n, 0n)), notice(2, pack(NODE, 4096n, 10n))],
+    [notice(2, pack(7n, 0n, 0n))],
     [
-      notice(2, pack(NODE, 0n, 0n)),
-      notice(2, pack(NODE, 4096n, 10n)),
+      notice(2, pack(5n, 0n, 0n)),
       notice(3, pack(NODE, 4, 0, 'caf\xe9')),
       notice(3, pack(5n, 4, 1, 'late')),
-      notice(2, pack(5n, -1n, 0n)),
       notice(6, pack(5n, 6n, 4, 0, 'gone')),
-      notice(8, EMPTY),
-      notice(7, EMPTY),
     ],
   ])
-  await caches.writeBack()
-  t.equal(written, 1)
+  await caches.writeBack([3])
+  t.same(written, [[3]])
   results = [-22]
   await t.rejects(caches.invalidateNode(1), { code: 'NEXUS_INTERNAL' })
-  t.same(logged, [{ code: 2, errno: -22 }])
+  await t.rejects(caches.invalidateEntry(1, 'x'), { code: 'NEXUS_INTERNAL' })
+  t.same(logged, [
+    { code: 2, errno: -22 },
+    { code: 3, errno: -22 },
+  ])
+  caches.stop()
 })
 
 t.test('the table has an entry for each opcode', async (t) => {

@@ -33,17 +33,17 @@ const POLL_MICROS = 500
 /** Serves as soon as it is made. */
 export class TinyFilesystem {
   readonly notifier: Notifier
-  readonly #channel: Channel
+  readonly channel: Channel
   readonly #options: TinyOptions
   readonly #request = Buffer.alloc(1024 * 1024 + 4096)
   readonly #stamp = new Float64Array(2)
   #held: bigint | undefined
 
   constructor(fd: number, options: TinyOptions) {
-    this.#channel = new Channel(fd)
+    this.channel = new Channel(fd)
     this.#options = options
-    this.notifier = new Notifier(this.#channel)
-    this.#channel.watch(() => this.#serve())
+    this.notifier = new Notifier(this.channel)
+    this.channel.watch(() => this.#serve())
   }
 
   /** There is no such name. */
@@ -54,7 +54,7 @@ export class TinyFilesystem {
 
   close(): void {
     this.notifier.stop()
-    this.#channel.close()
+    this.channel.close()
   }
 
   #serve(): void {
@@ -64,8 +64,8 @@ export class TinyFilesystem {
   }
 
   #next(): number {
-    if (this.#options.wake === 'poll') return this.#channel.poll(this.#request, this.#stamp, POLL_MICROS)
-    return this.#channel.read(this.#request, this.#stamp)
+    if (this.#options.wake === 'poll') return this.channel.poll(this.#request, this.#stamp, POLL_MICROS)
+    return this.channel.read(this.#request, this.#stamp)
   }
 
   #answer(length: number): void {
@@ -97,7 +97,7 @@ export class TinyFilesystem {
     message.writeInt32LE(-errno, 4)
     message.writeBigUInt64LE(unique, 8)
     body.copy(message, OUT_HEADER_BYTES)
-    this.#channel.reply(message, message.length)
+    this.channel.reply(message, message.length)
   }
 }
 

@@ -45,11 +45,13 @@ t.test('arguments of other types', async (t) => {
     syncFilesystem: [{}, '/nowhere/at/all'],
     takeResults: [{}],
     stopNotifier: [{}],
+    takeBack: [{}],
     unwatch: [{}],
     peerCredentials: [-1],
     sendDescriptor: [-1, -1],
     receiveDescriptor: [-1],
     mapShared: [-1],
+    sharesDescriptors: [-1, -1],
     mount: ['/nowhere/at/all', '', 0, 'fuse.nexus', 'nexus'],
     umount: ['/nowhere/at/all', 0],
   }
@@ -85,7 +87,7 @@ t.test('handles', async (t) => {
   const watch = call('watch', fd, () => {}, false)
   const notifier = call('startNotifier', fd)
   t.throws(() => call('unwatch', notifier), TypeError, 'a notifier is no watch')
-  for (const name of ['notifierFd', 'takeResults', 'stopNotifier'])
+  for (const name of ['notifierFd', 'takeResults', 'takeBack', 'stopNotifier'])
     t.throws(() => call(name, watch), TypeError, `a watch is none for ${name}`)
   const lengths: number[][] = [[1], [65], [0xffff_ffff, 65], [32, 31], []]
   for (const each of lengths)

@@ -60,7 +60,7 @@ t.test(
     t.ok(waitedMs > 900, `the disk was waited for (${waitedMs} ms)`)
     await t.rejects(file.datasync(), { code: 'EIO' }, 'the next one has a limit of its own')
     t.notOk(fs.existsSync(mount.at('workspace', 'none')), 'others are answered all the while')
-    t.match(mount.log, /"op":"FSYNC","node":\d+,"waited_s":[1-9][^\n]*too long and is answered with EIO/)
+    t.match(mount.log, /"op":"FSYNC","node":\d+,"waits_for":"disk","waited_s":[1-9][^\n]*too long and is answered with EIO/)
 
     disk.goOn()
     await file.sync()

@@ -1,0 +1,120 @@
+/**
+ * Waits for what mappings dirtied to arrive as WRITE requests. syncfs(2) of the mount has the kernel queue all dirty pages of
+ * the mount; of the errors that it returns, and of what it goes on to wait for, only some concerns who asked. So a wait is
+ * for nodes that it names: it ends when no more of their pages come, and fails only when a page of theirs could not be stored.
+ */
+import { type FsError, toFsError } from '../errors.ts'
+
+/**
+ * The kernel keeps at most BACKGROUND_MAX (init.ts) requests of its write-back among those that can be read, in
+ * the order they came, and refills as we answer. After so many without a single one, there are none.
+ */
+const DRAINED_REQUESTS = 4096
+/** After so long without a page of theirs while others dirty pages without end, none is queued any more. */
+const OTHERS_MS_MAX = 2000
+/** Longest wait, should pages of theirs be dirtied faster than they can be written. */
+const DRAIN_MS_MAX = 30_000
+/**
+ * The store failed. Any other refusal (of a quota, of somebody who may not write) is one that the page itself earned: it
+ * will never be stored, and what it holds was never acknowledged.
+ */
+const STORE_FAILURES: readonly string[] = ['EIO', 'ENOSPC']
+
+interface Wait {
+  concerns(node: number): boolean
+  /** set when the kernel has queued what there is */
+  resolve: (() => void) | undefined
+  /** when a page of theirs came last, as of `performance.now` */
+  lastAt: number
+  failure: FsError | undefined
+  /** errnos that any page was refused with: syncfs(2) may give one of them */
+  readonly refusals: Set<number>
+}
+
+export class WriteBacks {
+  readonly #waits = new Set<Wait>()
+  /** requests since the last one of the kernel's write-back */
+  #since = 0
+  readonly #onWait: () => void
+
+  /** @param onWait has the next request looked for */
+  constructor(onWait: () => void) {
+    this.#onWait = onWait
+  }
+
+  /** Whether somebody waits. */
+  get isAwaited(): boolean {
+    return this.#waits.size > 0
+  }
+
+  /**
+   * Resolves when all pages of these nodes that were dirty are stored.
+   * @param sync has the kernel queue them: syncfs(2), off this thread
+   * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with, unless it tells of others
+   */
+  async wait(concerns: (node: number) => boolean, sync: () => Promise<void>): Promise<void> {
+    const wait: Wait = { concerns, resolve: undefined, lastAt: 0, failure: undefined, refusals: new Set() }
+    this.#waits.add(wait)
+    try {
+      await sync().catch((error: unknown) => {
+        if (!isErrnoOf(error, wait.refusals)) throw error
+      })
+      await this.#drained(wait)
+    } finally {
+      this.#waits.delete(wait)
+    }
+    if (wait.failure !== undefined) throw wait.failure
+  }
+
+  /** Nobody will be served any more. */
+  end(): void {
+    for (const { resolve } of this.#waits) resolve?.()
+  }
+
+  /** A request was served. */
+  served(): void {
+    this.#since++
+    const now = performance.now()
+    for (const { resolve, lastAt } of this.#waits) {
+      if (this.#since >= DRAINED_REQUESTS || now - lastAt > OTHERS_MS_MAX) resolve?.()
+    }
+  }
+
+  /** No request waits. */
+  idle(): void {
+    for (const { resolve } of this.#waits) resolve?.()
+  }
+
+  /** A page comes. */
+  came(node: number): void {
+    this.#since = 0
+    if (this.#waits.size === 0) return
+    for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
+  }
+
+  /** It could not be stored. */
+  failed(node: number, error: unknown): void {
+    if (this.#waits.size === 0) return
+    const { fsError } = toFsError(error)
+    for (const wait of this.#waits) {
+      wait.refusals.add(fsError.errno)
+      if (STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
+    }
+  }
+
+  async #drained(wait: Wait): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    await new Promise<void>((resolve) => {
+      this.#since = 0
+      wait.lastAt = performance.now()
+      wait.resolve = resolve
+      timer = setTimeout(resolve, DRAIN_MS_MAX)
+      this.#onWait()
+    })
+    clearTimeout(timer)
+  }
+}
+
+function isErrnoOf(error: unknown, errnos: ReadonlySet<number>): boolean {
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && errnos.has(-error.errno)
+}
