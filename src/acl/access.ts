@@ -6,7 +6,7 @@
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
-import { ANYBODY, ENTER, type Guard, READ, WRITE } from '../vfs/guard.ts'
+import { ANYBODY, ENTER, type Guard, type Move, READ, WRITE } from '../vfs/guard.ts'
 import { isDirectory } from '../volume/attr.ts'
 import type { Catalog } from '../volume/catalog.ts'
 import type { Change } from '../volume/change.ts'
@@ -40,6 +40,8 @@ const ANSWERS_PER_MAP = 4
 const WAY_MAX = 16_384
 /** Each directory on the way up is one step; a path of the kernel's has at most 2048 names (PATH_MAX / 2). */
 const DEPTH_MAX = 2100
+/** Inodes with grants, and workspaces, that are looked at when a directory is moved. */
+const LOOKED_AT_MAX = 1000
 /** Removed grants that a line of the log names. */
 const LISTED_MAX = 20
 
@@ -143,13 +145,45 @@ export class Access implements Guard {
     return found.has(ino)
   }
 
-  moved(volume: number): void {
+  moved(volume: number, move?: Move): void {
     if (volume === 0) this.forget()
     // With grants on nothing but the workspace, a place in it is as good as another.
-    else if (this.#isVaried(volume)) {
+    else if (this.#isVaried(volume) && !(move !== undefined && this.#isAlike(volume, move))) {
       this.forget()
-      this.onChanged(this.reached([`${volume}/${ROOT_INO}`]), false)
+      this.onChanged(this.reached([`${volume}/${ROOT_INO}`]), true)
     }
+  }
+
+  /** Whether a move changes nobody's rights: both directories have theirs from the same one, and nothing given moves along. */
+  #isAlike(volume: number, { ino, from, to }: Move): boolean {
+    if (!this.#inheritsAll || this.#source(volume, from) !== this.#source(volume, to)) return false
+    return !this.#holdsGiven(volume, ino)
+  }
+
+  /** The directory with tuples of its own that decides in another. */
+  #source(volume: number, directory: number): number {
+    let at = directory
+    for (let depth = 0; depth < DEPTH_MAX && at !== ROOT_INO && !this.tuples.has(volume, at); depth++) {
+      at = this.#options.tree.parentOf(volume, at)?.ino ?? ROOT_INO
+    }
+    return at
+  }
+
+  /** Whether something with tuples of its own, or a workspace, lies in an inode; true where that would take long to say. */
+  #holdsGiven(volume: number, ino: number): boolean {
+    const { tree } = this.#options
+    if (this.tuples.has(volume, ino) || this.tuples.isNamed(volume, ino)) return true
+    if (tree.typeOf(volume, ino) === 'file') return false
+    const inside = [...this.tuples.inodesOf(volume), ...[...tree.nestedIn(volume)].map((nested) => nested.parent_ino)]
+    if (inside.length > LOOKED_AT_MAX) return true
+    return inside.some((one) => {
+      let at = one
+      for (let depth = 0; depth < DEPTH_MAX && at !== ROOT_INO; depth++) {
+        if (at === ino) return true
+        at = tree.parentOf(volume, at)?.ino ?? ROOT_INO
+      }
+      return at !== ROOT_INO
+    })
   }
 
   relocated(volume: number): void {
@@ -160,7 +194,10 @@ export class Access implements Guard {
 
   removed(volume: number, ino: number): void {
     if (!this.tuples.has(volume, ino) && !this.tuples.isNamed(volume, ino)) return
-    this.moved(volume)
+    if (this.#isVaried(volume)) {
+      this.forget()
+      this.onChanged(this.reached([`${volume}/${ROOT_INO}`]), false)
+    }
     if (this.tuples.isNamed(volume, ino)) this.onChanged(this.reached([`${volume}/${ino}`]), true)
   }
 

@@ -34,6 +34,13 @@ export const NOBODY_UID = 0xffff_fffe
  */
 export const NAMED_MAX = 500
 
+/** An inode that had its rights from one directory, and now has them from another. */
+export interface Move {
+  ino: number
+  from: number
+  to: number
+}
+
 /** What the filesystem asks about relations; `src/acl` answers. */
 export interface Guard {
   /** whether relations decide in a volume (they do not at the root of all, nor in a single-user mount) */
@@ -44,8 +51,11 @@ export interface Guard {
   uidsOn(place: Place): readonly number[] | undefined
   /** whether some who may enter a directory may not see all that lies in it: the kernel has to ask for each name */
   isMixed(place: Place): boolean
-  /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
-  moved(volume: number): void
+  /**
+   * Something moved, or came or went with all that is in it: what was derived from the tree is so no more.
+   * @param move what it was, where that was a single inode
+   */
+  moved(volume: number, move?: Move): void
   /** a workspace was moved to another directory: what it is, and what its subjects name, may be others */
   relocated(volume: number): void
   /** an inode lost a name */

@@ -164,7 +164,7 @@ export function link(core: Core, caller: Caller, node: number, newParent: number
     entryChange(directory, newName, { type: attr.mode & S_IFMT, ino, volume: 0 }),
     touched(core, directory, 0),
   ])
-  core.guard.moved(volume.number)
+  core.guard.moved(volume.number, { ino, from: before.parent, to: directory.ino })
   return core.statEntry(directory, { volume, ino, attr })
 }
 
@@ -213,7 +213,7 @@ export function unlinked(core: Core, { volume, ino, attr: before }: Place, direc
   const base = { volume: volume.number, ino }
   const changes: Change[] = [{ kind: 'attr', ...base, attr }]
   core.guard.removed(volume.number, ino)
-  if (attr.nlink > 0 && wasRecorded) core.guard.moved(volume.number)
+  if (attr.nlink > 0 && wasRecorded) core.guard.moved(volume.number, { ino, from: directory.ino, to: attr.parent })
   // Somebody may have it open: it goes when the kernel forgets it, or at the next mount.
   if (attr.nlink === 0) changes.push({ kind: 'orphan', ...base, present: true })
   return changes

@@ -52,7 +52,9 @@ function move(core: Core, from: Place, entry: Dirent, to: Place, newName: string
   changes.push(...movedTo(core, moved, entry, to, newName))
   changes.push(...parentsTouched(core, from, isDir ? -1 : 0, to, links))
   core.volumes.commit(changes)
-  if (isDir || from.ino !== to.ino) core.guard.moved(to.volume.number)
+  if (isDir || from.ino !== to.ino) {
+    core.guard.moved(to.volume.number, entry.volume === 0 ? { ino: entry.ino, from: from.ino, to: to.ino } : undefined)
+  }
   gatesMoved(core, from, to, [entry])
   if (isDir && replaced !== undefined) {
     if (replaced.volume !== to.volume) core.guard.gone([replaced.volume.number])

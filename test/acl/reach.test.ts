@@ -180,6 +180,43 @@ t.test('a right in a workspace that lies in another opens the way there, and not
   }
 })
 
+t.test('a move changes rights where it leads from what one was given to what another was, and nowhere else', async (t) => {
+  const rows: [from: string, to: string, isTold: boolean][] = [
+    ['plain/x', 'plain/y', false],
+    ['plain/x', 'other/x', false],
+    ['plain/f', 'other/f', false],
+    ['given/x', 'given/y', false],
+    ['given/x', 'given/deep/x', false],
+    ['given/x', 'plain/x', true],
+    ['given/f', 'plain/f', true],
+    ['plain/x', 'given/x', true],
+    ['given', 'plain/given', true],
+    ['plain', 'other/plain', false],
+    ['holds', 'other/holds', true],
+    ['nests', 'other/nests', true],
+  ]
+  for (const [from, to, isTold] of rows) {
+    const test = await engineFor(t)
+    const W = '/workspace/a'
+    for (const at of ['plain', 'other', 'given', 'given/deep', 'holds', 'holds/in', 'nests', 'plain/x', 'given/x'])
+      test.mkdir(`${W}/${at}`)
+    test.write(`${W}/plain/f`, 'text')
+    test.write(`${W}/given/f`, 'text')
+    await test.service.workspaceCreate(`${W}/nests/inner`, {})
+    await test.service.grant('user:bob', 'viewer', `${W}/given`, {})
+    await test.service.grant('user:bob', 'viewer', `${W}/holds/in`, {})
+    const { node } = test.stat(`${W}/${from}`)
+    test.kernel.told = []
+    const parent = (at: string): number => test.stat(`${W}/${at}`.slice(0, `${W}/${at}`.lastIndexOf('/'))).node
+    test.engine.fs.rename(root, parent(from), from.split('/').at(-1) ?? '', parent(to), to.split('/').at(-1) ?? '', 0)
+    const before = (await test.service.check('user:bob', 'read', `${W}/${to}`)).allowed
+    await turns(TURNS)
+    t.equal(test.kernel.told.includes(`node ${node}`), isTold, `${from} to ${to}`)
+    test.engine.access.forget()
+    t.equal((await test.service.check('user:bob', 'read', `${W}/${to}`)).allowed, before, 'nothing of before was gone by')
+  }
+})
+
 t.test('one grant among 100,000 is one grant', async (t) => {
   const test = await engineFor(t)
   const { access, volumes } = test.engine
