@@ -6,6 +6,7 @@ import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
 import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
+import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
 import type { NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
 import { policy } from './policy.ts'
@@ -59,8 +60,13 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
       // Where relations hide parts, that tells no names at all.
       return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
     },
+    whoCan: async (permission, path) => {
+      policy.whoCan({ caller, context }, permission, path)
+      return whoCanFor(context, caller.subject, permission, path)
+    },
     explain: async (subject, permission, path) => {
-      const answer = await allowed.explain(subject, permission, path)
+      policy.explain({ caller, context }, subject, permission, path)
+      const answer = explainFor(context, caller.subject, subject, permission, path)
       return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)
     },
   }
@@ -70,7 +76,7 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
 function still(caller: Caller, path: string, rule: () => void): Permit {
   return (place) => {
     rule()
-    const now = caller.lookUp(path)
+    const now = caller.nearest(path)
     if (now.volume.number === place.volume.number && now.ino === place.ino) return
     throw new NexusError('NEXUS_BUSY', `${path} was replaced at this very moment: try again`)
   }

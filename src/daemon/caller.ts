@@ -6,7 +6,7 @@ import { NexusError } from '../errors.ts'
 import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
-import { allowed, ENTER, READ, WRITE } from '../vfs/guard.ts'
+import { allowed, ENTER, isNamed, READ, WRITE } from '../vfs/guard.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, groupBits, isDirectory, maskOf } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -78,6 +78,19 @@ export class Caller {
     return this.#walk(namesOf(path), path)
   }
 
+  /** The same, or the nearest directory around it when there is nothing. */
+  nearest(path: string): Place {
+    const names = namesOf(path)
+    for (;;) {
+      try {
+        return this.#walk(names, path)
+      } catch (error) {
+        const isMissing = error instanceof NexusError && error.code === 'NEXUS_NOT_FOUND'
+        if (!isMissing || names.pop() === undefined) throw error
+      }
+    }
+  }
+
   /** What mkdir(2) at a path would say. @throws NexusError NEXUS_DENIED, NEXUS_NOT_FOUND */
   demandMaking(path: string): void {
     const parent = this.#walk(namesOf(path).slice(0, -1), path)
@@ -97,14 +110,16 @@ export class Caller {
   sees(): Sees {
     const ways = new WeakMap<Volume, Map<number, boolean>>()
     const named = new Map<number, boolean>()
-    const isNamed = ({ number }: Volume): boolean => {
-      const found = named.get(number) ?? this.#context.core.guard.uidsIn(number).includes(this.uid)
-      named.set(number, found)
+    const isNamedIn = (volume: Volume): boolean => {
+      const attr = volume.attr(ROOT_INO)
+      const root = attr && { volume, ino: ROOT_INO, attr }
+      const found = named.get(volume.number) ?? (root !== undefined && isNamed(this.#context.core.guard, root, this.uid))
+      named.set(volume.number, found)
       return found
     }
     const may = (volume: Volume, attr: Attr, bit: number): boolean => {
       if (attr.uid === this.uid) return ((attr.mode >> 6) & bit) !== 0
-      return ((isNamed(volume) ? maskOf(attr.mode) : groupBits(attr.mode) & attr.mode) & bit) !== 0
+      return ((isNamedIn(volume) ? maskOf(attr.mode) : groupBits(attr.mode) & attr.mode) & bit) !== 0
     }
     const enters = (volume: Volume, ino: number): boolean => {
       const known = ways.get(volume) ?? new Map<number, boolean>()

@@ -2,7 +2,7 @@
  * Everything behind the mount, put together: the store, the volumes, the workspaces and the
  * filesystem. It needs no mount, which is how most tests use it.
  */
-import { Access } from '../acl/access.ts'
+import { Access, type AccessOptions } from '../acl/access.ts'
 import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
 import { Scrub } from '../check/scrub.ts'
@@ -41,6 +41,8 @@ export interface EngineOptions extends StoreOptions {
   suid?: boolean
   /** device files can be used: views show none that can */
   dev?: boolean
+  /** rings when a grant ends by the wall clock (acl/access.ts) */
+  alarm?: AccessOptions['alarm']
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
   /** how much each subject may have; the usual limits when not given, and none on a mount for a single user */
@@ -100,6 +102,7 @@ export class Engine {
       commit: (changes) => volumes.commit(changes),
       logger: options.logger,
       singleUser: options.singleUser === true,
+      ...(options.alarm && { alarm: options.alarm }),
     })
     this.registry.neverGive(this.access.tuples.numbers())
     this.fs = new NexusFs({

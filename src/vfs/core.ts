@@ -8,6 +8,7 @@ import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
+import { Crowds } from './crowds.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
 import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
@@ -16,6 +17,7 @@ import type { GateName } from './lasting.ts'
 import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { TaintedFiles } from './tainted.ts'
 import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -115,6 +117,8 @@ export class Core {
   readonly otherNames = new OtherNames()
   readonly gates: Gates
   readonly mapped: MappedPages
+  readonly crowds: Crowds
+  readonly tainted: TaintedFiles
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly staleSizes = new StaleSizes()
@@ -135,6 +139,8 @@ export class Core {
     this.#options = options
     this.gates = new Gates(this)
     this.mapped = new MappedPages(this)
+    this.crowds = new Crowds(options.guard)
+    this.tainted = new TaintedFiles(this)
   }
 
   /**
@@ -176,9 +182,14 @@ export class Core {
    * @throws EACCES; otherwise as `place`
    */
   permitted(caller: Caller, node: number, bits: number): Place {
-    const place = this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
+    const place = this.ruling(node)
     this.demand(caller, place, bits)
     return place
+  }
+
+  /** The inode whose rights a node has: itself, and for the hidden directory of snapshots the workspace's root. */
+  ruling(node: number): Place {
+    return this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
   }
 
   /** @throws EACCES when relations do not give the caller all of these permission bits */
@@ -301,7 +312,8 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     // Who may read the workspace may: its own bits say so to the kernel.
-    const isOpen = !this.guard.guards(volume) || (this.guard.rwx(ANYBODY, root) & READ) !== 0
+    const isForAll = (this.guard.rwx(ANYBODY, root) & READ) !== 0 && this.guard.uidsOn(root) !== undefined
+    const isOpen = !this.guard.guards(volume) || isForAll
     const mode = isOpen ? 0o040555 : 0o040550
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }

@@ -15,6 +15,7 @@ import type { Change } from '../volume/change.ts'
 import { type AclEntry, Tag } from './acl.ts'
 import { noteOf } from './aclnote.ts'
 import type { Place } from './core.ts'
+import type { Names } from './crowds.ts'
 
 /** Permission bits, as in a mode. */
 export const READ = 4
@@ -28,14 +29,20 @@ export const ANYBODY = -1
 /** Shown as the owner where relations give the owner less than everything. No process has it, and no user namespace maps it. */
 export const NOBODY_UID = 0xffff_fffe
 
+/**
+ * Users that an ACL names at most. The kernel reads it into one page, 511 entries, and refuses everybody when it is longer
+ * (fs/fuse/acl.c); four of them are not names.
+ */
+export const NAMED_MAX = 500
+
 /** What the filesystem asks about relations; `src/acl` answers. */
 export interface Guard {
   /** whether relations decide in a volume (they do not at the root of all, nor in a single-user mount) */
   guards(volume: number): boolean
   /** READ, WRITE and ENTER that relations give a uid on an inode; all of them where nothing is guarded */
   rwx(uid: number, place: Place): number
-  /** uids that relations may give something in a volume */
-  uidsIn(volume: number): readonly number[]
+  /** uids that relations may give something on an inode, or a way through it; undefined: more than an ACL can name */
+  uidsOn(place: Place): readonly number[] | undefined
   /** whether some who may enter a directory may not see all that lies in it: the kernel has to ask for each name */
   isMixed(place: Place): boolean
   /** a directory moved, or came or went with all that is in it: what was derived from the tree is so no more */
@@ -80,15 +87,18 @@ function guardedMode(guard: Guard, place: Place, mode: number, isHidden: boolean
   return hasOnlyOthers ? (shown & ~7) | (shown & 7 & givenToAll(guard, place)) : shown
 }
 
-/** The ACL that the kernel is shown: it names everybody who has a relation, where the mode leaves them anything. */
-export function shownAcl(guard: Guard, place: Place): AclEntry[] {
+/**
+ * The ACL that the kernel is shown: it names everybody who has a relation, where the mode leaves them anything.
+ * @param names those that it has room for (crowds.ts)
+ */
+export function shownAcl(guard: Guard, place: Place, names: Names = namesOn(guard, place)): AclEntry[] {
   const { mode, uid } = place.attr
   const mask = maskOf(mode)
   const isPrivate = groupBits(mode) === 0
-  const anybody = isPrivate ? givenToAll(guard, place) : guard.rwx(ANYBODY, place)
+  const anybody = isPrivate || names.isCrowded ? givenToAll(guard, place) : guard.rwx(ANYBODY, place)
   const group = anybody & groupBits(mode)
   const other = anybody & mode & 7
-  const named = (isPrivate ? [] : guard.uidsIn(place.volume.number))
+  const named = (isPrivate ? [] : names.uids)
     .filter((id) => id !== uid)
     .map((id) => ({ tag: Tag.user, perm: guard.rwx(id, place) & mask, id }))
   const isHidden = shownOwner(guard, place) !== uid
@@ -107,10 +117,10 @@ export function shownAcl(guard: Guard, place: Place): AclEntry[] {
 }
 
 /** The ACL of the hidden directory of snapshots: for whoever may read the workspace, given its root. */
-export function snapshotsAcl(guard: Guard, root: Place): AclEntry[] {
+export function snapshotsAcl(guard: Guard, root: Place, { uids: known, isCrowded }: Names): AclEntry[] {
   const bits = (uid: number): number => ((guard.rwx(uid, root) & READ) !== 0 ? READ | ENTER : 0)
-  const others = bits(ANYBODY)
-  const uids = [...new Set([root.attr.uid, ...guard.uidsIn(root.volume.number)])].filter((uid) => uid !== 0)
+  const others = isCrowded ? 0 : bits(ANYBODY)
+  const uids = [...new Set([root.attr.uid, ...known])].filter((uid) => uid !== 0)
   const named = uids.map((uid) => ({ tag: Tag.user, perm: bits(uid), id: uid })).filter(({ perm }) => perm !== others)
   return [
     { tag: Tag.userObj, perm: READ | ENTER, id: 0 },
@@ -142,7 +152,17 @@ export function allowed(guard: Guard, place: Place, uid: number): number {
   const { mode } = place.attr
   const rwx = guard.rwx(uid, place)
   if (uid === place.attr.uid) return (mode >> 6) & rwx
-  return rwx & (guard.uidsIn(place.volume.number).includes(uid) ? maskOf(mode) : groupBits(mode) & mode)
+  return rwx & (isNamed(guard, place, uid) ? maskOf(mode) : groupBits(mode) & mode)
+}
+
+/** Whether the ACL of an inode names a user to whom relations give something; where it has not room for all, it names who comes by. */
+export function isNamed(guard: Guard, place: Place, uid: number): boolean {
+  return guard.uidsOn(place)?.includes(uid) ?? true
+}
+
+function namesOn(guard: Guard, place: Place): Names {
+  const uids = guard.uidsOn(place)
+  return { uids: uids ?? [], isCrowded: uids === undefined }
 }
 
 /** What relations leave of the owner's bits. */
@@ -150,10 +170,15 @@ function ownersRest(guard: Guard, place: Place): number {
   return (place.attr.mode >> 6) & guard.rwx(place.attr.uid, place)
 }
 
-/** What relations give to each and every uid but one that is the owner for the kernel too. */
+/**
+ * What relations give to each and every uid but one that is the owner for the kernel too. Nothing where they are too many to be
+ * asked: a caller that the ACL does not name is asked about by the kernel, which must not find that caller among the others.
+ */
 function givenToAll(guard: Guard, place: Place): number {
   const { uid } = place.attr
-  const uids = guard.uidsIn(place.volume.number).filter((id) => id !== uid)
+  const named = guard.uidsOn(place)
+  if (named === undefined) return 0
+  const uids = named.filter((id) => id !== uid)
   if (shownOwner(guard, place) !== uid) uids.push(uid)
   return uids.reduce((bits, uid) => (bits === 0 ? 0 : bits & guard.rwx(uid, place)), guard.rwx(ANYBODY, place))
 }

@@ -194,6 +194,7 @@ export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
   if (!held) {
+    core.crowds.forget(node)
     core.staleSizes.settled(node)
     core.mapped.forgotten(node)
   }

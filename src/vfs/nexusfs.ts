@@ -46,11 +46,12 @@ export class NexusFs implements Filesystem {
 
   arrival(caller: Caller, node: number): Promise<void> | undefined {
     this.core.gates.heard(caller.pid)
-    return volumeOf(node) === 0 ? this.core.gates.arrival(caller.uid, this.core.place(node)) : undefined
+    if (volumeOf(node) === 0) return this.core.gates.arrival(caller.uid, this.core.place(node))
+    return this.core.crowds.arrival(caller.uid, node, () => this.core.ruling(node))
   }
 
   aclArrival(caller: Caller, node: number): Promise<void> | undefined {
-    return this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
+    return volumeOf(node) === 0 && this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
   }
 
   getattr(caller: Caller, node: number): Stat {
@@ -137,6 +138,10 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
+  admitWriteBack(node: number): void {
+    this.core.tainted.admitWriteBack(node)
+  }
+
   isStale(node: number): boolean {
     return this.core.isStale(node)
   }
@@ -211,7 +216,7 @@ export class NexusFs implements Filesystem {
     this.core.gates.heard(caller.pid)
     // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
     if (!isAcl(name)) this.#see(caller, node)
-    return getxattr(this.core, node, name)
+    return getxattr(this.core, node, name, caller.uid)
   }
 
   listxattr(caller: Caller, node: number): string[] {

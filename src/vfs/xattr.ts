@@ -2,10 +2,9 @@
 import { FS } from '../errors.ts'
 import { altered, groupBits, isDirectory, isRegular, withMask } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import { ROOT_INO } from '../volume/keys.ts'
 import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl, isOpenAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
+import { type Core, type Place, volumeOf } from './core.ts'
 import { givenAclMode, givenDefaultAcl } from './given.ts'
 import { shownAcl, snapshotsAcl, WRITE } from './guard.ts'
 
@@ -24,9 +23,10 @@ const SELINUX = 'security.selinux'
 
 const NAMESPACES = ['user.', 'trusted.', 'security.']
 
-export function getxattr(core: Core, node: number, name: string): Uint8Array {
+/** @param asker uid, whom an ACL that has not room for all names */
+export function getxattr(core: Core, node: number, name: string, asker: number): Uint8Array {
   checkName(name)
-  if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node))
+  if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node, asker))
   if (core.isSnapshots(node)) throw absent(name)
   const place = core.place(node)
   const shown = name === ACCESS_ACL ? core.gates.acl(place) : undefined
@@ -55,9 +55,10 @@ function absent(name: string): Error {
 }
 
 /** Compiled of the permission bits and of what relations give: the kernel asks for it, and getfacl(1). */
-function aclOf(core: Core, node: number): AclEntry[] {
-  if (!core.isSnapshots(node)) return shownAcl(core.guard, core.shownPlace(core.place(node)))
-  return snapshotsAcl(core.guard, core.place(nodeOf(volumeOf(node), ROOT_INO)))
+function aclOf(core: Core, node: number, asker: number): AclEntry[] {
+  const place = core.ruling(node)
+  const names = core.crowds.names(asker, node, place)
+  return core.isSnapshots(node) ? snapshotsAcl(core.guard, place, names) : shownAcl(core.guard, core.shownPlace(place), names)
 }
 
 export function listxattr(core: Core, node: number): string[] {

@@ -238,7 +238,8 @@ class Run {
     // Strangers get the others' bits, where there are none for the group, only if everyone may have them.
     if ((mode & 0o070) === 0)
       return uids.reduce((bits, one) => bits & of(one), mode & 7 & anybody & (owner === 0 ? 7 : of(owner)))
-    const isNamed = this.#engine.engine.fs.core.guard.uidsIn(place.volume.number).includes(uid)
+    const named = this.#engine.engine.fs.core.guard.uidsOn(place)
+    const isNamed = named?.includes(uid) ?? true
     if (!isNamed && of(uid) !== anybody) throw new Error(`${uid} has other rights than anybody, and would not be named`)
     return of(uid) & (isNamed ? maskOf(mode) : mode & 7)
   }
