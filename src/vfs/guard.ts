@@ -4,6 +4,7 @@
  *
  * In a guarded workspace the mode is shown as the program set it. What limits those who have a grant is the *mask*
  * (src/volume/attr.ts), which is kept apart from the group's bits. The kernel (acl_permission_check, fs/namei.c)
+ * - lets everyone in by bits that owner, group and others have all of only where an inode has no ACL, and here each has one,
  * - goes by the owner's bits for the owner,
  * - else, if the mode has any bit for the group, by the ACL alone: named users get their entry and the mask of the ACL,
  *   not the group's bits; `other` is not masked,

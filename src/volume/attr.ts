@@ -14,12 +14,13 @@ const NANOS_MAX = 999_999_999
 
 /**
  * The bits above those hold the *mask*: what limits everyone who has a grant, kept apart from the group's bits, which the umask
- * of a program may have taken away. Bits 16 to 18 are the mask, 19 says that there is one, 20 to 22 repeat the group's bits that it
- * was stored beside. Programs that do not know the mask keep these bits, and change the group's: then the mask is void.
+ * of a program may have taken away. Bits 16 to 18 are the mask, 19 says that there is one, 20 to 25 repeat the bits of group and
+ * others that it was stored beside. Programs that do not know the mask keep these bits, and change those: then the mask is void.
  */
 const MASK_SHIFT = 16
 const HAS_MASK = 1 << 19
 const BESIDE_SHIFT = 20
+const GROUP_AND_OTHERS = 0o77
 
 /** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
 export interface Time {
@@ -83,7 +84,7 @@ function copyOf(attr: Attr): Attr {
 
 /** The mode with a mask, in place of the one that it has. */
 export function withMask(mode: number, mask: number): number {
-  return (mode & MODE_BITS) | HAS_MASK | (mask << MASK_SHIFT) | (groupBits(mode) << BESIDE_SHIFT)
+  return (mode & MODE_BITS) | HAS_MASK | (mask << MASK_SHIFT) | ((mode & GROUP_AND_OTHERS) << BESIDE_SHIFT)
 }
 
 /**
@@ -93,7 +94,7 @@ export function withMask(mode: number, mask: number): number {
 export function maskOf(mode: number): number {
   const group = groupBits(mode)
   if (group === 0) return 0
-  const isKept = (mode & HAS_MASK) !== 0 && ((mode >> BESIDE_SHIFT) & 7) === group
+  const isKept = (mode & HAS_MASK) !== 0 && ((mode >> BESIDE_SHIFT) & GROUP_AND_OTHERS) === (mode & GROUP_AND_OTHERS)
   return isKept ? (mode >> MASK_SHIFT) & 7 : group | (mode & 7)
 }
 

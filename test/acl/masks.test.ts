@@ -18,10 +18,10 @@ t.test('a mask is kept for each mode, and lost when a program that does not know
     for (let mask = 0; mask <= 7; mask++) {
       const stored = withMask(mode, mask)
       if ((stored & MODE_BITS) !== mode || stored < 0 || maskOf(stored) !== (group === 0 ? 0 : mask)) wrong++
-      for (const other of [0, 1, 4, 6, 7]) {
+      for (const to of [0o000, 0o010, 0o040, 0o044, 0o060, 0o066, 0o075]) {
         // As chmod(2) was carried out before there was a mask.
-        const changed = (stored & ~0o7777) | (bits & ~0o070) | (other << 3)
-        const wanted = other === 0 ? 0 : other === group ? mask : other | (bits & 7)
+        const changed = (stored & ~0o7777) | (bits & ~0o077) | to
+        const wanted = (to & 0o070) === 0 ? 0 : to === (bits & 0o077) ? mask : ((to >> 3) | to) & 7
         if (maskOf(changed) !== wanted) wrong++
       }
     }
