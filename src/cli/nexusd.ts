@@ -13,11 +13,11 @@ import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { keepLogSmall } from '../daemon/logfile.ts'
 import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../daemon/memory.ts'
-import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
+import { abortAndUnmount, lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { fsckOffline } from '../daemon/offline.ts'
 import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
-import { supervise } from '../daemon/supervisor.ts'
+import { ABORT_AFTER_S, supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
 import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
@@ -43,12 +43,15 @@ interface MountFlags {
   requestTimeout?: string
   maxWorkspaces: number
   maxSnapshots: number
+  abortAfter?: string
 }
 
 const STOP_MS_MAX = 60_000
 /** Sooner would be an error where a disk is merely busy; a day is as good as for ever. */
-const REQUEST_TIMEOUT_S_MIN = 1
-const REQUEST_TIMEOUT_S_MAX = 86_400
+const TIMEOUT_S_MIN = 1
+const TIMEOUT_S_MAX = 86_400
+/** A daemon that does not say who it is by then hangs. */
+const ANSWER_MS_MAX = 3000
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
@@ -97,6 +100,10 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
     .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
     .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
+    .option(
+      '--abort-after <SECONDS>',
+      `abort the mount when no process can serve it for so long, so that nobody waits for ever (default: ${ABORT_AFTER_S})`,
+    )
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -126,7 +133,7 @@ export function nexusdProgram(words: readonly string[]): Command {
         memory: flags.memory,
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
-        requestTimeout: parseSeconds(flags.requestTimeout),
+        requestTimeout: parseSeconds('--request-timeout', flags.requestTimeout),
         subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
@@ -139,7 +146,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .command('unmount')
     .description('store everything, unmount, and wait until the daemon has ended')
     .argument('<mountpoint>')
-    .action(stop)
+    .option('--force', 'abort the connection: what waits for an answer gets an error, also when no daemon answers any more')
+    .action((mountpoint: string, { force }: { force?: boolean }) => (force === true ? stopByForce(mountpoint) : stop(mountpoint)))
   nexusd
     .command('status')
     .description('show the daemon of a data directory')
@@ -159,13 +167,13 @@ export function nexusdProgram(words: readonly string[]): Command {
 }
 
 /** @throws NexusError NEXUS_USAGE */
-function parseSeconds(word: string | undefined): number | undefined {
+function parseSeconds(option: string, word: string | undefined): number | undefined {
   if (word === undefined) return undefined
   const seconds = /^[1-9]\d{0,4}$/.test(word) ? Number(word) : 0
-  if (seconds >= REQUEST_TIMEOUT_S_MIN && seconds <= REQUEST_TIMEOUT_S_MAX) return seconds
+  if (seconds >= TIMEOUT_S_MIN && seconds <= TIMEOUT_S_MAX) return seconds
   throw new NexusError(
     'NEXUS_USAGE',
-    `--request-timeout ${shown(word)} is not a whole number of seconds from ${REQUEST_TIMEOUT_S_MIN} to ${REQUEST_TIMEOUT_S_MAX}`,
+    `${option} ${shown(word)} is not a whole number of seconds from ${TIMEOUT_S_MIN} to ${TIMEOUT_S_MAX}`,
   )
 }
 
@@ -196,7 +204,8 @@ function parseMemory(text: string): number {
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  const requestTimeout = parseSeconds(flags.requestTimeout)
+  const requestTimeout = parseSeconds('--request-timeout', flags.requestTimeout)
+  const abortAfter = parseSeconds('--abort-after', flags.abortAfter) ?? ABORT_AFTER_S
   refuseEffects(flags)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
@@ -213,17 +222,21 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
+    abortAfterMs: abortAfter * 1000,
     haltPoll: flags.haltPoll !== false,
     logger,
   })
-  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
+  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop(signal))
   process.on('SIGHUP', () => supervised.upgrade())
   await supervised.started
   keepLogSmall(data, logger)
   const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
-  await supervised.ended
+  const why = await supervised.ended
+  // Who started it may read no more.
+  process.stdout.on('error', () => undefined)
+  process.stdout.write(`unmounted ${mountpoint}: ${why}\n`)
 }
 
 /** fusermount3 mounts nosuid,nodev, whatever it is told. @throws NexusError NEXUS_DENIED */
@@ -235,7 +248,8 @@ function refuseEffects({ suid, dev }: MountFlags): void {
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  parseSeconds(flags.requestTimeout)
+  parseSeconds('--request-timeout', flags.requestTimeout)
+  parseSeconds('--abort-after', flags.abortAfter)
   refuseEffects(flags)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
@@ -253,6 +267,17 @@ async function stop(mountpoint: string): Promise<void> {
   // Nobody serves it any more: what is left is the mountpoint.
   if (pid === undefined) await unmount(mount.mountpoint, true)
   else await ended(pid)
+}
+
+/** Asks nobody: neither the daemon nor what is in the mount need answer. */
+async function stopByForce(mountpoint: string): Promise<void> {
+  const mount = mountAt(path.resolve(mountpoint))
+  const { data } = mount
+  const info = await connectControl({ socketPath: socketPathOf(data), timeoutMs: ANSWER_MS_MAX })
+    .status()
+    .catch(() => undefined)
+  await abortAndUnmount(mount)
+  if (info?.mountpoint === mount.mountpoint) await ended(info.supervisor_pid)
 }
 
 async function upgrade(mountpoint: string): Promise<void> {

@@ -14,6 +14,7 @@ import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
 import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { Toucher } from '../fuse/toucher.ts'
 import { type Logger, limited } from '../logger.ts'
 import { type Core, volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
@@ -135,6 +136,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
     })
     notifiers.push(kernel)
+    engine.fs.core.mapped.serve(kernel.pages)
+    const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
+    notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,
@@ -156,6 +160,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       engine,
       logger,
       kernel,
+      toucher,
       session,
       handover,
       mountpoint,
@@ -277,7 +282,7 @@ async function finish(running: Running): Promise<Why> {
   if (why === 'aborted') {
     logger.error(
       {},
-      `the connection of ${mountpoint} was aborted, by umount -f or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
+      `the connection of ${mountpoint} was aborted, by nexusd unmount --force or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
     )
   }
   await closeAll(controls)

@@ -12,7 +12,7 @@ import { discardUnfinished, type NewTenant, onboardTenant } from '../snapshots/o
 import { hauntUndone, refreshKernel } from '../snapshots/refresh.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
-import type { KernelCaches } from '../vfs/filesystem.ts'
+import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
   addIdentity,
@@ -53,6 +53,8 @@ export interface ServiceOptions {
   engine: Engine
   logger: Logger
   kernel: KernelCaches
+  /** there is none without a mount */
+  toucher?: FileToucher
   session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
   mountpoint: string
   data: string
@@ -77,7 +79,7 @@ export class DaemonService implements api.Service {
   constructor(options: ServiceOptions) {
     this.#options = options
     const ulid = monotonicFactory()
-    const { engine, kernel } = options
+    const { engine, kernel, toucher } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
       inBackground: (what, run) => this.#inBackground(what, run),
@@ -86,6 +88,7 @@ export class DaemonService implements api.Service {
       access: engine.access,
       quotas: engine.quotas,
       kernel,
+      toucher,
       now: () => new Date(),
       newId,
     }

@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getSystemErrorMap } from 'node:util'
 import { NexusError } from '../errors.ts'
+import type { Touch } from '../vfs/filesystem.ts'
 
 /** Flags of `umount` (include/uapi/linux/fs.h and umount2(2)). */
 export const MNT_FORCE = 1
@@ -46,6 +47,8 @@ interface Addon {
   notifierFd(notifier: NotifierHandle): number
   notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   syncFilesystem(notifier: NotifierHandle, directory: string): void
+  touch(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
+  notifierThread(notifier: NotifierHandle): number
   takeResults(notifier: NotifierHandle): Int32Array[]
   takeBack(notifier: NotifierHandle): number
   stopNotifier(notifier: NotifierHandle): void
@@ -231,14 +234,31 @@ export class Channel {
   }
 }
 
+/** sizeof(struct errand) in native/touch.c */
+const ERRAND_BYTES = 48
+
+function encodeErrand(mountpoint: string, { node, generation, atime, mtime, path }: Touch): Buffer {
+  const [at, to] = [Buffer.from(`${mountpoint}\0`), Buffer.from(`${path}\0`, 'latin1')]
+  const message = Buffer.alloc(ERRAND_BYTES + at.length + to.length)
+  message.writeUInt32LE(generation, 4)
+  message.writeBigUInt64LE(BigInt(node), 8)
+  for (const [i, time] of [atime, mtime].entries()) {
+    message.writeBigInt64LE(BigInt(time.s), 16 + 8 * i)
+    message.writeBigInt64LE(BigInt(time.ns), 32 + 8 * i)
+  }
+  at.copy(message, ERRAND_BYTES)
+  to.copy(message, ERRAND_BYTES + at.length)
+  return message
+}
+
 interface PendingBatch {
   count: number
   resolve: (results: number[]) => void
 }
 
 /**
- * Does from a thread of its own what can wait in the kernel until we have answered another request: sends notifies, and
- * writes filesystems out. One thing after the other. Does not keep the process alive, nor does the thread keep anything of it
+ * Does from a thread of its own what can wait in the kernel until we have answered another request: sends notifies,
+ * writes filesystems out, and touches files. One thing after the other. Does not keep the process alive, nor does the thread keep anything of it
  * open: a process that is killed while this thread waits is as good as gone (`Child.death`).
  */
 export class Notifier {
@@ -281,6 +301,27 @@ export class Notifier {
     addon.syncFilesystem(this.#handle, directory)
     const [errno = 0] = await this.#results(1)
     if (errno !== 0) throw systemError(errno, 'syncfs', directory)
+  }
+
+  /** The number of the thread that does all this, by which its own requests are known. */
+  get thread(): number {
+    return addon.notifierThread(this.#handle)
+  }
+
+  /**
+   * Touches files through the mount, one after the other.
+   * @returns for each 0 or a negative errno (-ESTALE: the kernel has no such inode)
+   */
+  touch(mountpoint: string, files: readonly Touch[]): Promise<number[]> {
+    if (this.#stopped) return Promise.resolve(canceled(files.length))
+    if (files.length === 0) return Promise.resolve([])
+    const messages = files.map((file) => encodeErrand(mountpoint, file))
+    addon.touch(
+      this.#handle,
+      Buffer.concat(messages),
+      Uint32Array.from(messages, (message) => message.length),
+    )
+    return this.#results(files.length)
   }
 
   #results(count: number): Promise<number[]> {

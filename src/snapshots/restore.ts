@@ -1,6 +1,7 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
+import { volumeOf } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'
@@ -27,6 +28,7 @@ import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './c
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
+import { settleSizes } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
 
@@ -96,15 +98,19 @@ async function restorePinned(
       return { undo: made, before: old, guards, reached }
     },
   )
+  const resized: number[] = []
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
     const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
     await rightsChanged(context, [...reached, ...gone], true)
-    await tellKernel(context, before, guards, () => (isWhole(target, record) ? restored : mergedNow(context, before, pin)))
+    const stateAfter = (): State | Promise<State> => (isWhole(target, record) ? restored : mergedNow(context, before, pin))
+    resized.push(...(await tellKernel(context, before, guards, stateAfter)))
   } finally {
+    for (const node of resized) core.staleSizes.add(node)
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
+  await settleSizes(context, resized)
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
@@ -246,18 +252,29 @@ function dropUnheld({ core }: Context, number: number): void {
   core.volumes.dropOrphans(number, (ino) => core.known.has(number, ino))
 }
 
-/** @param stateAfter what the kernel is to see instead of the state before */
+/**
+ * @param stateAfter what the kernel is to see instead of the state before
+ * @returns files whose size the kernel may have wrong
+ */
 async function tellKernel(
   context: Context,
   before: State,
   guards: ReadonlyMap<number, PageGuard>,
   stateAfter: () => State | Promise<State>,
-): Promise<void> {
+): Promise<Set<number>> {
   const after = await stateAfter()
+  const resized = new Set<number>()
   for (const [number, old] of before) {
     const [now, guard] = [after.get(number), guards.get(number)]
-    if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard)
+    if (now === undefined || guard === undefined) continue
+    for (const node of await invalidateBetween(context, number, old, now, guard)) resized.add(node)
   }
+  // Appended to meanwhile, a file may have come back to the size of before.
+  for (const node of context.core.staleSizes.takeMisplaced((one) => before.has(volumeOf(one)))) {
+    resized.add(node)
+    context.core.staleSizes.misplaced(node)
+  }
+  return resized
 }
 
 /** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */

@@ -10,12 +10,14 @@ import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
-import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
+import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
+import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
 import { TaintedFiles } from './tainted.ts'
+import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -50,6 +52,8 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
+  /** true when a directory of this name, there, would be one in which directories that are made become workspaces */
+  makesWorkspaces(volume: number, directory: number, name: string): boolean
   /**
    * The changes that make a workspace of this name in that directory, and its number.
    * @param charged the subject whose limit it counts for
@@ -69,6 +73,8 @@ export interface Registry {
 export interface Replacement {
   /** true while pages that the kernel has of an inode are of the state that was replaced */
   isStale(ino: number): boolean
+  /** true for an inode that the restore changed, also when its pages are fresh */
+  isReplaced(ino: number): boolean
 }
 
 /**
@@ -110,8 +116,12 @@ export class Core {
   readonly otherNames = new OtherNames()
   readonly gates: Gates
   readonly tainted: TaintedFiles
+  readonly mapped: MappedPages
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
+  readonly staleSizes = new StaleSizes()
+  /** threads of ours that touch files through the mount: what they ask for changes nothing */
+  readonly touchers = new Set<number>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
   accessChecks = 0
   accessRefusals = 0
@@ -127,6 +137,7 @@ export class Core {
     this.#options = options
     this.gates = new Gates(this)
     this.tainted = new TaintedFiles(this)
+    this.mapped = new MappedPages(this)
   }
 
   /**
@@ -215,16 +226,27 @@ export class Core {
     this.known.buryVolume(volume)
   }
 
+  /** Whether a volume, which is there, shows a snapshot. */
+  isView(volume: number): boolean {
+    return this.volumes.get(volume) === undefined
+  }
+
+  /** An inode with the permissions that are shown of it: in a snapshot there are fewer. */
+  shownPlace(place: Place): Place {
+    return this.isView(place.volume.number) ? frozenPlace(place) : place
+  }
+
   /** What the kernel is told of an inode. */
   stat(place: Place): Stat {
     const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
+    const uid = shownOwner(this.guard, place)
     const stat: Stat = {
       node,
       generation: this.known.generation(volume.number, ino),
-      mode: shownMode(this.guard, place),
+      mode: shownMode(this.guard, this.shownPlace(place), uid),
       nlink: attr.nlink,
-      uid: attr.uid,
+      uid,
       gid: attr.gid,
       rdev: attr.rdev,
       size: attr.size,
@@ -293,6 +315,22 @@ export class Core {
     const replacements = this.replacements.get(volumeOf(node)) ?? []
     // All are asked: each notes what it was asked for.
     return [...replacements].map((one) => one.isStale(inoOfNode(node))).includes(true)
+  }
+
+  /** See Filesystem. */
+  appendsAt(node: number): number | undefined {
+    if (this.staleSizes.isEmpty && this.replacements.size === 0) return undefined
+    const [number, ino] = [volumeOf(node), inoOfNode(node)]
+    const isReplaced = [...(this.replacements.get(number) ?? [])].some((one) => one.isReplaced(ino))
+    if (!isReplaced && !this.staleSizes.has(node)) return undefined
+    this.staleSizes.misplaced(node)
+    return this.volumes.get(number)?.attr(ino)?.size
+  }
+
+  /** A thread of ours touched a file: whoever writes to it from now on has asked for its size after this. */
+  touched(node: number): Stat {
+    this.staleSizes.settled(node)
+    return this.stat(this.place(node))
   }
 
   /**

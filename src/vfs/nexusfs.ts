@@ -4,12 +4,13 @@ import { Pace } from '../pace.ts'
 import { isAcl } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
 import { Core, type CoreOptions, volumeOf } from './core.ts'
-import { copyFileRange, fallocate, lseek, read, write } from './data.ts'
+import { copyFileRange, fallocate, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
 import { READ, WRITE } from './guard.ts'
 import { passHidden, readdir } from './listing.ts'
 import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
 import { rename } from './rename.ts'
+import { lseek } from './seek.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 export interface NexusFsOptions extends CoreOptions {
@@ -58,6 +59,7 @@ export class NexusFs implements Filesystem {
   }
 
   setattr(caller: Caller, node: number, change: SetStat): Stat {
+    if (this.core.touchers.has(caller.pid)) return this.core.touched(node)
     this.#demand(caller, node, WRITE)
     // The kernel knows of set-id bits, and is about to let a caller write who loses them (__remove_privs, fs/inode.c). It asks
     // for no change, because clearing is ours; but it waits for this answer before it writes, and keeps the mode that it has.
@@ -143,6 +145,10 @@ export class NexusFs implements Filesystem {
     return this.core.isStale(node)
   }
 
+  appendsAt(node: number): number | undefined {
+    return this.core.appendsAt(node)
+  }
+
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
     this.#demand(caller, node, WRITE)
     const wanted = { mode, offset, length, killSuidGid: losesSetId(caller) }
@@ -152,7 +158,19 @@ export class NexusFs implements Filesystem {
     })
   }
 
-  lseek(caller: Caller, node: number, offset: number, whence: number): number {
+  changing(node: number, offset: number, length: number, isLocked: boolean): Promise<void> | undefined {
+    return this.core.mapped.changing(node, offset, length, isLocked)
+  }
+
+  writtenBack(node: number, offset: number, buffer: Buffer, start: number, length: number): void {
+    this.core.mapped.writtenBack(node, offset, buffer, start, length)
+  }
+
+  notWrittenBack(node: number): void {
+    this.core.mapped.notWritten(node)
+  }
+
+  lseek(caller: Caller, node: number, offset: number, whence: number): number | Promise<number> {
     this.#demand(caller, node, READ)
     return lseek(this.core, node, offset, whence)
   }

@@ -145,13 +145,19 @@ export async function renameWorkspace(context: Context, path: string, newPath: s
 }
 
 /** The directory for a new workspace. @throws NexusError when there is none, or the name is taken */
-export function freeParent({ core }: Context, path: string): { parent: Place; name: string } {
+export function freeParent({ core, registry }: Context, path: string): { parent: Place; name: string } {
   const found = parentAt(core, path)
+  const whatIsThere = ({ parent, name }: typeof found): string => {
+    const entry = parent.volume.entry(parent.ino, name)
+    const isPlain = entry?.volume === 0 && entry.type === S_IFDIR && registry.makesWorkspace(parent.volume.number, parent.ino)
+    if (!isPlain) return 'exists already: choose another path'
+    return 'is a directory, and no workspace: as root move it elsewhere (mv), then back, which makes a workspace of it'
+  }
   try {
     checkFree(found.parent, found.name)
   } catch (error) {
     if (!(error instanceof FsError)) throw error
-    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} exists already: choose another path`)
+    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} ${whatIsThere(found)}`)
     throw new NexusError('NEXUS_USAGE', `${path} is no possible name (${error.code}): choose another path`)
   }
   return found

@@ -10,6 +10,7 @@
 #include <node_api.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* error.c: errnos as JavaScript errors, and arguments out of JavaScript. */
 
@@ -35,6 +36,9 @@ napi_value make_int(napi_env env, int number);
 /* descriptor.c: the descriptor that comes over a socket, or -1 when that is closed without one. Waits. */
 int receive_descriptor(int socket);
 
+/* touch.c: does one errand through the mount, and waits as long as the kernel does. Returns 0 or a negative errno. */
+int32_t touch(const char *bytes, size_t length);
+
 /* The functions that JavaScript sees. */
 napi_value nexus_mount(napi_env env, napi_callback_info info);
 napi_value nexus_umount(napi_env env, napi_callback_info info);
@@ -48,6 +52,8 @@ napi_value nexus_start_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
 napi_value nexus_notify(napi_env env, napi_callback_info info);
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
+napi_value nexus_touch(napi_env env, napi_callback_info info);
+napi_value nexus_notifier_thread(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_take_back(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);

@@ -1,5 +1,6 @@
 /*
- * A thread of its own for what may wait in the kernel until we have answered a request: notifies, and syncfs of the mount.
+ * A thread of its own for what may wait in the kernel until we have answered a request: notifies, syncfs of the mount, and
+ * touching files in it.
  *
  * A notify can wait for a lock that another request holds, and that request may be waiting for the
  * serving thread: written from there it could hang for ever. Where syncfs waits for the pages that it
@@ -26,10 +27,14 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Messages that were given together, and afterwards what became of each. */
+/* What is done with each of a batch's byte strings: written to /dev/fuse; the path of a directory whose filesystem is
+ * written out; an errand of touch.c. */
+enum work { SEND, SYNC, TOUCH };
+
+/* What was given together, and afterwards what became of each. */
 struct batch {
   struct batch *next;
-  bool syncs; /* each is the path of a directory whose filesystem is to be written out */
+  enum work work;
   size_t count;
   uint32_t *lengths;
   int32_t *results;
@@ -55,6 +60,7 @@ struct notifier {
   struct queue given;
   struct queue done;
   enum state state;
+  pid_t thread;
   int start_error;
   int owners;
 };
@@ -65,7 +71,7 @@ static struct batch *new_batch(size_t count, size_t length) {
   struct batch *batch = malloc(sizeof(*batch) + count * (sizeof(uint32_t) + sizeof(int32_t)) + length);
   if (batch == NULL) return NULL;
   batch->next = NULL;
-  batch->syncs = false;
+  batch->work = SEND;
   batch->count = count;
   batch->lengths = (uint32_t *)(batch + 1);
   batch->results = (int32_t *)(batch->lengths + count);
@@ -128,6 +134,7 @@ static bool start(struct notifier *notifier) {
   int error = take_own_table(notifier->fuse_fd, notifier->event_fd);
   pthread_mutex_lock(&notifier->mutex);
   notifier->state = error == 0 ? RUNNING : STOPPING;
+  notifier->thread = gettid();
   notifier->start_error = error;
   pthread_cond_broadcast(&notifier->changed);
   pthread_mutex_unlock(&notifier->mutex);
@@ -163,7 +170,11 @@ static int32_t sync_filesystem(const char *directory) {
 }
 
 static int32_t carry_out(const struct notifier *notifier, const struct batch *batch, const char *bytes, size_t length) {
-  return batch->syncs ? sync_filesystem(bytes) : write_message(notifier->fuse_fd, bytes, length);
+  switch (batch->work) {
+    case SYNC: return sync_filesystem(bytes);
+    case TOUCH: return touch(bytes, length);
+    default: return write_message(notifier->fuse_fd, bytes, length);
+  }
 }
 
 /* A long batch looks between two messages whether it is to stop. */
@@ -331,7 +342,15 @@ static void enqueue(struct notifier *notifier, struct batch *batch) {
   pthread_mutex_unlock(&notifier->mutex);
 }
 
-napi_value nexus_notify(napi_env env, napi_callback_info info) {
+/* The thread's number, by which /dev/fuse names whoever asks. */
+napi_value nexus_notifier_thread(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  struct notifier *notifier;
+  if (!get_args(env, info, 1, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  return make_int(env, notifier->thread);
+}
+
+static napi_value give(napi_env env, napi_callback_info info, enum work work) {
   napi_value args[3];
   struct notifier *notifier;
   void *bytes, *lengths;
@@ -349,9 +368,14 @@ napi_value nexus_notify(napi_env env, napi_callback_info info) {
   }
   if (count > 0) memcpy(batch->lengths, lengths, count * sizeof(uint32_t));
   if (total > 0) memcpy(batch->bytes, bytes, total);
+  batch->work = work;
   enqueue(notifier, batch);
   return NULL;
 }
+
+napi_value nexus_notify(napi_env env, napi_callback_info info) { return give(env, info, SEND); }
+
+napi_value nexus_touch(napi_env env, napi_callback_info info) { return give(env, info, TOUCH); }
 
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
   napi_value args[2];
@@ -364,7 +388,7 @@ napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
   if (batch == NULL) {
     throw_errno(env, ENOMEM, "malloc", NULL);
   } else {
-    batch->syncs = true;
+    batch->work = SYNC;
     batch->lengths[0] = (uint32_t)bytes;
     memcpy(batch->bytes, directory, bytes);
     enqueue(notifier, batch);
