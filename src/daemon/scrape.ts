@@ -35,6 +35,22 @@ export function parseScrapeAddress(text: string): ScrapeAddress {
   return { host, port }
 }
 
+/**
+ * Why a request is refused: a browser sends it for a page of another site. A browser names the page's site as Origin; where
+ * that site's name was made to lead to this machine (DNS rebinding), it names it as Host. A port of this machine alone is
+ * asked for by an address of this machine or as localhost.
+ */
+export function refusalOf({ headers }: Pick<IncomingMessage, 'headers'>, listensOn: string): string | undefined {
+  if (headers.origin !== undefined) return 'pages of other sites are not answered'
+  if (!isLoopback(listensOn) || headers.host === undefined) return undefined
+  const name = headers.host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+  return isLoopback(name.toLowerCase()) ? undefined : 'ask for it as localhost or by the address that it listens on'
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+}
+
 /** Listens before there is anything to tell. */
 export class Scrape {
   readonly #server: Server
@@ -96,7 +112,9 @@ export class Scrape {
       response.writeHead(status, { 'content-type': EXPOSITION_TYPE, 'content-length': Buffer.byteLength(text) })
       response.end(text)
     }
-    if (request.url?.split('?')[0] !== '/metrics') say(404, 'only /metrics is served\n')
+    const refusal = refusalOf(request, this.#address.host)
+    if (refusal !== undefined) say(403, `${refusal}\n`)
+    else if (request.url?.split('?')[0] !== '/metrics') say(404, 'only /metrics is served\n')
     else if (request.method !== 'GET') say(405, 'only GET is served\n')
     else if (this.#measure === undefined) say(503, 'not mounted yet\n')
     else say(200, exposition(this.#measure()))

@@ -3,7 +3,7 @@
  * the mount; of the errors that it returns, and of what it goes on to wait for, only some concerns who asked. So a wait is
  * for nodes that it names: it ends when no more of their pages come, and fails only when a page of theirs could not be stored.
  */
-import { type FsError, toFsError } from '../errors.ts'
+import { FS, type FsError, toFsError } from '../errors.ts'
 
 /**
  * The kernel keeps at most BACKGROUND_MAX (init.ts) requests of its write-back among those that can be read, in
@@ -33,6 +33,11 @@ interface Wait {
 
 export class WriteBacks {
   readonly #waits = new Set<Wait>()
+  /**
+   * Errnos that a syncfs(2) may give for pages that earned their refusal before it: the kernel keeps an error of the whole
+   * mount until one has told of it (errseq_t of the superblock), and gives EIO for any errno of a page (filemap_check_errors).
+   */
+  readonly #untold = new Set<number>()
   /** requests since the last one of the kernel's write-back */
   #since = 0
   readonly #onWait: () => void
@@ -57,7 +62,8 @@ export class WriteBacks {
     this.#waits.add(wait)
     try {
       await sync().catch((error: unknown) => {
-        if (!isErrnoOf(error, wait.refusals)) throw error
+        if (!isErrnoOf(error, wait.refusals) && !isErrnoOf(error, this.#untold)) throw error
+        this.#untold.clear()
       })
       await this.#drained(wait)
     } finally {
@@ -92,13 +98,13 @@ export class WriteBacks {
     for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
   }
 
-  /** It was not stored. @param isRefused it never will be, and nobody who asks has to know */
-  failed(node: number, error: unknown, isRefused: boolean): void {
-    if (this.#waits.size === 0) return
+  /** It could not be stored. */
+  failed(node: number, error: unknown): void {
     const { fsError } = toFsError(error)
+    if (!STORE_FAILURES.includes(fsError.code)) this.#untold.add(fsError.errno).add(FS.EIO.errno)
     for (const wait of this.#waits) {
       wait.refusals.add(fsError.errno)
-      if (!isRefused && STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
+      if (STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
     }
   }
 

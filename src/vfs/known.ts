@@ -28,7 +28,7 @@ export const HOLE_PAGE = 4
 export const TAIL_PAGE = 8
 /** The kernel has written back what a mapping dirtied. */
 export const STORED_INTO = 16
-/** a process that may not write it could change it without a request (tainted.ts) */
+/** A process that may not write the inode could change it without a request (tainted.ts). */
 const TAINTED = 32
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21

@@ -5,7 +5,8 @@
  * Invariants:
  * - After a right to write was lost and the kernel's pages were dropped, every file that a process without the right holds
  *   for writing is tainted, before the command that took the right returns.
- * - A write-back of a tainted file is refused with EIO, and the kernel's pages of it are dropped.
+ * - A write-back of a tainted file is refused with EACCES, and the kernel's pages of it are dropped. Not EIO: the store is well,
+ *   and a snapshot that waits for what mappings dirtied must not fail for it (fuse/write-back.ts).
  * - A file is tainted until a search finds no such process, or the kernel has given its inode back. Before the mark goes, its
  *   pages are dropped once more: what was dirtied while it was held is still refused.
  * - Where processes cannot be seen (/proc of another pid namespace, one that lets nobody look), each file of the workspaces
@@ -61,7 +62,7 @@ export class TaintedFiles {
 
   /**
    * Whether a write-back may be stored.
-   * @throws EROFS of a snapshot, EIO of a tainted file; either has its pages dropped
+   * @throws EROFS of a snapshot, EACCES of a tainted file; either has its pages dropped
    */
   admitWriteBack(node: number): void {
     const { volumes, registry } = this.#core
@@ -75,7 +76,7 @@ export class TaintedFiles {
     )
     this.#pauseMs = LOOK_MS_MIN
     this.#drop(node)
-    throw isView ? FS.EROFS : FS.EIO
+    throw isView ? FS.EROFS : FS.EACCES
   }
 
   /**

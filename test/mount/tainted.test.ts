@@ -85,7 +85,7 @@ for (const [what, lose] of Object.entries(LOST)) {
     t.equal(await bob.try('mapped()'), 'ok', 'the kernel asks nobody')
     // A page that somebody else has read needs no request.
     await carol.run(`read('${file}')`)
-    t.equal(await bob.try("store(b'stolen')"), 'EIO')
+    t.equal(await bob.try("store(b'stolen')"), 'EACCES')
     await isUnchanged(t, world, carol, what)
   })
 
@@ -95,7 +95,7 @@ for (const [what, lose] of Object.entries(LOST)) {
     await bob.attempt([`opened('${file}')`, 'mapped()', "store(b'before')", 'os.close(fd)'])
     await lose(world)
     await carol.run(`read('${file}')`)
-    t.equal(await bob.try("store(b'stolen')"), 'EIO')
+    t.equal(await bob.try("store(b'stolen')"), 'EACCES')
     await isUnchanged(t, world, carol, what)
     // Also without msync(2), by its end.
     await carol.run(`read('${file}')`)
@@ -130,7 +130,7 @@ test('a process that takes the mount over refuses the same', { skip }, async (t)
   const [serving] = servingOf(mount)
   process.kill(serving as number, 'SIGKILL')
   await gone(serving as number)
-  t.equal(await bob.try("area[0]; store(b'stolen')"), 'EIO')
+  t.equal(await bob.try("area[0]; store(b'stolen')"), 'EACCES')
   await isUnchanged(t, world, carol, 'taken over')
 })
 
@@ -150,4 +150,19 @@ test('a mapping of a file in a snapshot changes nothing, whoever made it', { ski
   t.ok(await until(async () => (await carol.run<string>(`read('${view}')[:6]`)) === TEXT), 'it is read again')
   t.equal(stored(file), TEXT)
   t.match(mount.log, /a mapping changed a file of a snapshot/)
+})
+
+test('stores that are refused make no snapshot fail', { skip }, async (t) => {
+  const world = await worldFor(t)
+  const { bob, carol, file, mount } = world
+  await bob.attempt([`opened('${file}')`, 'mapped()'])
+  await LOST['revoked']?.(world)
+  for (let round = 0; round < 3; round++) {
+    // Without a page in the kernel's cache the store of a user without any right is a SIGBUS. The kernel tells the next close(2)
+    // of the file that a page could not be written (fuse_flush), whoever it is of.
+    await carol.try(`read('${file}')`)
+    await bob.run("area[0:6] = b'stolen'")
+    mount.ctl('snapshot', ACME, '--name', `s${round}`)
+    t.equal(stored(mount.at('tenants', 'acme', '.snapshots', `s${round}`, 'data', 'f')), TEXT)
+  }
 })
