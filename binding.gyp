@@ -11,6 +11,7 @@
       'src/fuse/native/notifier.c',
       'src/fuse/native/touch.c',
       'src/fuse/native/system.c',
+      'src/fuse/native/clock.c',
       'src/fuse/native/descriptor.c',
       'src/fuse/native/kcmp.c',
       'src/fuse/native/shared.c'

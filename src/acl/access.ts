@@ -15,6 +15,7 @@ import { Evaluator } from './evaluator.ts'
 import { Graph, inodeOf } from './graph.ts'
 import { IDENTITY_KIND, Identities, parseIdentity, storeIdentity } from './identities.ts'
 import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
+import { NamedUids } from './named.ts'
 import { objectsReached, type ReachTree } from './reach.ts'
 import { hides, inheritsAll, narrows } from './shape.ts'
 import {
@@ -31,11 +32,6 @@ import {
 const ALL = READ | WRITE | ENTER
 const MODEL_KEY = 'm/model'
 export const OWNER = 'owner'
-/**
- * The kernel reads an ACL into one page, 511 entries, and refuses everybody when it is longer (fs/fuse/acl.c). Whom it
- * has no room for is refused.
- */
-const NAMED_MAX = 500
 /** Answers remembered at most, for all uids together. */
 const REMEMBERED_MAX = 500_000
 /** A workspace of which anything is remembered takes as much memory as so many answers. */
@@ -46,8 +42,6 @@ const WAY_MAX = 16_384
 const DEPTH_MAX = 2100
 /** Removed grants that a line of the log names. */
 const LISTED_MAX = 20
-/** setTimeout(3) takes 31 bits of milliseconds. */
-const TIMER_MS_MAX = 2 ** 31 - 1
 
 export interface AccessOptions {
   catalog: Catalog
@@ -58,6 +52,15 @@ export interface AccessOptions {
   singleUser: boolean
   /** milliseconds since the epoch */
   now?: () => number
+  /** goes by the same clock; one that counts the time between when not given, and takes no notice when the clock is set */
+  alarm?: (ring: () => void) => Alarm
+}
+
+/** Rings when a clock has come to a time, and when that clock is set. */
+export interface Alarm {
+  /** @param at milliseconds since the epoch; undefined: never */
+  set(at: number | undefined): void
+  close(): void
 }
 
 export interface AccessTree extends ReachTree {
@@ -93,9 +96,9 @@ export class Access implements Guard {
   #remembered = new Map<number, Remembered>()
   #rememberedCount = 0
   readonly #mixed = new Map<number, Set<number>>()
-  readonly #uids = new Map<number, readonly number[]>()
+  readonly #named: NamedUids
   #nextExpiry = Number.POSITIVE_INFINITY
-  #timer: NodeJS.Timeout | undefined
+  readonly #alarm: Alarm
   /** tuples that have ended and that the log could not yet take the end of */
   #owed: readonly StoredTuple[] = []
   /** called when rights in these workspaces have become others, by no command that would tell the kernel itself */
@@ -104,7 +107,10 @@ export class Access implements Guard {
   constructor(options: AccessOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
+    this.#alarm = options.alarm?.(() => this.#expire()) ?? new TimerAlarm(() => this.#expire(), this.#now)
     this.graph = new Graph(this.tuples, options.tree, this.#now)
+    const { tuples, identities } = this
+    this.#named = new NamedUids({ tuples, identities, tree: options.tree, narrows: () => this.#narrows })
     const text = options.catalog.get(MODEL_KEY)
     this.#model = text === undefined ? builtinModel() : storedModel(text)
     this.#evaluator = this.#evaluatorOf(this.#model)
@@ -125,11 +131,8 @@ export class Access implements Guard {
     return this.#ways(uid, place.volume.number).has(place.ino) ? ENTER : 0
   }
 
-  uidsIn(volume: number): readonly number[] {
-    const live = this.#options.tree.liveOf(volume)
-    const found = this.#uids.get(live) ?? this.#findUids(live)
-    this.#uids.set(live, found)
-    return found
+  uidsOn(place: Place): readonly number[] | undefined {
+    return this.#named.on(place)
   }
 
   isMixed({ volume, ino }: Place): boolean {
@@ -329,12 +332,12 @@ export class Access implements Guard {
     this.#remembered = new Map()
     this.#rememberedCount = 0
     this.#mixed.clear()
-    this.#uids.clear()
+    this.#named.forget()
     this.#watchExpiry()
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    this.#alarm.close()
   }
 
   #load(catalog: Catalog): void {
@@ -500,43 +503,8 @@ export class Access implements Guard {
     return this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)])
   }
 
-  #findUids(volume: number): readonly number[] {
-    const subjects = new Set(this.#subjectsIn(volume))
-    const volumes = new Set([volume])
-    for (const inner of volumes) {
-      const around = this.#options.tree.parentOf(inner, ROOT_INO)
-      if (around === undefined || around.volume === 0 || volumes.has(around.volume)) break
-      for (const { subject } of this.#tuplesOn(around.volume)) subjects.add(subject)
-      volumes.add(around.volume)
-    }
-    const uids = new Set(this.#narrows ? this.identities.uids() : [])
-    // A set grows while it is walked: members of members are reached as well.
-    for (const subject of subjects) {
-      for (const uid of this.identities.uidsOf(subject)) uids.add(uid)
-      if (subject.endsWith(':*')) for (const uid of this.#uidsOfOthers()) uids.add(uid)
-      const hash = subject.indexOf('#')
-      if (hash === -1) continue
-      for (const tuple of this.tuples.on(this.graph.keyOf(subject.slice(0, hash)))) subjects.add(tuple.subject)
-    }
-    uids.delete(0)
-    const sorted = [...uids].sort((a, b) => a - b)
-    if (sorted.length > NAMED_MAX) {
-      const counts = { workspace: volume, users: sorted.length, room: NAMED_MAX }
-      this.#options.logger.warn(counts, 'more users have a grant than the kernel takes: the last are refused; grant to user:*')
-    }
-    return sorted.slice(0, NAMED_MAX)
-  }
-
-  /** Uids that are no users: what everybody else has, which is `user:*`, they have not. */
-  #uidsOfOthers(): number[] {
-    return [...this.identities.uids()].filter((uid) => !this.identities.subjectOf(uid).startsWith('user:'))
-  }
-
   #watchExpiry(): void {
-    clearTimeout(this.#timer)
-    const now = this.#now()
-    if (this.#nextExpiry === Number.POSITIVE_INFINITY) return
-    this.#timer = setTimeout(() => this.#expire(), Math.min(Math.max(0, this.#nextExpiry - now), TIMER_MS_MAX)).unref()
+    this.#alarm.set(this.#nextExpiry === Number.POSITIVE_INFINITY ? undefined : this.#nextExpiry)
   }
 
   /**
@@ -561,6 +529,31 @@ export class Access implements Guard {
       this.forget()
     }
     this.onChanged(this.reached(ended.map(({ object }) => object)), true)
+  }
+}
+
+/** setTimeout(3) takes 31 bits of milliseconds. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+/** By the timers of the event loop. */
+class TimerAlarm implements Alarm {
+  readonly #ring: () => void
+  readonly #now: () => number
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(ring: () => void, now: () => number) {
+    this.#ring = ring
+    this.#now = now
+  }
+
+  set(at: number | undefined): void {
+    clearTimeout(this.#timer)
+    if (at === undefined) return
+    this.#timer = setTimeout(this.#ring, Math.min(Math.max(0, at - this.#now()), TIMER_MS_MAX)).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
   }
 }
 

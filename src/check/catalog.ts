@@ -14,8 +14,9 @@ import {
   WORKSPACE_PREFIX,
   type WorkspaceRecord,
 } from '../workspaces/records.ts'
+import { TENANTS_NAME, WORKSPACES_NAME } from '../workspaces/registry.ts'
 import { type Capture, rootOf } from './capture.ts'
-import type { Findings } from './finding.ts'
+import { type Findings, pathIn } from './finding.ts'
 import type { NestedEntry } from './inodes.ts'
 
 /** By volume, what each live tree was found to have in it of other volumes. */
@@ -41,6 +42,7 @@ export class CatalogCheck {
     for (const number of this.#capture.volumes) {
       if (!this.#capture.workspaces.has(number)) this.#workspaceNote(number, `volume ${number} belongs to no workspace`)
     }
+    this.#plainDirectories()
     this.#snapshots()
     this.#grants()
   }
@@ -79,6 +81,28 @@ export class CatalogCheck {
     this.#workspaceNote(number, `workspace ${number} has no entry where it is recorded to lie`)
     const entry = { index: 0, name, type: S_IFDIR, ino: ROOT_INO, volume: number }
     this.#findings.fix(parent_volume, { kind: 'entry', directory: parent_ino, slot: slotOf(name), entry })
+  }
+
+  /** Directories that an older version let be moved to where workspaces are. */
+  #plainDirectories(): void {
+    const state = this.#capture.live.get(0)
+    if (state === undefined) return
+    try {
+      const view = this.#volumes.view(0, state.domain, state.root)
+      for (const gate of [WORKSPACES_NAME, TENANTS_NAME]) {
+        const directory = view.entry(ROOT_INO, gate)
+        if (directory?.volume !== 0) continue
+        for (const [, { name, type, volume, ino }] of view.entries(directory.ino)) {
+          if (type !== S_IFDIR || volume !== 0) continue
+          const text =
+            'a directory among workspaces is none: only its permission bits say who may enter; move it elsewhere and back'
+          this.#findings.note('workspace', '/', text, { ino, path: pathIn('/', [gate, name]) })
+        }
+      }
+    } catch (error) {
+      // A tree that cannot be read has been reported.
+      if (!(error instanceof NexusError)) throw error
+    }
   }
 
   #snapshots(): void {

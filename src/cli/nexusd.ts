@@ -13,11 +13,11 @@ import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { keepLogSmall } from '../daemon/logfile.ts'
 import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../daemon/memory.ts'
-import { lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
+import { abortAndUnmount, lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
 import { fsckOffline } from '../daemon/offline.ts'
 import { parseScrapeAddress } from '../daemon/scrape.ts'
 import { serve } from '../daemon/serve.ts'
-import { supervise } from '../daemon/supervisor.ts'
+import { ABORT_AFTER_S, supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
 import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
@@ -31,6 +31,8 @@ interface MountFlags {
   data?: string
   background?: boolean
   singleUser?: boolean
+  suid?: boolean
+  dev?: boolean
   rebuildIndex?: boolean
   memory: number
   metrics?: string
@@ -41,12 +43,15 @@ interface MountFlags {
   requestTimeout?: string
   maxWorkspaces: number
   maxSnapshots: number
+  abortAfter?: string
 }
 
 const STOP_MS_MAX = 60_000
 /** Sooner would be an error where a disk is merely busy; a day is as good as for ever. */
-const REQUEST_TIMEOUT_S_MIN = 1
-const REQUEST_TIMEOUT_S_MAX = 86_400
+const TIMEOUT_S_MIN = 1
+const TIMEOUT_S_MAX = 86_400
+/** A daemon that does not say who it is by then hangs. */
+const ANSWER_MS_MAX = 3000
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 /** @returns the exit status; whatever there was to say has been said */
@@ -69,6 +74,16 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
 }
 
 /**
+ * What `nexusd mount` would make of its words.
+ * @throws CommanderError when they are none of its; it has said why
+ */
+export function readMountWords(words: readonly string[]): { mountpoint: string | undefined; data: string | undefined } {
+  const mount = nexusdProgram(words).commands.find((command) => command.name() === 'mount')
+  const [mountpoint] = mount?.parseOptions([...words]).operands ?? []
+  return { mountpoint, data: mount?.opts<MountFlags>().data }
+}
+
+/**
  * The tree of commands; `--help`, completion and the man page are made from it.
  * @param words what the program was called with, for `mount --background` to call it again
  */
@@ -82,6 +97,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--data <DIR>', "where everything is kept (default: NEXUS_DATA, /var/lib/nexus for root, or the user's own)")
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
+    .option('--suid', 'let set-user-id and set-group-id programs and file capabilities take effect (root only; default: no)')
+    .option('--dev', 'let device files be used (root only; default: no)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
@@ -93,6 +110,10 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
     .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
     .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
+    .option(
+      '--abort-after <SECONDS>',
+      `abort the mount when no process can serve it for so long, so that nobody waits for ever (default: ${ABORT_AFTER_S})`,
+    )
     .action((mountpoint: string, flags: MountFlags) =>
       flags.background === true ? background(mountpoint, flags, words) : foreground(mountpoint, flags),
     )
@@ -102,6 +123,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .argument('<mountpoint>')
     .requiredOption('--data <DIR>')
     .option('--single-user')
+    .option('--suid')
+    .option('--dev')
     .option('--rebuild-index')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
@@ -114,11 +137,13 @@ export function nexusdProgram(words: readonly string[]): Command {
         mountpoint,
         data: flags.data,
         singleUser: flags.singleUser === true,
+        suid: flags.suid === true,
+        dev: flags.dev === true,
         rebuildIndex: flags.rebuildIndex === true,
         memory: flags.memory,
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
-        requestTimeout: parseSeconds(flags.requestTimeout),
+        requestTimeout: parseSeconds('--request-timeout', flags.requestTimeout),
         subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
@@ -131,7 +156,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .command('unmount')
     .description('store everything, unmount, and wait until the daemon has ended')
     .argument('<mountpoint>')
-    .action(stop)
+    .option('--force', 'abort the connection: what waits for an answer gets an error, also when no daemon answers any more')
+    .action((mountpoint: string, { force }: { force?: boolean }) => (force === true ? stopByForce(mountpoint) : stop(mountpoint)))
   nexusd
     .command('status')
     .description('show the daemon of a data directory')
@@ -151,13 +177,13 @@ export function nexusdProgram(words: readonly string[]): Command {
 }
 
 /** @throws NexusError NEXUS_USAGE */
-function parseSeconds(word: string | undefined): number | undefined {
+function parseSeconds(option: string, word: string | undefined): number | undefined {
   if (word === undefined) return undefined
   const seconds = /^[1-9]\d{0,4}$/.test(word) ? Number(word) : 0
-  if (seconds >= REQUEST_TIMEOUT_S_MIN && seconds <= REQUEST_TIMEOUT_S_MAX) return seconds
+  if (seconds >= TIMEOUT_S_MIN && seconds <= TIMEOUT_S_MAX) return seconds
   throw new NexusError(
     'NEXUS_USAGE',
-    `--request-timeout ${shown(word)} is not a whole number of seconds from ${REQUEST_TIMEOUT_S_MIN} to ${REQUEST_TIMEOUT_S_MAX}`,
+    `${option} ${shown(word)} is not a whole number of seconds from ${TIMEOUT_S_MIN} to ${TIMEOUT_S_MAX}`,
   )
 }
 
@@ -188,13 +214,17 @@ function parseMemory(text: string): number {
 async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   // A word that is off is found before anything is touched.
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  const requestTimeout = parseSeconds(flags.requestTimeout)
+  const requestTimeout = parseSeconds('--request-timeout', flags.requestTimeout)
+  const abortAfter = parseSeconds('--abort-after', flags.abortAfter) ?? ABORT_AFTER_S
+  refuseEffects(flags)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
+    suid: flags.suid === true,
+    dev: flags.dev === true,
     rebuildIndex: flags.rebuildIndex === true,
     memory: flags.memory,
     metrics: flags.metrics,
@@ -202,22 +232,35 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
     subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
+    abortAfterMs: abortAfter * 1000,
     haltPoll: flags.haltPoll !== false,
     logger,
   })
-  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop())
+  for (const signal of STOP_SIGNALS) process.on(signal, () => supervised.stop(signal))
   process.on('SIGHUP', () => supervised.upgrade())
   await supervised.started
   keepLogSmall(data, logger)
   const line = `mounted ${mountpoint} (data in ${data}, pid ${process.pid})`
   process.stdout.write(`${line}\n`)
   reportToParent({ mounted: line })
-  await supervised.ended
+  const why = await supervised.ended
+  // Who started it may read no more.
+  process.stdout.on('error', () => undefined)
+  process.stdout.write(`unmounted ${mountpoint}: ${why}\n`)
+}
+
+/** fusermount3 mounts nosuid,nodev, whatever it is told. @throws NexusError NEXUS_DENIED */
+function refuseEffects({ suid, dev }: MountFlags): void {
+  if ((suid !== true && dev !== true) || process.getuid?.() === 0) return
+  const word = suid === true ? '--suid' : '--dev'
+  throw new NexusError('NEXUS_DENIED', `${word} is for root: mount without it, or as root`)
 }
 
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
-  parseSeconds(flags.requestTimeout)
+  parseSeconds('--request-timeout', flags.requestTimeout)
+  parseSeconds('--abort-after', flags.abortAfter)
+  refuseEffects(flags)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(
@@ -234,6 +277,17 @@ async function stop(mountpoint: string): Promise<void> {
   // Nobody serves it any more: what is left is the mountpoint.
   if (pid === undefined) await unmount(mount.mountpoint, true)
   else await ended(pid)
+}
+
+/** Asks nobody: neither the daemon nor what is in the mount need answer. */
+async function stopByForce(mountpoint: string): Promise<void> {
+  const mount = mountAt(path.resolve(mountpoint))
+  const { data } = mount
+  const info = await connectControl({ socketPath: socketPathOf(data), timeoutMs: ANSWER_MS_MAX })
+    .status()
+    .catch(() => undefined)
+  await abortAndUnmount(mount)
+  if (info?.mountpoint === mount.mountpoint) await ended(info.supervisor_pid)
 }
 
 async function upgrade(mountpoint: string): Promise<void> {

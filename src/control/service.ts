@@ -89,7 +89,7 @@ export interface ForkInfo {
 export interface QuotaInfo {
   path: string
   number: number
-  /** allocated to files, as du(1) counts them; snapshots are not counted */
+  /** allocated to files, as du(1) counts them, and extended attributes; snapshots are not counted */
   bytes_used: number
   /** null: none */
   bytes_limit: number | null

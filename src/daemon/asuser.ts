@@ -6,8 +6,10 @@ import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
 import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
-import type { NewWorkspace } from '../workspaces/workspaces.ts'
+import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
+import { listWorkspaces, type NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
+import { diskUsageWithin } from './diskusage.ts'
 import { policy } from './policy.ts'
 
 type AnyCall = (...args: unknown[]) => Promise<unknown>
@@ -22,11 +24,11 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
   return {
     ...allowed,
     status: async () => ({ ...publicPart(await allowed.status()), used: context.registry.chargedTo(caller.subject) }),
-    workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
-    quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
+    workspaceList: () => listWorkspaces(context, (number) => caller.mayList(number)),
+    quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayList(number)),
     quotaShow: async (path) => {
       const shown = await allowed.quotaShow(path)
-      return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
+      return { ...shown, around: shown.around.filter(({ number }) => caller.mayList(number)) }
     },
     workspaceCreate: (path, options) => {
       const limited: NewWorkspace = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
@@ -48,19 +50,24 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
       rule()
       return await diffSnapshots(context, path, from, to, limit, { sees: caller.sees(), permit: still(caller, path, rule) })
     },
-    diskUsage: async (path) => {
-      const usage = await allowed.diskUsage(path)
-      policy.diskUsage(ask, path)
-      return usage
-    },
     restore: (path, snapshot, options) => {
       const permit = still(caller, path, () => policy.restore(ask, path, snapshot, options))
       const reported: RestoreOptions = { ...options, sees: caller.sees(), permit }
       // Where relations hide parts, that tells no names at all.
       return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
     },
+    whoCan: async (permission, path) => {
+      policy.whoCan({ caller, context }, permission, path)
+      return whoCanFor(context, caller.subject, permission, path)
+    },
+    diskUsage: async (path) => {
+      policy.diskUsage({ caller, context }, path)
+      // The policy has refused the whole store.
+      return await diskUsageWithin(context, path ?? '/', (number) => caller.mayList(number))
+    },
     explain: async (subject, permission, path) => {
-      const answer = await allowed.explain(subject, permission, path)
+      policy.explain({ caller, context }, subject, permission, path)
+      const answer = explainFor(context, caller.subject, subject, permission, path)
       return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)
     },
   }

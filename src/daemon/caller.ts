@@ -2,13 +2,13 @@
  * A user who asks for something by command: what he may, by relations and by the permissions of plain directories. He is
  * led to a path as the kernel would lead him, so that a refusal tells no more than stat(2) at the mount.
  */
-import { NexusError } from '../errors.ts'
+import { FsError, NexusError } from '../errors.ts'
 import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
-import { ENTER, READ, shownMode, WRITE } from '../vfs/guard.ts'
+import { allowed, ENTER, isNamed, READ, WRITE } from '../vfs/guard.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { type Attr, groupBits, isDirectory, maskOf } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, nestedIn } from '../workspaces/context.ts'
@@ -66,8 +66,31 @@ export class Caller {
     return this.#hasRelation(permission, place.volume.number, place.ino)
   }
 
-  mayReadWorkspace(number: number): boolean {
-    return this.#hasRelation('read', number, ROOT_INO)
+  /** Whether a workspace is named to the caller: who may read it, and could stat(2) it. */
+  mayList(number: number): boolean {
+    return this.#hasRelation('read', number, ROOT_INO) && this.#reaches(number)
+  }
+
+  /** Whether each directory on the way to a workspace may be entered. */
+  #reaches(number: number): boolean {
+    const { core, registry } = this.#context
+    const seen = new Set<number>()
+    try {
+      for (let record = registry.workspace(number); record !== undefined && record.number !== 0; ) {
+        // Records that lie in each other, which only damage makes, lead nowhere.
+        if (seen.has(record.number)) return false
+        seen.add(record.number)
+        const { volume } = core.place(nodeOf(record.parent_volume, ROOT_INO))
+        for (const ino of ancestors(volume, record.parent_ino)) {
+          if (!this.#mayUse(core.place(nodeOf(volume.number, ino)), ENTER)) return false
+        }
+        record = registry.workspace(record.parent_volume)
+      }
+      return true
+    } catch (error) {
+      if (error instanceof FsError || error instanceof NexusError) return false
+      throw error
+    }
   }
 
   /**
@@ -109,9 +132,17 @@ export class Caller {
    */
   sees(): Sees {
     const ways = new WeakMap<Volume, Map<number, boolean>>()
-    const may = (attr: Attr, bit: number): boolean => {
-      const bits = attr.uid === this.uid ? attr.mode >> 6 : attr.mode | (attr.mode >> 3)
-      return (bits & bit) !== 0
+    const named = new Map<number, boolean>()
+    const isNamedIn = (volume: Volume): boolean => {
+      const attr = volume.attr(ROOT_INO)
+      const root = attr && { volume, ino: ROOT_INO, attr }
+      const found = named.get(volume.number) ?? (root !== undefined && isNamed(this.#context.core.guard, root, this.uid))
+      named.set(volume.number, found)
+      return found
+    }
+    const may = (volume: Volume, attr: Attr, bit: number): boolean => {
+      if (attr.uid === this.uid) return ((attr.mode >> 6) & bit) !== 0
+      return ((isNamedIn(volume) ? maskOf(attr.mode) : groupBits(attr.mode) & attr.mode) & bit) !== 0
     }
     const enters = (volume: Volume, ino: number): boolean => {
       const known = ways.get(volume) ?? new Map<number, boolean>()
@@ -123,14 +154,14 @@ export class Caller {
       // From the root down: directories may lie deep in each other. What has no way from there leads nowhere.
       for (const at of names === undefined ? [ino] : [...ancestors(volume, ino)].reverse()) {
         const attr = volume.attr(at)
-        answer = answer && attr !== undefined && may(attr, ENTER)
+        answer = answer && attr !== undefined && may(volume, attr, ENTER)
         known.set(at, answer)
       }
       return answer
     }
     return (volume, ino) => {
       const attr = volume.attr(ino)
-      return attr !== undefined && may(attr, READ) && enters(volume, ino)
+      return attr !== undefined && may(volume, attr, READ) && enters(volume, ino)
     }
   }
 
@@ -168,10 +199,8 @@ export class Caller {
   #bits(place: Place): number {
     const { guard } = this.#context.core
     const { volume, attr } = place
-    const isOwner = attr.uid === this.uid
-    if (!guard.guards(volume.number)) return isOwner ? (attr.mode >> 6) & 7 : this.#bitsOfOthers(place)
-    const mode = shownMode(guard, place)
-    return isOwner ? (mode >> 6) & 7 : guard.rwx(this.uid, place) & (mode >> 3) & 7
+    if (guard.guards(volume.number)) return allowed(guard, place, this.uid)
+    return attr.uid === this.uid ? (attr.mode >> 6) & 7 : this.#bitsOfOthers(place)
   }
 
   /** Of a plain directory; he may be in any group, so what a group has not, he has not. */

@@ -81,6 +81,17 @@ export class Child {
     }
   }
 
+  /** Processor time that it has used, in ticks of the kernel; of all its threads (proc_pid_stat(5), fields 14 and 15). */
+  get ticks(): number {
+    try {
+      const stat = readFileSync(`/proc/${this.pid}/stat`, 'latin1')
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      return Number(fields[11]) + Number(fields[12])
+    } catch {
+      return 0
+    }
+  }
+
   /** Nothing of it is left, or it never was. */
   get isGone(): boolean {
     return this.#process.exitCode !== null || this.#process.signalCode !== null || this.pid === 0

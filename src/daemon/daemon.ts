@@ -5,9 +5,10 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
+import { allMounts } from '../control/mounts.ts'
 import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { Channel, Notifier } from '../fuse/binding.ts'
+import { Channel, Notifier, WallAlarm } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
@@ -25,6 +26,7 @@ import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
 import type { Handover } from './handover.ts'
+import { HolderSearch } from './holders.ts'
 import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { parseScrapeAddress, Scrape } from './scrape.ts'
@@ -35,6 +37,9 @@ export interface DaemonOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that this process may have (memory.ts) */
   memory: number
@@ -93,11 +98,13 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, suid, dev, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
   const now = (): Time => clock.now()
-  const engine = await openEngine({ data, logger, now, singleUser, rebuildIndex, memory, known, subjectLimits })
+  const alarm = (ring: () => void): WallAlarm => new WallAlarm(ring)
+  const how = { singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits }
+  const engine = await openEngine({ data, logger, now, alarm, ...how })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()
@@ -131,6 +138,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
     })
     notifiers.push(kernel)
+    engine.fs.core.mapped.serve(kernel.pages)
     const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
     notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
@@ -167,7 +175,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
     if (terms !== undefined) await kernel.resend()
-    const { gates } = engine.fs.core
+    const { gates, crowds, tainted } = engine.fs.core
+    crowds.serve(kernel, logger, terms !== undefined)
+    const device = singleUser ? undefined : allMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device
+    if (device !== undefined) {
+      const search = new HolderSearch({ device, logger })
+      tainted.serve({ kernel, look: () => search.look(), logger })
+    }
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
@@ -271,10 +285,11 @@ async function finish(running: Running): Promise<Why> {
   if (why === 'aborted') {
     logger.error(
       {},
-      `the connection of ${mountpoint} was aborted, by umount -f or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
+      `the connection of ${mountpoint} was aborted, by nexusd unmount --force or in /sys/fs/fuse/connections: what waited for an answer got ECONNABORTED, and everything acknowledged is stored`,
     )
   }
   await closeAll(controls)
+  engine.fs.core.tainted.stop()
   session.stop()
   polling?.close()
   for (const notifier of notifiers) notifier.stop()

@@ -2,7 +2,7 @@
  * Everything behind the mount, put together: the store, the volumes, the workspaces and the
  * filesystem. It needs no mount, which is how most tests use it.
  */
-import { Access } from '../acl/access.ts'
+import { Access, type AccessOptions } from '../acl/access.ts'
 import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
 import { Scrub } from '../check/scrub.ts'
@@ -37,6 +37,12 @@ export interface EngineOptions extends StoreOptions {
   owner?: { uid: number; gid: number }
   /** only the owner can reach the mount: no directory has to be open to others */
   singleUser?: boolean
+  /** set-id bits take effect: views do not show them */
+  suid?: boolean
+  /** device files can be used: views show none that can */
+  dev?: boolean
+  /** rings when a grant ends by the wall clock (acl/access.ts) */
+  alarm?: AccessOptions['alarm']
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
   /** how much each subject may have; the usual limits when not given, and none on a mount for a single user */
@@ -96,6 +102,7 @@ export class Engine {
       commit: (changes) => volumes.commit(changes),
       logger: options.logger,
       singleUser: options.singleUser === true,
+      ...(options.alarm && { alarm: options.alarm }),
     })
     this.registry.neverGive(this.access.tuples.numbers())
     this.fs = new NexusFs({
@@ -106,6 +113,7 @@ export class Engine {
       known: this.known,
       now,
       owner,
+      hidesFromViews: { setId: options.suid === true, devices: options.dev === true },
       space: () => space.blocks(),
     })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)

@@ -12,6 +12,8 @@ const run = promisify(execFile)
 
 /** linux/mount.h: reading a file does not change its access time, here as on most disks. */
 const MS_NOATIME = 1024
+const MS_NOSUID = 2
+const MS_NODEV = 4
 /** as much as one READ may ask for */
 const READ_AHEAD_KIB = 1024
 const UNMOUNT_MS_MAX = 10_000
@@ -24,6 +26,10 @@ export interface MountOptions {
   data: string
   /** nobody but this user can reach it; always so without root */
   singleUser: boolean
+  /** whether set-id bits and file capabilities take effect; never without root */
+  suid: boolean
+  /** whether device files can be used; never without root */
+  dev: boolean
 }
 
 /** Where a path leads, and what is mounted right there. */
@@ -137,7 +143,7 @@ export function mountFilesystem(mountpoint: string, options: MountOptions): numb
       return mount(
         mountpoint,
         `rootmode=40000,user_id=0,group_id=0,default_permissions${reach}`,
-        MS_NOATIME,
+        MS_NOATIME | (options.suid ? 0 : MS_NOSUID) | (options.dev ? 0 : MS_NODEV),
         filesystemType,
         source,
       )
@@ -163,17 +169,41 @@ export function setReadAhead(mountpoint: string): void {
 }
 
 /**
- * Ends a mount whatever happens: who waits for an answer gets ECONNABORTED. Root does it by a forced unmount, anybody else
- * by fusectl, if that is mounted (Documentation/filesystems/fuse.rst).
+ * Ends a mount whatever happens: programs that wait for an answer get ECONNABORTED. By fusectl, if that is mounted, since
+ * then the daemon is told that it was an abort (fs/fuse/control.c); without it root does it by a forced unmount
+ * (Documentation/filesystems/fuse.rst).
  * @param device as in mountinfo
+ * @returns false when neither could be done; the mount may be gone
  */
-export function abort(mountpoint: string, device: string): void {
+export function abort(mountpoint: string, device: string): boolean {
   try {
-    if (process.getuid?.() === 0) umount(mountpoint, MNT_FORCE | MNT_DETACH)
-    else fs.writeFileSync(`/sys/fs/fuse/connections/${device.split(':')[1]}/abort`, '1')
+    fs.writeFileSync(`/sys/fs/fuse/connections/${device.split(':')[1]}/abort`, '1')
+    return true
   } catch {
-    // It is gone, or nothing more can be done than to close the descriptor.
+    // Not mounted, or not this user's.
   }
+  try {
+    umount(mountpoint, MNT_FORCE | MNT_DETACH)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The same by hand, and nothing is left at the mountpoint.
+ * @throws NexusError NEXUS_DENIED when this user may not, or has no way to
+ */
+export async function abortAndUnmount({ mountpoint, device }: Mount): Promise<void> {
+  const isAborted = abort(mountpoint, device)
+  const isThere = allMounts().some((entry) => entry.mountpoint === mountpoint && entry.device === device)
+  if (isThere) await unmount(mountpoint, true)
+  if (isAborted || !isThere) return
+  throw new NexusError(
+    'NEXUS_DENIED',
+    `${mountpoint} is detached, but its connection could not be aborted: mount -t fusectl none /sys/fs/fuse/connections, ` +
+      `and echo 1 > /sys/fs/fuse/connections/${device.split(':')[1]}/abort`,
+  )
 }
 
 function explainMount(mountpoint: string, cause: unknown): unknown {

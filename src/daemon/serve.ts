@@ -38,6 +38,9 @@ export interface ServeOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that the serving process may have */
   memory: number

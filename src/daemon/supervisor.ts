@@ -8,6 +8,7 @@ import { nexusMounts } from '../control/mounts.ts'
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { Child, type Death, endOf } from './child.ts'
+import type { Why } from './daemon.ts'
 import { Handover } from './handover.ts'
 import { HEAP_FLAGS } from './memory.ts'
 import { abort, mountFilesystem, unmount } from './mountpoint.ts'
@@ -30,15 +31,29 @@ const DEAD_MS_MAX = 60_000
 /** By then the log says so. */
 const DEAD_MS_TOLD = 5000
 const WATCH_MS = 1000
+/** The disk may hang for a while, and a long log takes a while to read: but then something is done. */
+export const ABORT_AFTER_S = 300
+/** Of an end that nobody but the serving process knows about. */
+const WHY_IN_WORDS: Record<Exclude<Why, 'signal'>, string> = {
+  command: 'nexusd unmount asked for it',
+  unmounted: 'umount or fusermount3 unmounted it',
+  aborted: 'its connection was aborted',
+  broken: 'the descriptor of the mount is broken',
+  replaced: 'another process goes on',
+}
 /** A process that was asked to end, or to hand over, and has not. */
 const STOP_MS_MAX = 60_000
 
 export interface Supervised {
   /** resolves when the mount answers; rejects with NexusError, and then nothing is mounted and nothing was changed */
   started: Promise<void>
-  /** resolves when it is unmounted and everything stored; rejects with NexusError when the mount had to be given up */
-  ended: Promise<void>
-  stop(): void
+  /**
+   * Resolves when it is unmounted and everything stored, with why in words; rejects with NexusError when the mount had to be
+   * given up.
+   */
+  ended: Promise<string>
+  /** @param signal that asked for it */
+  stop(signal: NodeJS.Signals): void
   /** Starts the program that is installed now in place of the one that serves. */
   upgrade(): void
 }
@@ -48,6 +63,8 @@ export interface SuperviseOptions extends ServeOptions {
   script: string
   /** whether a process shall wait to take over, which costs its memory */
   standby: boolean
+  /** the mount is aborted when nobody has served for so long, and who is to serve has used no processor time */
+  abortAfterMs: number
   logger: Logger
 }
 
@@ -61,7 +78,7 @@ export function supervise(options: SuperviseOptions): Supervised {
   return {
     started,
     ended,
-    stop: () => supervisor.ask({ ask: 'stop' }),
+    stop: (signal) => supervisor.stop(signal),
     upgrade: () => supervisor.upgrade(),
   }
 }
@@ -79,6 +96,12 @@ class Supervisor {
   readonly #stuck: Child[] = []
   #canBeReplaced = false
   #isStopping = false
+  #signal: NodeJS.Signals | undefined
+  /** called once the mount is aborted: nobody waits for a process any more that may never end */
+  #onAborted: () => void = () => undefined
+  readonly #aborted = new Promise<void>((resolve) => {
+    this.#onAborted = resolve
+  })
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: SuperviseOptions) {
@@ -100,14 +123,22 @@ class Supervisor {
     throw this.#failure ?? failureOf(death)
   }
 
-  /** Starts processes until one of them ends as it should. */
-  async ended(): Promise<void> {
+  /** Starts processes until one of them ends as it should. @returns why, in words */
+  async ended(): Promise<string> {
     let quickDeaths = 0
     for (;;) {
-      const death = await this.#death
+      const death = await Promise.race([this.#death, this.#aborted])
       clearTimeout(this.#timer)
+      if (death === undefined) {
+        if (this.#child !== undefined) this.#stuck.push(this.#child)
+        await this.#release()
+        throw new NexusError('NEXUS_INTERNAL', 'the mount was aborted: no process could serve it; nothing acknowledged is lost')
+      }
       if (this.#child?.isGone === false) this.#stuck.push(this.#child)
-      if (death.told?.told === 'unmounted' || (this.#isStopping && death.told?.told === 'handed over')) return this.#release()
+      if (death.told?.told === 'unmounted' || (this.#isStopping && death.told?.told === 'handed over')) {
+        await this.#release()
+        return this.#inWords(death.told.told === 'unmounted' ? death.told.why : 'signal')
+      }
       const isHandedOver = death.told?.told === 'handed over'
       quickDeaths = isHandedOver || (death.servedMs ?? 0) >= QUICK_DEATH_MS ? 0 : quickDeaths + 1
       if (this.#isStopping || !this.#canBeReplaced || quickDeaths >= QUICK_DEATHS_MAX) {
@@ -120,6 +151,15 @@ class Supervisor {
       if (quickDeaths > 0) await sleep(RESTART_PAUSE_MS * 2 ** quickDeaths)
       void this.#letServe(this.#standby.take() ?? this.#start(false))
     }
+  }
+
+  #inWords(why: Why): string {
+    return why === 'signal' ? `it was sent ${this.#signal ?? 'a signal'}` : WHY_IN_WORDS[why]
+  }
+
+  stop(signal: NodeJS.Signals): void {
+    this.#signal ??= signal
+    this.ask({ ask: 'stop' })
   }
 
   ask(asked: Asked): void {
@@ -207,13 +247,15 @@ class Supervisor {
   }
 
   /**
-   * What cannot end is let go with the mount, also when it never got to serve, and what serves and hangs is killed: nobody
-   * waits for ever.
+   * What cannot end is let go with the mount, also when it never got to serve, what serves and hangs is killed, and when
+   * neither it nor the next does anything, the mount is aborted: nobody waits for ever.
    */
   #watch(child: Child): void {
-    const { logger } = this.#options
+    const { logger, abortAfterMs } = this.#options
     let deadSince: number | undefined
     let isTold = false
+    let lastTicks = -1
+    let idleSince = performance.now()
     const watching = setInterval(() => {
       const now = performance.now()
       if (child.isZombie) deadSince ??= now
@@ -222,11 +264,17 @@ class Supervisor {
         isTold = true
         logger.error({}, 'the serving process is dead and not gone yet, and all requests wait: look at its disk')
       }
-      if (deadMs > DEAD_MS_MAX && this.#mount?.device !== undefined) {
-        logger.error({}, 'the serving process is dead and does not end: the mount is aborted')
-        abort(this.#options.mountpoint, this.#mount.device)
-        this.#isStopping = true
+      const { ticks } = child
+      if (ticks !== lastTicks || (child.isServing && now - child.lastWord < SILENCE_MS_MAX)) idleSince = now
+      lastTicks = ticks
+      if (deadMs > DEAD_MS_MAX) {
         clearInterval(watching)
+        this.#abort('the serving process is dead and does not end: the mount is aborted')
+      } else if (now - idleSince > abortAfterMs && this.#mount !== undefined) {
+        clearInterval(watching)
+        const s = Math.round(abortAfterMs / 1000)
+        this.#abort(`no process serves, and the one that is to serve has done nothing for ${s} s: the mount is aborted`)
+        this.#onAborted()
       } else if (child.isServing && now - child.lastWord > SILENCE_MS_MAX) {
         logger.error({}, `the serving process has not moved for ${SILENCE_MS_MAX / 1000} s: killed`)
         child.lastWord = now
@@ -236,10 +284,21 @@ class Supervisor {
     void child.death.then(() => clearInterval(watching))
   }
 
+  /** Whoever waits for an answer gets ECONNABORTED. */
+  #abort(why: string): void {
+    if (this.#mount?.device === undefined) return
+    this.#options.logger.error({}, why)
+    abort(this.#options.mountpoint, this.#mount.device)
+    this.#isStopping = true
+  }
+
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll, subjectLimits } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll, suid, dev, subjectLimits } =
+      this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (!haltPoll) flags.push('--no-halt-poll')
+    if (suid) flags.push('--suid')
+    if (dev) flags.push('--dev')
     if (metrics !== undefined) flags.push('--metrics', metrics)
     for (const [what, limit] of Object.entries(subjectLimits ?? {})) {
       flags.push(`--max-${what}`, Number.isFinite(limit) ? String(limit) : 'none')
@@ -261,8 +320,8 @@ class Supervisor {
   }
 
   #makeMount(): { fd: number; device: string | undefined } {
-    const { mountpoint, data, singleUser } = this.#options
-    const fd = mountFilesystem(mountpoint, { data, singleUser })
+    const { mountpoint, data, singleUser, suid, dev } = this.#options
+    const fd = mountFilesystem(mountpoint, { data, singleUser, suid, dev })
     return { fd, device: nexusMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device }
   }
 

@@ -60,6 +60,9 @@ interface Addon {
   memoryFile(bytes: number): number
   mapShared(fd: number): ArrayBuffer
   dieWithParent(parent: number): void
+  clockTimer(): number
+  armClockTimer(fd: number, seconds: number, nanos: number): void
+  readClockTimer(fd: number): number
   sharesDescriptors(a: number, b: number): boolean
 }
 
@@ -174,6 +177,50 @@ export function dieWithParent(parent: number): void {
 /** Whether two threads certainly have one table of descriptors (kcmp(2)); false when the kernel does not tell. */
 export function sharesDescriptors(a: number, b: number): boolean {
   return addon.sharesDescriptors(a, b)
+}
+
+/**
+ * Rings when the wall clock has come to a time, and whenever somebody sets that clock: what has to be over at a time is over
+ * then, also after a suspend, which the timers of the event loop do not count. Does not keep the process alive.
+ */
+export class WallAlarm {
+  readonly #fd: number
+  readonly #watch: WatchHandle
+  readonly #ring: () => void
+  #at: number | undefined
+  #closed = false
+
+  /** @throws a system error: EMFILE, ENOMEM */
+  constructor(ring: () => void) {
+    this.#ring = ring
+    this.#fd = addon.clockTimer()
+    this.#watch = addon.watch(this.#fd, () => this.#wake(), false)
+  }
+
+  /** @param at milliseconds since the epoch, which may be over already; undefined: never */
+  set(at: number | undefined): void {
+    if (this.#closed) return
+    this.#at = at
+    // 0 would disarm.
+    const ms = at === undefined ? 0 : Math.max(1, Math.ceil(at))
+    addon.armClockTimer(this.#fd, Math.floor(ms / 1000), (ms % 1000) * 1_000_000)
+  }
+
+  /** Quiet when repeated. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    addon.unwatch(this.#watch)
+    closeSync(this.#fd)
+  }
+
+  #wake(): void {
+    const result = this.#closed ? 0 : addon.readClockTimer(this.#fd)
+    if (result === 0) return
+    // Canceled because the clock was set: from now on it waits by the new one.
+    if (result < 0) this.set(this.#at)
+    this.#ring()
+  }
 }
 
 /** A /dev/fuse descriptor: requests come in, replies go out. */

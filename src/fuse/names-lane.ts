@@ -39,7 +39,7 @@ const IN_FLIGHT_MAX = 256
 
 interface Item {
   readonly notice: NameNotice
-  /** when its turn came, as of `performance.now`; undefined while others of its queue are in front of it */
+  /** when its turn came first, as of `performance.now`; other directories may have used up the thread's time since */
   since: number | undefined
   /** of how often it was given to a thread: earlier results are none */
   attempt: number
@@ -134,6 +134,7 @@ export class NamesLane {
     }
     while (queue.waiting.length > 0 && thread.sent.length < IN_FLIGHT_MAX) {
       const item = queue.waiting.shift() as Item
+      item.since ??= since
       if (thread.sent.length === 0) thread.headSince = since
       thread.sent.push({ item, queue })
       queue.thread = thread

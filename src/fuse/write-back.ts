@@ -92,13 +92,13 @@ export class WriteBacks {
     for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
   }
 
-  /** It could not be stored. */
-  failed(node: number, error: unknown): void {
+  /** It was not stored. @param isRefused it never will be, and nobody who asks has to know */
+  failed(node: number, error: unknown, isRefused: boolean): void {
     if (this.#waits.size === 0) return
     const { fsError } = toFsError(error)
     for (const wait of this.#waits) {
       wait.refusals.add(fsError.errno)
-      if (STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
+      if (!isRefused && STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
     }
   }
 

@@ -8,13 +8,16 @@ import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
+import { Crowds } from './crowds.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
-import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
+import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
+import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { TaintedFiles } from './tainted.ts'
 import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -50,6 +53,8 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
+  /** true when a directory of this name, there, would be one in which directories that are made become workspaces */
+  makesWorkspaces(volume: number, directory: number, name: string): boolean
   /**
    * The changes that make a workspace of this name in that directory, and its number.
    * @param charged the subject whose limit it counts for
@@ -98,6 +103,8 @@ export interface CoreOptions {
   now(): Time
   /** owner of what belongs to nobody: the hidden snapshot directories */
   owner: { uid: number; gid: number }
+  /** what snapshots do not show, because the mount would let it take effect */
+  hidesFromViews: { setId: boolean; devices: boolean }
 }
 
 export class Core {
@@ -109,6 +116,9 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly mapped: MappedPages
+  readonly crowds: Crowds
+  readonly tainted: TaintedFiles
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly staleSizes = new StaleSizes()
@@ -128,6 +138,9 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.mapped = new MappedPages(this)
+    this.crowds = new Crowds(options.guard)
+    this.tainted = new TaintedFiles(this)
   }
 
   /**
@@ -169,9 +182,14 @@ export class Core {
    * @throws EACCES; otherwise as `place`
    */
   permitted(caller: Caller, node: number, bits: number): Place {
-    const place = this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
+    const place = this.ruling(node)
     this.demand(caller, place, bits)
     return place
+  }
+
+  /** The inode whose rights a node has: itself, and for the hidden directory of snapshots the workspace's root. */
+  ruling(node: number): Place {
+    return this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
   }
 
   /** @throws EACCES when relations do not give the caller all of these permission bits */
@@ -216,16 +234,27 @@ export class Core {
     this.known.buryVolume(volume)
   }
 
+  /** Whether a volume, which is there, shows a snapshot. */
+  isView(volume: number): boolean {
+    return this.volumes.get(volume) === undefined
+  }
+
+  /** An inode with the permissions that are shown of it: in a snapshot there are fewer. */
+  shownPlace(place: Place): Place {
+    return this.isView(place.volume.number) ? frozenPlace(place) : place
+  }
+
   /** What the kernel is told of an inode. */
   stat(place: Place): Stat {
     const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
+    const uid = shownOwner(this.guard, place)
     const stat: Stat = {
       node,
       generation: this.known.generation(volume.number, ino),
-      mode: shownMode(this.guard, place),
+      mode: shownMode(this.guard, this.shownPlace(place), uid),
       nlink: attr.nlink,
-      uid: attr.uid,
+      uid,
       gid: attr.gid,
       rdev: attr.rdev,
       size: attr.size,
@@ -236,7 +265,16 @@ export class Core {
       btime: attr.btime,
     }
     if (hasSetId(attr.mode)) stat.isFleeting = true
+    if (attr.rdev !== 0 || stat.isFleeting === true) this.#hideFromView(stat, volume.number)
     return volume.number === 0 ? { ...stat, ...this.gates.shownAs(place) } : stat
+  }
+
+  /** A set-id program or a device that the administrator removed or chmodded must not go on working from a snapshot. */
+  #hideFromView(stat: Stat, volume: number): void {
+    const { setId, devices } = this.#options.hidesFromViews
+    if (this.volumes.get(volume) !== undefined) return
+    if (setId && hasSetId(stat.mode)) stat.mode &= ~0o6000
+    if (devices) stat.rdev = 0
   }
 
   /** The same, for an answer that makes the kernel hold a reference to the node. */
@@ -274,7 +312,8 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     // Who may read the workspace may: its own bits say so to the kernel.
-    const isOpen = !this.guard.guards(volume) || (this.guard.rwx(ANYBODY, root) & READ) !== 0
+    const isForAll = (this.guard.rwx(ANYBODY, root) & READ) !== 0 && this.guard.uidsOn(root) !== undefined
+    const isOpen = !this.guard.guards(volume) || isForAll
     const mode = isOpen ? 0o040555 : 0o040550
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }

@@ -123,15 +123,31 @@ export interface Filesystem {
    * they are not to be written.
    */
   isStale?(node: number): boolean
+  /** asked before pages that the kernel writes back are written: they carry no caller; throws what refuses them */
+  admitWriteBack?(node: number): void
   /**
    * Where a WRITE of a descriptor with O_APPEND belongs, while the kernel may not know where the file ends; undefined
    * when it does, as nearly always: then it belongs where the kernel says.
    */
   appendsAt?(node: number): number | undefined
+  /**
+   * A file is about to be changed at [offset, offset + length), and perhaps grows by that: `write`, `fallocate` or
+   * `copyFileRange` follows at once.
+   * @param isLocked the kernel may hold the pages of that range locked until it has its answer
+   * @returns what that answer has to wait for
+   */
+  changing?(node: number, offset: number, length: number, isLocked: boolean): Promise<void> | undefined
+  /** The kernel writes back what mappings have dirtied: what is not to be written is cleared in `buffer`. `write` follows at once. */
+  writtenBack?(node: number, offset: number, buffer: Buffer, start: number, length: number): void
+  /** … and that `write` has failed: the kernel still has it. */
+  notWrittenBack?(node: number): void
   /** @param mode FALLOC_FL_* bits */
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
-  /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */
-  lseek(caller: Caller, node: number, offset: number, whence: number): number
+  /**
+   * @param whence SEEK_DATA 3 or SEEK_HOLE 4
+   * @returns a promise where mappings may have dirtied pages that are to be written back first
+   */
+  lseek(caller: Caller, node: number, offset: number, whence: number): number | Promise<number>
   copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number
   /** resolves when everything acknowledged before is on stable storage */
   fsync(caller: Caller, node: number, dataOnly: boolean): Promise<void>

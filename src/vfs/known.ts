@@ -22,6 +22,14 @@ const GENERATION_MAX = 255
 /** flags of an inode: its maker writes directly; the kernel may have pages of it all the same */
 const WRITTEN_DIRECTLY = 1
 const CACHED = 2
+/** The kernel may have a page of the inode that lies in a hole. */
+export const HOLE_PAGE = 4
+/** The kernel may have the page that the inode's end lies in. */
+export const TAIL_PAGE = 8
+/** The kernel has written back what a mapping dirtied. */
+export const STORED_INTO = 16
+/** a process that may not write it could change it without a request (tainted.ts) */
+const TAINTED = 32
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -155,13 +163,53 @@ export class KnownNodes {
     const page = this.#pageOf(volume, ino)
     if (page === undefined) return
     const at = flagsAt(page, ino)
-    if (page.bytes[at] !== 0) page.bytes[at] = WRITTEN_DIRECTLY | (isCached ? CACHED : 0)
+    const flags = page.bytes[at] as number
+    if ((flags & WRITTEN_DIRECTLY) !== 0) page.bytes[at] = isCached ? flags | CACHED : flags & ~CACHED
   }
 
   /** Whether an inode is written directly, and the kernel may have pages of it. */
   isCached(volume: number, ino: number): boolean {
     const page = this.#pageOf(volume, ino)
-    return page !== undefined && page.bytes[flagsAt(page, ino)] === (WRITTEN_DIRECTLY | CACHED)
+    const both = WRITTEN_DIRECTLY | CACHED
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & both) === both
+  }
+
+  /** The kernel may have pages of these kinds now (HOLE_PAGE, TAIL_PAGE, STORED_INTO). */
+  setPages(volume: number, ino: number, kinds: number): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return
+    const at = flagsAt(page, ino)
+    page.bytes[at] = (page.bytes[at] as number) | kinds
+  }
+
+  /** Whether the kernel may have pages of a kind. */
+  hasPages(volume: number, ino: number, kind: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & kind) !== 0
+  }
+
+  /** Whether the kernel may have pages of a kind; from now on it has none. */
+  takePages(volume: number, ino: number, kind: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return false
+    const at = flagsAt(page, ino)
+    const flags = page.bytes[at] as number
+    page.bytes[at] = flags & ~kind
+    return (flags & kind) !== 0
+  }
+
+  /** Of an inode that the kernel holds. It ends with the last reference: whoever holds a file open holds one. */
+  setTainted(volume: number, ino: number, isTainted: boolean): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined || page.words[countAt(page, ino)] === 0) return
+    const at = flagsAt(page, ino)
+    const flags = page.bytes[at] as number
+    page.bytes[at] = isTainted ? flags | TAINTED : flags & ~TAINTED
+  }
+
+  isTainted(volume: number, ino: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & TAINTED) !== 0
   }
 
   #pageOf(volume: number, ino: number): Page | undefined {

@@ -1,15 +1,17 @@
 /** Names: lookup, and making and removing directory entries. */
 import { FS } from '../errors.ts'
-import { type Attr, altered, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import { type Attr, altered, groupBits, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, withMask } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, isOpenAcl, OPEN_ACL } from './acl.ts'
+import { xattrCost } from '../volume/xattrbytes.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
 import { ENTER, READ } from './guard.ts'
+import { isFormerDefault } from './xattr.ts'
 
 export const NAME_BYTES_MAX = 255
 /** PATH_MAX less the closing NUL (linux/limits.h) */
@@ -114,18 +116,13 @@ export function makeWorkspace(
   checkFree(directory, name)
   core.quotas.admit(directory.volume.number, 0, 1)
   const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name, charged)
-  const isGuarded = core.guard.guards(number)
-  // Relations decide who gets in, so the umask is not to lock out those who do.
-  const umask = isGuarded ? 0 : wanted.umask
-  const inode = newInode(core, caller, directory, number, ROOT_INO, { mode: wanted.mode, umask, rdev: 0 })
-  const opens = isGuarded && !inode.changes.some((change) => change.kind === 'xattr' && change.name === DEFAULT_ACL)
+  const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
   // The root of a volume has its place and name in the catalog.
-  const attr = altered(inode.attr, { parent: 0, name: '', xattrs: inode.attr.xattrs + (opens ? 1 : 0) })
+  const attr = altered(inode.attr, { parent: 0, name: '' })
   core.volumes.commit([
     ...changes,
     { kind: 'attr', volume: number, ino: ROOT_INO, attr },
     ...inode.changes,
-    ...(opens ? [{ kind: 'xattr', volume: number, ino: ROOT_INO, name: DEFAULT_ACL, value: encodeAcl(OPEN_ACL) } as const] : []),
     entryChange(directory, name, { type: S_IFDIR, ino: ROOT_INO, volume: number }),
     touched(core, directory, 1),
     ...more(number),
@@ -137,10 +134,10 @@ export function makeWorkspace(
 export function tmpfile(core: Core, caller: Caller, parent: number, mode: number, umask: number): Stat {
   const directory = core.writableDirectory(parent)
   const { volume } = directory
-  core.quotas.admit(volume.number, 0, 1)
   admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
+  core.quotas.admit(volume.number, bytesOf(inode.changes), 1)
   const attr = altered(inode.attr, { nlink: 0 })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
@@ -197,7 +194,11 @@ export function rmdir(core: Core, parent: number, name: string): void {
 export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
-  if (!held) core.staleSizes.settled(node)
+  if (!held) {
+    core.crowds.forget(node)
+    core.staleSizes.settled(node)
+    core.mapped.forgotten(node)
+  }
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
   core.volumes.dropOrphan(volume.number, ino)
@@ -306,10 +307,10 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
 /** The same in a directory that is known to be free of that name. */
 function makeIn(core: Core, caller: Caller, directory: Place, name: string, wanted: Wanted): Stat {
   const { volume } = directory
-  core.quotas.admit(volume.number, 0, 1)
   admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
+  core.quotas.admit(volume.number, bytesOf(inode.changes), 1)
   const attr = altered(inode.attr, { parent: directory.ino, name })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
@@ -331,6 +332,13 @@ function admitPlain(core: Core, { uid }: Caller, volume: Volume, links = 0): voi
   core.quotas.admitPlain(core.guard.chargedSubject(uid), () => Math.max(links, volume.namesOf(uid)))
 }
 
+/** What the ACLs that a new inode inherits count for. */
+function bytesOf(changes: readonly Change[]): number {
+  let bytes = 0
+  for (const change of changes) if (change.kind === 'xattr') bytes += xattrCost(change.name, change.value)
+  return bytes
+}
+
 /** Attributes of a new inode, and the ACLs that its directory gives it. */
 function newInode(
   core: Core,
@@ -341,25 +349,15 @@ function newInode(
   wanted: Wanted,
 ): { attr: Attr; changes: Change[] } {
   const isDir = (wanted.mode & S_IFMT) === S_IFDIR
-  const isLink = (wanted.mode & S_IFMT) === S_IFLNK
   const inherits = (directory.attr.mode & S_ISGID) !== 0
   const changes: Change[] = []
   const xattr = (name: string, value: Uint8Array): void => {
     changes.push({ kind: 'xattr', volume, ino, name, value })
   }
-  let mode = wanted.mode
-  const isGuarded = core.guard.guards(volume)
-  const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
-  if (defaults !== undefined) {
-    const inherited = isOpenAcl(defaults) ? { mode, access: undefined } : inheritAcl(decodeAcl(defaults), mode)
-    mode = inherited.mode
-    // Who is named where relations decide is said by grants.
-    if (inherited.access !== undefined && !isGuarded) xattr(ACCESS_ACL, encodeAcl(inherited.access))
-    if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
-  } else mode &= ~wanted.umask
+  const { mode, mask } = newMode(core, directory, volume, wanted, xattr)
   const now = core.now()
   const attr: Attr = {
-    mode: isDir && inherits ? mode | S_ISGID : mode,
+    mode: mask === undefined ? mode : withMask(mode, mask),
     nlink: isDir ? 2 : 1,
     uid: caller.uid,
     gid: inherits ? directory.attr.gid : caller.gid,
@@ -375,6 +373,34 @@ function newInode(
     name: '',
   }
   return { attr, changes }
+}
+
+/**
+ * The mode of a new inode, and its mask, where it has one: the bits that the program wanted for the group before the umask took
+ * some, so that what is shared by grants is shared under umask 022 too. A default ACL stands in for the umask and names no one here
+ * (relations do).
+ */
+function newMode(
+  core: Core,
+  directory: Place,
+  volume: number,
+  wanted: Wanted,
+  xattr: (name: string, value: Uint8Array) => void,
+): { mode: number; mask: number | undefined } {
+  const isDir = (wanted.mode & S_IFMT) === S_IFDIR
+  if ((wanted.mode & S_IFMT) === S_IFLNK) return { mode: wanted.mode, mask: undefined }
+  const asked = isDir && (directory.attr.mode & S_ISGID) !== 0 ? wanted.mode | S_ISGID : wanted.mode
+  const masked = (mode: number, mask: number): { mode: number; mask: number | undefined } => ({
+    mode,
+    mask: volume === 0 ? undefined : groupBits(mask),
+  })
+  const defaults = directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
+  if (defaults === undefined || isFormerDefault(core, directory, DEFAULT_ACL, defaults))
+    return masked(asked & ~wanted.umask, asked)
+  const inherited = inheritAcl(decodeAcl(defaults), asked)
+  if (inherited.access !== undefined && !core.guard.guards(volume)) xattr(ACCESS_ACL, encodeAcl(inherited.access))
+  if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
+  return masked(inherited.mode, inherited.mode)
 }
 
 function nextIno(volume: Volume): number {

@@ -4,12 +4,13 @@ import { Pace } from '../pace.ts'
 import { isAcl } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
 import { Core, type CoreOptions, volumeOf } from './core.ts'
-import { copyFileRange, fallocate, lseek, read, write } from './data.ts'
+import { copyFileRange, fallocate, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
 import { READ, WRITE } from './guard.ts'
 import { passHidden, readdir } from './listing.ts'
 import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
 import { rename } from './rename.ts'
+import { lseek } from './seek.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 export interface NexusFsOptions extends CoreOptions {
@@ -19,6 +20,20 @@ export interface NexusFsOptions extends CoreOptions {
 
 /** Inodes are numbered, not allocated: this many can be in use is as good an answer as any. */
 const FILES_MAX = 2 ** 32
+
+/**
+ * What users who share a store are told of its disk: free space in steps, for else each could see what the others do, and
+ * whether what one stores is there already.
+ */
+const STEP_BYTES = 64 * 1024 * 1024
+/** Of a small disk a step is no more than this part. */
+const STEPS_MIN = 16
+
+function inSteps<S extends { blockBytes: number; blocks: number; blocksFree: number; blocksAvailable: number }>(space: S): S {
+  const step = Math.max(1, Math.min(Math.floor(STEP_BYTES / space.blockBytes), Math.floor(space.blocks / STEPS_MIN)))
+  const floor = (blocks: number): number => blocks - (blocks % step)
+  return { ...space, blocksFree: floor(space.blocksFree), blocksAvailable: floor(space.blocksAvailable) }
+}
 
 /** FALLOCATE and COPY_FILE_RANGE do not say, as WRITE does, that the caller lacks CAP_FSETID: we go by its uid. */
 function losesSetId(caller: Caller): boolean {
@@ -45,11 +60,12 @@ export class NexusFs implements Filesystem {
 
   arrival(caller: Caller, node: number): Promise<void> | undefined {
     this.core.gates.heard(caller.pid)
-    return volumeOf(node) === 0 ? this.core.gates.arrival(caller.uid, this.core.place(node)) : undefined
+    if (volumeOf(node) === 0) return this.core.gates.arrival(caller.uid, this.core.place(node))
+    return this.core.crowds.arrival(caller.uid, node, () => this.core.ruling(node))
   }
 
   aclArrival(caller: Caller, node: number): Promise<void> | undefined {
-    return this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
+    return volumeOf(node) === 0 && this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
   }
 
   getattr(caller: Caller, node: number): Stat {
@@ -136,6 +152,10 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
+  admitWriteBack(node: number): void {
+    this.core.tainted.admitWriteBack(node)
+  }
+
   isStale(node: number): boolean {
     return this.core.isStale(node)
   }
@@ -153,7 +173,19 @@ export class NexusFs implements Filesystem {
     })
   }
 
-  lseek(caller: Caller, node: number, offset: number, whence: number): number {
+  changing(node: number, offset: number, length: number, isLocked: boolean): Promise<void> | undefined {
+    return this.core.mapped.changing(node, offset, length, isLocked)
+  }
+
+  writtenBack(node: number, offset: number, buffer: Buffer, start: number, length: number): void {
+    this.core.mapped.writtenBack(node, offset, buffer, start, length)
+  }
+
+  notWrittenBack(node: number): void {
+    this.core.mapped.notWritten(node)
+  }
+
+  lseek(caller: Caller, node: number, offset: number, whence: number): number | Promise<number> {
     this.#demand(caller, node, READ)
     return lseek(this.core, node, offset, whence)
   }
@@ -182,11 +214,17 @@ export class NexusFs implements Filesystem {
     return new Pace().run(passHidden(this.core, caller, node, cookie))
   }
 
-  statfs(_caller: Caller, node: number): StatFs {
-    const counters = this.core.volumes.numbers().map((number) => this.core.volumes.get(number)?.super)
-    const used = counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
-    const disk = { ...this.#options.space(), files: FILES_MAX, filesFree: FILES_MAX - used, nameBytesMax: NAME_BYTES_MAX }
-    return this.core.quotas.within(volumeOf(node), disk)
+  statfs(caller: Caller, node: number): StatFs {
+    const number = volumeOf(node)
+    const isWhole = this.core.guard.chargedSubject(caller.uid) === undefined
+    const space = isWhole ? this.#options.space() : inSteps(this.#options.space())
+    const filesFree = FILES_MAX - this.#filesIn(isWhole ? this.core.volumes.numbers() : [number])
+    return this.core.quotas.within(number, { ...space, files: FILES_MAX, filesFree, nameBytesMax: NAME_BYTES_MAX })
+  }
+
+  #filesIn(volumes: readonly number[]): number {
+    const counters = volumes.map((number) => this.core.volumes.get(number)?.super)
+    return counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
   }
 
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {
@@ -198,7 +236,7 @@ export class NexusFs implements Filesystem {
     this.core.gates.heard(caller.pid)
     // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
     if (!isAcl(name)) this.#see(caller, node)
-    return getxattr(this.core, node, name)
+    return getxattr(this.core, node, name, caller.uid)
   }
 
   listxattr(caller: Caller, node: number): string[] {

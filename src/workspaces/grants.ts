@@ -194,7 +194,7 @@ export function ownerTuple(context: Context, volume: number, type: 'workspace' |
 }
 
 /** The object at a path, typed and as the key of its tuples. */
-function objectAt(context: Context, path: string): { key: string; object: string } {
+export function objectAt(context: Context, path: string): { key: string; object: string } {
   const { core, access } = context
   const place = placeAt(core, path)
   const key = `${place.volume.number}/${place.ino}`
@@ -208,7 +208,8 @@ function objectAt(context: Context, path: string): { key: string; object: string
   return { key, object }
 }
 
-function refuseUnknown({ access }: Context, permission: string, object: string): void {
+/** @throws NexusError NEXUS_USAGE when the model has no such permission on an object */
+export function refuseUnknown({ access }: Context, permission: string, object: string): void {
   const relations = access.model.types.get(object.slice(0, object.indexOf(':')))
   if (relations?.has(permission) === true) return
   const known = [...(relations?.keys() ?? [])].filter((name) => name !== 'parent').join(', ')
@@ -235,7 +236,7 @@ function grantInfo(context: Context, tuple: StoredTuple, inherited: boolean): Gr
 }
 
 /** Text of the inside with paths and names in place of numbers. */
-function shown({ core, registry }: Context, text: string): string {
+export function shown({ core, registry }: Context, text: string): string {
   return text.replaceAll(/\b(dir|file|workspace|tenant):(\d+)\/(\d+)/g, (whole, type: string, volume: string, ino: string) => {
     const number = Number(volume)
     const record = registry.workspace(number)

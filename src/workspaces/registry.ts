@@ -246,6 +246,10 @@ export class WorkspaceRegistry implements Registry {
     return volume === 0 && (directory === this.#topLevel(WORKSPACES_NAME) || directory === this.#topLevel(TENANTS_NAME))
   }
 
+  makesWorkspaces(volume: number, directory: number, name: string): boolean {
+    return volume === 0 && directory === ROOT_INO && (name === WORKSPACES_NAME || name === TENANTS_NAME)
+  }
+
   addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] } {
     const number = this.allocateNumber()
     const record = { ...this.newRecord(volume, directory, name, number), ...this.chargeFor(volume, directory, charged) }

@@ -2,6 +2,7 @@
 import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
 import type { Metadata, WorkspaceInfo } from '../control/service.ts'
 import { FsError, NexusError } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
 import { rename } from '../vfs/rename.ts'
@@ -79,10 +80,21 @@ function makerOf({ access }: Context, owner: string | undefined, parent: Place):
   return uid === undefined ? { uid: parent.attr.uid, gid: parent.attr.gid } : { uid, gid: uid }
 }
 
-export function listWorkspaces(context: Context): WorkspaceInfo[] {
-  return [...context.registry.workspaces()]
-    .map((record) => workspaceInfo(context, record))
-    .sort((a, b) => (a.path < b.path ? -1 : 1))
+/** By path. @param isShown which workspaces; all when not given */
+export async function listWorkspaces(
+  context: Context,
+  isShown: (number: number) => boolean = () => true,
+): Promise<WorkspaceInfo[]> {
+  const found: WorkspaceInfo[] = []
+  const pace = new Pace()
+  for (const record of [...context.registry.workspaces()]) {
+    // One may have gone while others had their turn.
+    const now = context.registry.workspace(record.number)
+    if (now !== undefined && isShown(record.number)) found.push(workspaceInfo(context, now))
+    const wait = pace.pause()
+    if (wait !== undefined) await wait
+  }
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1))
 }
 
 export function showWorkspace(context: Context, path: string): WorkspaceInfo {
@@ -145,13 +157,19 @@ export async function renameWorkspace(context: Context, path: string, newPath: s
 }
 
 /** The directory for a new workspace. @throws NexusError when there is none, or the name is taken */
-export function freeParent({ core }: Context, path: string): { parent: Place; name: string } {
+export function freeParent({ core, registry }: Context, path: string): { parent: Place; name: string } {
   const found = parentAt(core, path)
+  const whatIsThere = ({ parent, name }: typeof found): string => {
+    const entry = parent.volume.entry(parent.ino, name)
+    const isPlain = entry?.volume === 0 && entry.type === S_IFDIR && registry.makesWorkspace(parent.volume.number, parent.ino)
+    if (!isPlain) return 'exists already: choose another path'
+    return 'is a directory, and no workspace: as root move it elsewhere (mv), then back, which makes a workspace of it'
+  }
   try {
     checkFree(found.parent, found.name)
   } catch (error) {
     if (!(error instanceof FsError)) throw error
-    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} exists already: choose another path`)
+    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} ${whatIsThere(found)}`)
     throw new NexusError('NEXUS_USAGE', `${path} is no possible name (${error.code}): choose another path`)
   }
   return found

@@ -44,7 +44,7 @@ test('after each operation the kernel shows what is so', { skip }, async (t) => 
     const xattrs = seenOf(wanted, row, view) as { f: Record<string, string> }
     delete xattrs.f['security.capability']
   }
-  const mount = await mountFor(t)
+  const mount = await mountFor(t, { flags: ['--suid'] })
   fs.chmodSync(path.dirname(mount.mountpoint), 0o755)
   const seen = seenIn(mount.at('outside'))
   for (const [row, views] of Object.entries(wanted))
@@ -53,7 +53,7 @@ test('after each operation the kernel shows what is so', { skip }, async (t) => 
 
 test('in a workspace no editor makes a set-uid program do something else', { skip: skipAccess }, async (t) => {
   const wanted = plainSeen(t, 'execve')
-  const { mount } = await accessMountFor(t)
+  const { mount } = await accessMountFor(t, { flags: ['--suid'] })
   const seen = seenIn(mount.at('tenants', 'acme', 'data', 'programs'), 'execve')
   for (const row of Object.keys(wanted).filter((one) => WRITES.test(one))) {
     const [got, want] = [seen, wanted].map((one) => seenOf(one, row, 'execve') as string[])

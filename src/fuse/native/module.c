@@ -27,6 +27,9 @@ static const napi_property_descriptor exported[] = {
     {"memoryFile", NULL, nexus_memory_file, NULL, NULL, NULL, napi_enumerable, NULL},
     {"mapShared", NULL, nexus_map_shared, NULL, NULL, NULL, napi_enumerable, NULL},
     {"dieWithParent", NULL, nexus_die_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"clockTimer", NULL, nexus_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"armClockTimer", NULL, nexus_arm_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"readClockTimer", NULL, nexus_read_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
     {"sharesDescriptors", NULL, nexus_shares_descriptors, NULL, NULL, NULL, napi_enumerable, NULL},
 };
 

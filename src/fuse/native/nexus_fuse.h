@@ -65,6 +65,9 @@ napi_value nexus_receive_descriptor(napi_env env, napi_callback_info info);
 napi_value nexus_memory_file(napi_env env, napi_callback_info info);
 napi_value nexus_map_shared(napi_env env, napi_callback_info info);
 napi_value nexus_die_with_parent(napi_env env, napi_callback_info info);
+napi_value nexus_clock_timer(napi_env env, napi_callback_info info);
+napi_value nexus_arm_clock_timer(napi_env env, napi_callback_info info);
+napi_value nexus_read_clock_timer(napi_env env, napi_callback_info info);
 napi_value nexus_shares_descriptors(napi_env env, napi_callback_info info);
 
 #endif
