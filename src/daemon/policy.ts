@@ -54,6 +54,8 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
   restore: ({ caller, context }, path, snapshot) => {
     // Of what is not there, the nearest directory around it decides.
     const place = caller.nearest(path)
+    // A caller who may not is told what stat(2) would tell.
+    if (!caller.has('restore', place)) caller.lookUp(path)
     caller.demandAll('restore', place, path)
     const goal = goalAt(context, path)
     const record = findSnapshot(context, goal.target, snapshot)

@@ -4,7 +4,7 @@
  */
 import { type Core, nodeOf, type Replacement } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
-import { isRegular, S_IFDIR } from '../volume/attr.ts'
+import { isDirectory, isRegular, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -80,28 +80,42 @@ export function isDifferent(before: Volume, after: Volume, ino: number): boolean
   return before.tree.diff(before.root, after.root, plainKey(ino, 0), end).next().done !== true
 }
 
-/** @returns files whose size the kernel has from the state before */
+/** What the kernel holds and a restore changed, as nodes. */
+export interface Changed {
+  /** files of which it has the size of before */
+  resized: Set<number>
+  /** directories whose entries changed, then files */
+  directories: Set<number>
+  files: Set<number>
+}
+
+/** @param changed takes up what is found */
 export async function invalidateBetween(
   context: Context,
   number: number,
   before: Volume,
   after: Volume,
   guard: PageGuard,
-): Promise<number[]> {
-  const resized: number[] = []
+  changed: Changed,
+): Promise<void> {
   function* batches(): Generator<Promise<void>[]> {
     for (const diff of inodeDiffs(before, after)) {
       const isKnown = context.core.known.has(number, diff.ino)
-      if (isKnown && isResized(diff)) resized.push(nodeOf(number, diff.ino))
+      if (isKnown) note(nodeOf(number, diff.ino), diff, changed)
       yield isKnown ? invalidateInode(context, number, diff, guard) : []
     }
   }
   await tellAll(batches())
-  return resized
 }
 
-function isResized({ before, after }: InodeDiff): boolean {
-  return before !== undefined && after !== undefined && isRegular(after) && before.size !== after.size
+function note(node: number, { before, after, added, removed }: InodeDiff, changed: Changed): void {
+  if (before === undefined || after === undefined) return
+  if (isDirectory(after)) {
+    if (added.length + removed.length > 0) changed.directories.add(node)
+  } else {
+    changed.files.add(node)
+    if (isRegular(after) && before.size !== after.size) changed.resized.add(node)
+  }
 }
 
 function invalidateInode({ core, kernel }: Context, number: number, diff: InodeDiff, guard: PageGuard): Promise<void>[] {

@@ -23,12 +23,12 @@ import { directoryAt, isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
-import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
+import { type Changed, guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { type Goal, goalAt, type Made, makeMissing, missingIn } from './gone.ts'
 import { graft, originOf } from './graft.ts'
-import { settleSizes } from './sizes.ts'
+import { settleSizes, tellWatchers } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
 import { pruneUndos } from './undos.ts'
@@ -101,19 +101,21 @@ async function restorePinned(
       return { undo: made, before: old, guards, reached }
     },
   )
-  const resized: number[] = []
+  const changed: Changed = { resized: new Set(), directories: new Set(), files: new Set() }
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
     const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
     await rightsChanged(context, [...reached, ...gone], true)
     const stateAfter = (): State | Promise<State> => (isWhole(goal, record) ? restored : mergedNow(context, before, pin))
-    resized.push(...(await tellKernel(context, before, guards, stateAfter)))
+    await tellKernel(context, before, guards, stateAfter, changed)
   } finally {
-    for (const node of resized) core.staleSizes.add(node)
+    for (const node of changed.resized) core.staleSizes.add(node)
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
-  await settleSizes(context, resized)
+  await settleSizes(context, changed.resized)
+  const rest = [...changed.directories, ...changed.files].filter((node) => !changed.resized.has(node))
+  context.inBackground('telling those who watch restored files', () => tellWatchers(context, rest))
   await snapshotsChanged(context, undo.workspace, undo.id)
   await pruneUndos(context, undo.workspace)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
@@ -290,27 +292,25 @@ function dropUnheld({ core }: Context, number: number): void {
 
 /**
  * @param stateAfter what the kernel is to see instead of the state before
- * @returns files whose size the kernel may have wrong
+ * @param changed takes up what the kernel has to look at again
  */
 async function tellKernel(
   context: Context,
   before: State,
   guards: ReadonlyMap<number, PageGuard>,
   stateAfter: () => State | Promise<State>,
-): Promise<Set<number>> {
+  changed: Changed,
+): Promise<void> {
   const after = await stateAfter()
-  const resized = new Set<number>()
   for (const [number, old] of before) {
     const [now, guard] = [after.get(number), guards.get(number)]
-    if (now === undefined || guard === undefined) continue
-    for (const node of await invalidateBetween(context, number, old, now, guard)) resized.add(node)
+    if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard, changed)
   }
   // Appended to meanwhile, a file may have come back to the size of before.
   for (const node of context.core.staleSizes.takeMisplaced((one) => before.has(volumeOf(one)))) {
-    resized.add(node)
+    changed.resized.add(node)
     context.core.staleSizes.misplaced(node)
   }
-  return resized
 }
 
 /** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */

@@ -1,16 +1,22 @@
-/** After a restore the kernel has the size of before of each file that it changed: it is made to take the right one. */
+/**
+ * After a restore files are touched through the mount: the kernel has the size of before of each that was changed, and takes
+ * the right one then; and inotify tells of system calls alone, so those who watch hear IN_ATTRIB of what is touched.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inoOfNode, nodeOf, volumeOf } from '../vfs/core.ts'
 import type { Touch } from '../vfs/filesystem.ts'
 import { isRegular } from '../volume/attr.ts'
 import type { Context } from '../workspaces/context.ts'
-import { filePathOf } from '../workspaces/paths.ts'
+import { bytesPathOf } from '../workspaces/paths.ts'
 
 /**
  * Longest that a restore waits. Touching a file waits for the lock of whoever writes to it, and a program can hold
  * that as long as it likes; until then appends are put in the right place by us.
  */
 const SETTLE_MS_MAX = 5000
+/** Each costs a request: of a restore that changed more, no one will want to be told of every file. */
+const WATCHED_MAX = 10_000
+const WATCHED_BATCH = 500
 /** The kernel has no such inode: no process can have a size of it. */
 const ESTALE = -116
 
@@ -26,6 +32,16 @@ export async function settleSizes(context: Context, nodes: Iterable<number>): Pr
   })
   await Promise.race([settled, sleep(SETTLE_MS_MAX, undefined, { ref: false })])
   if (!isSettled) context.inBackground('telling the kernel the sizes of restored files', () => settled)
+}
+
+/**
+ * Has inotify tell of what a restore changed: of a file under its name, of a directory as itself, upon which whoever watches
+ * it lists it again. Who watches is not known, so all that the kernel holds is touched.
+ * @param nodes directories first
+ */
+export async function tellWatchers(context: Context, nodes: readonly number[]): Promise<void> {
+  const touches = nodes.slice(0, WATCHED_MAX).flatMap((node) => touchOf(context, node, () => true) ?? [])
+  for (let at = 0; at < touches.length; at += WATCHED_BATCH) await context.toucher?.touch(touches.slice(at, at + WATCHED_BATCH))
 }
 
 /** Resolves when the kernel has the sizes of all files that it holds. */
@@ -46,15 +62,16 @@ async function settle({ core, kernel, toucher }: Context, files: readonly Touch[
   await Promise.all(core.staleSizes.takeMisplaced((node) => touched.has(node)).map((node) => kernel.invalidateNode(node)))
 }
 
-/** Undefined for what is no file, or is gone. */
-function touchOf({ core, registry }: Context, node: number): [Touch] | undefined {
+/** Undefined for what is not wanted, or is gone. */
+function touchOf({ core, registry }: Context, node: number, isWanted = isRegular): [Touch] | undefined {
   const [number, ino] = [volumeOf(node), inoOfNode(node)]
-  const attr = core.volumes.get(number)?.attr(ino)
-  if (attr === undefined || !isRegular(attr)) {
+  const volume = core.volumes.get(number)
+  const attr = volume?.attr(ino)
+  if (volume === undefined || attr === undefined || !isWanted(attr)) {
     core.staleSizes.settled(node)
     return undefined
   }
   const { atime, mtime } = attr
-  const path = filePathOf(core, registry, number, attr)
+  const path = bytesPathOf(core, registry, { volume, ino, attr })
   return [{ node, generation: core.known.generation(number, ino), atime, mtime, path }]
 }

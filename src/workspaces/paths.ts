@@ -2,7 +2,7 @@
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { WorkspaceRegistry } from './registry.ts'
@@ -96,9 +96,10 @@ function partsOf(core: Core, registry: WorkspaceRegistry, volume: number, ino: n
   return parts
 }
 
-/** From the root of all to a file, one character a byte; not to be relied on, as it may have been moved by the time that it is used. */
-export function filePathOf(core: Core, registry: WorkspaceRegistry, volume: number, { parent, name }: Attr): string {
-  return [...partsOf(core, registry, volume, parent || ROOT_INO), name].join('/')
+/** From the root of all to an inode, one character a byte; not to be relied on, as it may have been moved by the time that it is used. */
+export function bytesPathOf(core: Core, registry: WorkspaceRegistry, { volume, ino, attr }: Place): string {
+  const parts = partsOf(core, registry, volume.number, ino === ROOT_INO ? ino : attr.parent || ROOT_INO)
+  return (ino === ROOT_INO ? parts : [...parts, attr.name]).join('/')
 }
 
 /** The same, and undefined also where the tree is damaged. */

@@ -308,15 +308,50 @@ t.test('a directory that was removed by rmdir under somebody comes back', { skip
   }
 })
 
-t.test('watchers hear of what a restore removes', { skip }, async (t) => {
+t.test('watchers hear of what a restore changes, removes and brings back', { skip }, async (t) => {
   const { mount, dir } = await workspaceFor(t)
-  sh('mkdir d; echo 1 > d/kept', dir)
+  sh('mkdir -p d/e d/gone; for f in content size mode back; do echo 1 > d/$f; done; echo same > d/same; ln -s a d/link', dir)
   snapshot(mount, 'old')
-  sh('echo 2 > d/made; echo 3 > d/kept', dir)
+  sh(
+    `echo 2 > d/content; echo longer > d/size; chmod 600 d/mode; rm d/back; echo 3 > d/made; mkdir d/dir; rmdir d/gone
+     ln -sf b d/link; touch d/e/inner`,
+    dir,
+  )
   const guest = new Guest(t, dir)
-  await guest.run("w = Watch('d/kept', 'd/made')")
-  restore(mount, 'old')
-  const events = await guest.run<[string, string, string][]>('w.events()')
-  const heard = events.map((event) => event.join(' ').trim())
-  t.same(heard, ['d/made DELETE_SELF'])
+  await guest.run("names = ['d', 'd/e', 'd/content', 'd/size', 'd/mode', 'd/same', 'd/made', '.']; w = Watch(*names)")
+  const heard = async (wanted: readonly string[]): Promise<string[]> => {
+    const all = new Set<string>()
+    // They are told when the restore has been answered.
+    for (let i = 0; i < 20 && !wanted.every((one) => all.has(one)); i++) {
+      const events = await guest.run<[string, string, string][]>('w.events()')
+      for (const event of events) all.add(event.join(' ').trim())
+    }
+    return [...all].sort()
+  }
+  const changes = ['content', 'size', 'mode'].flatMap((name) => [`d ATTRIB ${name}`, `d/${name} ATTRIB`])
+  const directories = ['d ATTRIB', '. ATTRIB d', 'd ATTRIB e', 'd/e ATTRIB']
+  const { undo } = restore(mount, 'old')
+  const first = [...changes, ...directories, 'd/made DELETE_SELF'].sort()
+  const told = await heard(first)
+  t.same(
+    first.filter((one) => !told.includes(one)),
+    [],
+    'each change, and each directory in which something came or went',
+  )
+  t.notOk(
+    told.some((one) => one.includes('same')),
+    'what is the same is not touched',
+  )
+  restore(mount, undo ?? '')
+  const second = [...changes, ...directories].sort()
+  const undone = await heard(second)
+  t.same(
+    second.filter((one) => !undone.includes(one)),
+    [],
+  )
+  t.equal(
+    await guest.run("os.stat('d/content').st_mtime_ns == os.stat('d/content').st_ctime_ns"),
+    true,
+    'nothing is changed by it',
+  )
 })

@@ -135,8 +135,9 @@ t.test('the nearest directory that is there decides who may', async (t) => {
     }
     return outcomes
   }
-  const denied = { viewer: 'NEXUS_DENIED', stranger: 'NEXUS_DENIED' }
-  t.same(await may(SRC), { ofWorkspace: 'ok', ofX: 'ok', ofY: 'ok', ...denied })
+  // As stat(2) says: there is no such thing, or no way into the workspace.
+  const refused = { viewer: 'NEXUS_NOT_FOUND', stranger: 'NEXUS_DENIED' }
+  t.same(await may(SRC), { ofWorkspace: 'ok', ofX: 'ok', ofY: 'ok', ...refused })
   // From here on the workspace is around it: what is gone gives no rights.
-  t.same(await may(`${W}/x`), { ofWorkspace: 'ok', ofX: 'NEXUS_DENIED', ofY: 'NEXUS_DENIED', ...denied })
+  t.same(await may(`${W}/x`), { ofWorkspace: 'ok', ofX: 'NEXUS_DENIED', ofY: 'NEXUS_DENIED', ...refused })
 })
