@@ -25,12 +25,12 @@ import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspace
 import { workspaceKey } from '../workspaces/records.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
+import type { Sees } from './changes.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
 import { settleSizes } from './sizes.ts'
-import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
-import type { Sees } from './trees.ts'
+import { compare, firstOf, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 
 export interface RestoreOptions {
   dryRun?: boolean
@@ -157,7 +157,7 @@ function report(
   { before, restored }: { before: State; restored: State },
   { limit = CHANGES_LIMIT, sees }: RestoreOptions,
 ): Pick<RestoreInfo, 'changes' | 'truncated'> {
-  return limited(compare(before, restored, target, record, sees), limit)
+  return firstOf(compare(before, restored, target, record, sees), limit)
 }
 
 /** A workspace that came into the directory during the merge would go without being in the undo snapshot. */
