@@ -4,7 +4,11 @@ import { align, count } from './format.ts'
 
 /** One line for each change: what happened, the path (directories end in `/`), what differs. */
 export function describeChanges(changes: readonly Change[]): string {
-  return align(changes.map(({ change, path, kind, what }) => [change, pathOf(path, kind), what.join(', ')]))
+  return align(changes.map((change) => [change.change, placesOf(change), change.what.join(', ')]))
+}
+
+function placesOf({ path, from, kind }: Change): string {
+  return from === undefined ? pathOf(path, kind) : `${pathOf(from, kind)} → ${pathOf(path, kind)}`
 }
 
 /** The comparison's root itself has the empty path. */

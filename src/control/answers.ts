@@ -106,7 +106,8 @@ const snapshot = record<api.SnapshotInfo>({
 const changes = listOf(
   record<api.Change>({
     path: text,
-    change: oneOf('added', 'removed', 'modified'),
+    change: oneOf('added', 'removed', 'modified', 'renamed'),
+    from: absentOr(text) as Shape<string>,
     kind: oneOf('file', 'directory', 'symlink', 'other'),
     what: listOf(text),
   }),

@@ -49,11 +49,16 @@ export interface SnapshotInfo {
 }
 
 export interface Change {
-  /** relative to the directory compared, with `/` between names; bytes that are not UTF-8 are shown as \xNN */
+  /**
+   * relative to the directory compared, with `/` between names; where a name is not UTF-8, its odd bytes are shown as \xNN,
+   * and so is a backslash that could be taken for one of these
+   */
   path: string
-  change: 'added' | 'removed' | 'modified'
+  change: 'added' | 'removed' | 'modified' | 'renamed'
+  /** the path before, for `renamed` */
+  from?: string
   kind: 'file' | 'directory' | 'symlink' | 'other'
-  /** what differs, for `modified`: content, mode, owner, mtime, xattr, target */
+  /** what differs, for `modified` and `renamed`: content, mode, owner, mtime, xattr, target; or only type */
   what: string[]
 }
 

@@ -3,7 +3,7 @@
  * led to a path as the kernel would lead him, so that a refusal tells no more than stat(2) at the mount.
  */
 import { FsError, NexusError } from '../errors.ts'
-import type { Sees } from '../snapshots/trees.ts'
+import type { Sees } from '../snapshots/changes.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { allowed, ENTER, isNamed, READ, WRITE } from '../vfs/guard.ts'

@@ -10,7 +10,7 @@ import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from '../workspaces/context.ts'
 import { tellAll } from '../workspaces/tell.ts'
-import { type InodeDiff, inodeDiffs } from './trees.ts'
+import { type InodeDiff, inodeDiffs } from './inodediffs.ts'
 
 /**
  * Keeps pages of the state before a restore from being written into the state after it. A mapping may dirty pages at

@@ -24,13 +24,13 @@ import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspace
 import { workspaceKey } from '../workspaces/records.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import { type Changed, guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
+import type { Sees } from './changes.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { type Goal, goalAt, type Made, makeMissing, missingIn } from './gone.ts'
 import { graft, originOf } from './graft.ts'
 import { settleSizes, tellWatchers } from './sizes.ts'
-import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
-import type { Sees } from './trees.ts'
+import { compare, firstOf, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import { pruneUndos } from './undos.ts'
 
 export interface RestoreOptions {
@@ -167,12 +167,12 @@ function report(
   { limit = CHANGES_LIMIT, sees }: RestoreOptions,
 ): Pick<RestoreInfo, 'changes' | 'truncated'> {
   const { target, missing } = goal
-  if (missing.length === 0) return limited(compare(before, restored, target, record, sees), limit)
+  if (missing.length === 0) return firstOf(compare(before, restored, target, record, sees), limit)
   const { volumes } = context.core
   // Of what was gone, all is new.
   const nothing = new Map([...restored].map(([number, { domain }]) => [number, volumes.view(number, domain, null)]))
   const source = { ...target, place: { ...target.place, ino: sourceOf(context, goal, record) } }
-  return limited(compare(nothing, restored, source, record, sees), limit)
+  return firstOf(compare(nothing, restored, source, record, sees), limit)
 }
 
 /** The directory of the snapshot that is restored. @throws NexusError when it has none, or it is a snapshot of another */

@@ -2,6 +2,7 @@
 import { fromHex, toHex } from '../cas/address.ts'
 import type { DiffInfo, Metadata, SnapshotInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -25,7 +26,10 @@ import type { SnapshotRecord } from '../workspaces/records.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
 import { demandWithin } from '../workspaces/subjectlimits.ts'
-import { pathChanges, type Sees } from './trees.ts'
+import { type Listed, pathChanges, type Sees } from './changes.ts'
+
+/** What is held besides, so that sorting is worth it. */
+const ROOM = 1000
 
 export interface SnapshotOptions {
   name?: string
@@ -148,13 +152,16 @@ export async function diffSnapshots(
   const target = targetAt(context, path)
   const first = findSnapshot(context, target, from)
   const before = stateOfSnapshot(context, first)
-  if (to !== null) {
-    const second = findSnapshot(context, target, to)
-    const changes = compare(before, stateOfSnapshot(context, second), target, first, sees)
-    return { from: first.id, to: second.id, ...limited(changes, limit) }
-  }
   const pin = context.core.volumes.pin(before.values())
   try {
+    if (to !== null) {
+      const second = findSnapshot(context, target, to)
+      const after = stateOfSnapshot(context, second)
+      pin.add(after.values())
+      const result = await least(compare(before, after, target, first, sees), limit)
+      permit?.(target.place)
+      return { from: first.id, to: second.id, ...result }
+    }
     await context.kernel.writeBack(volumesOf(context, target))
     const after = await context.core.volumes.merged(
       () => volumesOf(context, target),
@@ -164,9 +171,10 @@ export async function diffSnapshots(
         return liveState(context, states)
       },
     )
-    // Once more: this is the turn in which names are read.
+    const result = await least(compare(before, after, target, first, sees), limit)
+    // Once more: what was read is of states that do not change, but who asked may have lost the right to it.
     permit?.(target.place)
-    return { from: first.id, to: 'live', ...limited(compare(before, after, target, first, sees), limit) }
+    return { from: first.id, to: 'live', ...result }
   } finally {
     pin.release()
   }
@@ -196,7 +204,7 @@ export function* compare(
   target: Target,
   snapshot: SnapshotRecord,
   sees?: Sees,
-): Generator<DiffInfo['changes'][number]> {
+): Generator<Listed | undefined> {
   const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
   // A directory that was made later has no names then, and no workspace lay in it.
   const top = namesTo(before, snapshot, target.workspace.number, directory)
@@ -242,13 +250,45 @@ function namesTo(state: State, snapshot: SnapshotRecord, number: number, directo
   return outer === undefined ? undefined : [...outer, record.name, ...inside]
 }
 
-export function limited<T>(changes: Iterable<T>, limit: number): { changes: T[]; truncated: boolean } {
-  const taken: T[] = []
-  for (const change of changes) {
-    if (taken.length === limit) return { changes: taken, truncated: true }
-    taken.push(change)
+/** Some changes, sorted by path; which ones is by chance where there are more than the limit. */
+export function firstOf(changes: Iterable<Listed | undefined>, limit: number): Pick<DiffInfo, 'changes' | 'truncated'> {
+  const taken: Listed[] = []
+  for (const listed of changes) {
+    if (listed === undefined) continue
+    if (taken.length === limit) return { changes: sorted(taken), truncated: true }
+    taken.push(listed)
   }
-  return { changes: taken, truncated: false }
+  return { changes: sorted(taken), truncated: false }
+}
+
+/** The first changes by path, of however many: no more than twice the limit are held. In slices, between requests. */
+async function least(changes: Generator<Listed | undefined>, limit: number): Promise<Pick<DiffInfo, 'changes' | 'truncated'>> {
+  const pace = new Pace()
+  let held: Listed[] = []
+  let truncated = false
+  const cut = (): void => {
+    held.sort(byKey)
+    truncated ||= held.length > limit
+    held = held.slice(0, limit)
+  }
+  for (const listed of changes) {
+    const wait = pace.pause()
+    if (wait !== undefined) await wait
+    if (listed === undefined) continue
+    held.push(listed)
+    if (held.length >= 2 * limit + ROOM) cut()
+  }
+  cut()
+  return { changes: held.map(({ change }) => change), truncated }
+}
+
+function sorted(listed: Listed[]): DiffInfo['changes'] {
+  return listed.sort(byKey).map(({ change }) => change)
+}
+
+function byKey(a: Listed, b: Listed): number {
+  if (a.key === b.key) return 0
+  return a.key < b.key ? -1 : 1
 }
 
 export function snapshotInfo(record: SnapshotRecord): SnapshotInfo {

@@ -15,9 +15,13 @@ export function namesOf(path: string): string[] {
     .map((name) => Buffer.from(name).toString('latin1'))
 }
 
-/** A name as people see it: UTF-8 where it is, else \xNN for its odd bytes. */
+/**
+ * A name as people see it: UTF-8 where it is, else \xNN for its odd bytes. A backslash that would look like one of these is
+ * shown as \x5c: so the name can be told from what is shown.
+ */
 export function shownName(name: string): string {
-  const bytes = Buffer.from(name, 'latin1')
+  const plain = name.replace(/\\(?=x[0-9a-f]{2})/g, '\\x5c')
+  const bytes = Buffer.from(plain, 'latin1')
   const text = bytes.toString('utf8')
   if (Buffer.from(text).equals(bytes)) return text
   return [...bytes]

@@ -9,7 +9,6 @@ import { packageRoot } from '../../src/control/version.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
 import {
   bad,
-  changes,
   checked,
   collected,
   diff,
@@ -26,6 +25,7 @@ import {
   quota,
   quotaShown,
   reach,
+  renamed,
   restored,
   scrub,
   snapshot,
@@ -70,7 +70,7 @@ t.test('fields and types of the JSON documents', async (t) => {
     Workspace: workspace,
     Snapshot: snapshot,
     Diff: diff,
-    Change: changes[0] ?? {},
+    Change: renamed,
     Restore: restored,
     Fork: forked,
     Checkpoint: { elapsed_ms: 1 },

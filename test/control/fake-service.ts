@@ -62,7 +62,9 @@ export const snapshot: Required<SnapshotInfo> = {
   elapsed_ms: 4.25,
 }
 
-export const changes: Required<Change>[] = [
+export const renamed: Required<Change> = { path: 'new', change: 'renamed', from: 'old', kind: 'file', what: ['mtime'] }
+
+export const changes: Change[] = [
   { path: 'a.txt', change: 'modified', kind: 'file', what: ['content', 'mtime'] },
   { path: 'evil\u001b[2J', change: 'added', kind: 'directory', what: [] },
 ]
