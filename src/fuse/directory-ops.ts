@@ -67,7 +67,7 @@ function listed(
       return entries.end()
     }
   if (!privateListings?.has(node)) return list(position)(reply)
-  const pass = async (from: number): Promise<number> => (await fs.passHidden?.(caller, node, from)) ?? from
+  const pass = (from: number): Promise<number> | undefined => fs.passHidden?.(caller, node, from)
   const answer = privately(privateListings, node, position, { list, pass })
   return typeof answer === 'function' ? answer(reply) : { waitsFor: 'listing', answer }
 }

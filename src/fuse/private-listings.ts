@@ -47,17 +47,14 @@ export function privately(
   listings: PrivateListings,
   node: number,
   position: number,
-  { list, pass }: { list: List; pass: (from: number) => Promise<number> },
+  { list, pass }: { list: List; pass: (from: number) => Promise<number> | undefined },
 ): Encode | Promise<Encode> {
   if (position === 0) return list(0, onlySelf)
-  return answer()
-
-  async function answer(): Promise<Encode> {
-    // Lists again what came first, which is not taken.
-    const rest = position > COOKIE_MAX ? list(0, allButSelf) : list(await pass(position))
-    await listings.drop(node)
-    return rest
-  }
+  const dropped = (rest: Encode): Promise<Encode> => listings.drop(node).then(() => rest)
+  // Lists again what came first, which is not taken.
+  if (position > COOKIE_MAX) return dropped(list(0, allButSelf))
+  const passing = pass(position)
+  return passing === undefined ? dropped(list(position)) : passing.then((from) => dropped(list(from)))
 }
 
 function onlySelf(sink: DirectorySink): DirectorySink {

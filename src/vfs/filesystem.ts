@@ -159,8 +159,9 @@ export interface Filesystem {
   /**
    * Where listings differ by caller, finds the cookie to list from, in place of another: what lies between is hidden from
    * the caller, may be much, and is passed over in slices.
+   * @returns undefined when nothing is hidden from the caller
    */
-  passHidden?(caller: Caller, node: number, cookie: number): Promise<number>
+  passHidden?(caller: Caller, node: number, cookie: number): Promise<number> | undefined
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void

@@ -3,6 +3,7 @@
  * directory of that; when that name goes, another takes its place. What was linked before the mount is looked for beside
  * the name that goes.
  */
+import { cookieOf, slotOf } from '../volume/dirent.ts'
 import type { Volume } from '../volume/volume.ts'
 import { nodeOf } from './core.ts'
 
@@ -14,11 +15,18 @@ export interface Name {
 /** Inodes remembered at most; the oldest are forgotten first. */
 const INODES_MAX = 100_000
 const NAMES_MAX = 16
-/** Entries looked through in the directory of a name that goes. */
+/** Entries looked through in the directory of a name that goes … */
 const SEARCHED_MAX = 1000
+/** … and where others were looked for in vain: whole trees of second names are removed as well. */
+const GLANCED_MAX = 32
+/** After so many searches in vain, one after the other, only one name in 2^so many is looked for among so many entries. */
+const MISSES_MAX = 10
+const DIRECTORIES_MAX = 1000
 
 export class OtherNames {
   readonly #names = new Map<number, Name[]>()
+  /** by directory, how often in a row nothing was found there, and how many names go before it is looked for again */
+  readonly #misses = new Map<number, { count: number; rest: number }>()
 
   /** An inode had this name recorded and will have another. */
   remember(volume: number, ino: number, { parent, name }: Name): void {
@@ -42,11 +50,26 @@ export class OtherNames {
   }
 
   #beside(volume: Volume, ino: number, gone: Name): Name | undefined {
-    let searched = 0
-    for (const [, entry] of volume.entries(gone.parent, 0)) {
-      if (entry.ino === ino && entry.volume === 0 && entry.name !== gone.name) return { parent: gone.parent, name: entry.name }
-      if (++searched > SEARCHED_MAX) return undefined
+    const directory = nodeOf(volume.number, gone.parent)
+    const misses = this.#misses.get(directory)
+    const isGlance = misses !== undefined && misses.rest-- > 0
+    const found = search(volume, ino, gone, isGlance ? GLANCED_MAX : SEARCHED_MAX)
+    if (found !== undefined) this.#misses.delete(directory)
+    else if (!isGlance) {
+      const count = Math.min(MISSES_MAX, (misses?.count ?? 0) + 1)
+      if (this.#misses.size >= DIRECTORIES_MAX) this.#misses.clear()
+      this.#misses.set(directory, { count, rest: 2 ** count - 1 })
     }
-    return undefined
+    return found
   }
+}
+
+/** Behind the name that goes, then from the beginning: a tree is removed in that order, and before the name nothing is left of it. */
+function search(volume: Volume, ino: number, gone: Name, max: number): Name | undefined {
+  for (const cookie of [cookieOf(slotOf(gone.name), 0), 0]) {
+    for (const [, { volume: workspace, ino: other, name }] of volume.entries(gone.parent, cookie, max)) {
+      if (other === ino && workspace === 0 && name !== gone.name) return { parent: gone.parent, name }
+    }
+  }
+  return undefined
 }

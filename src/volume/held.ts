@@ -6,6 +6,15 @@ import { ByteReader } from '../bytes.ts'
 import type { EntryPlace } from '../tree/tree.ts'
 import { numberPart } from './keys.ts'
 import { countEncoded, decodeWindow, encodeWindow, piecesIn, type Window } from './piece.ts'
+import type { SortedSlots } from './sortedslots.ts'
+
+/** The window that was decoded last. */
+let decoded: { memory: Buffer | undefined; start: number; end: number; pieces: Window } = {
+  memory: undefined,
+  start: 0,
+  end: 0,
+  pieces: [],
+}
 
 /** A window in its stored form. It never changes, so that layers may share it. */
 export class StoredWindow {
@@ -28,8 +37,14 @@ export class StoredWindow {
     return this.memory.subarray(this.#start, this.#end)
   }
 
+  /** Nobody may change them: who looks into a window often looks again at once, as lseek(2) does for each extent. */
   get pieces(): Window {
-    return decodeWindow(new ByteReader(this.bytes))
+    const { memory } = this
+    if (decoded.memory !== memory || decoded.start !== this.#start || decoded.end !== this.#end) {
+      const pieces = decodeWindow(new ByteReader(this.bytes))
+      decoded = { memory, start: this.#start, end: this.#end, pieces }
+    }
+    return decoded.pieces
   }
 
   /** Bytes of [start, end) that are allocated. */
@@ -67,27 +82,42 @@ export type NumberedWindow = [index: number, window: HeldWindow]
 
 /**
  * The windows of a file from `first` to before `last` that hold anything, ascending.
+ * Costs for what is read of it: who looks for the next data of a file reads a window or two. The layers must not change meanwhile.
  * @param layers what changed, the newest first; null hides what lies below
  * @param stored entries of the tree below, in the same range
  */
 export function* heldIn(
-  layers: readonly ReadonlyMap<number, HeldWindow | null>[],
+  layers: readonly HeldLayer[],
   stored: Iterable<EntryPlace>,
   first: number,
   last: number,
 ): Generator<NumberedWindow> {
-  const changed = new Map<number, HeldWindow | null>()
-  for (const windows of layers) {
-    for (const [index, window] of windows) if (index >= first && index < last && !changed.has(index)) changed.set(index, window)
+  const below = stored[Symbol.iterator]()
+  const orders = layers.map(({ windowOrder }) => windowOrder.from(first))
+  const heads = orders.map(nextOf)
+  for (let entry = below.next(); ; ) {
+    const at = entry.done === true ? undefined : numberPart(entry.value.bytes, entry.value.key)
+    const index = Math.min(at ?? Number.POSITIVE_INFINITY, ...heads)
+    if (index >= last) return
+    const newest = heads.indexOf(index)
+    if (newest === -1 && entry.done !== true)
+      yield [index, new StoredWindow(entry.value.bytes, entry.value.value, entry.value.end)]
+    const changed = newest === -1 ? undefined : layers[newest]?.windows.get(index)
+    if (changed !== undefined && changed !== null) yield [index, changed]
+    for (const [i, order] of orders.entries()) if (heads[i] === index) heads[i] = nextOf(order)
+    if (at === index) entry = below.next()
   }
-  const present = [...changed].filter((each): each is NumberedWindow => each[1] !== null).sort(([a], [b]) => a - b)
-  let next = 0
-  for (const { bytes, key, value, end } of stored) {
-    const index = numberPart(bytes, key)
-    for (; (present[next]?.[0] ?? index) < index; next++) yield present[next] as NumberedWindow
-    if (!changed.has(index)) yield [index, new StoredWindow(bytes, value, end)]
-  }
-  yield* present.slice(next)
+}
+
+function nextOf(order: Iterator<number>): number {
+  const step = order.next()
+  return step.done === true ? Number.POSITIVE_INFINITY : step.value
+}
+
+/** What changed of the windows of a file. */
+interface HeldLayer {
+  readonly windows: ReadonlyMap<number, HeldWindow | null>
+  readonly windowOrder: SortedSlots
 }
 
 /**

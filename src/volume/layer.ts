@@ -22,6 +22,7 @@ export class InodeDelta {
   #windows: Map<number, HeldWindow | null> | undefined
   #xattrs: Map<string, Uint8Array | null> | undefined
   #slots: SortedSlots | undefined
+  #windowOrder: SortedSlots | undefined
 
   /** by slot */
   get dirents(): ReadonlyMap<number, Bucket | null> {
@@ -44,6 +45,12 @@ export class InodeDelta {
     return this.#slots
   }
 
+  /** The numbers of the windows that changed, in order, as with `slots`. */
+  get windowOrder(): SortedSlots {
+    this.#windowOrder ??= new SortedSlots(this.windows.keys())
+    return this.#windowOrder
+  }
+
   setBucket(slot: number, bucket: Bucket | null): void {
     this.#dirents ??= new Map()
     if (this.#slots !== undefined && !this.#dirents.has(slot)) this.#slots.add(slot)
@@ -53,6 +60,7 @@ export class InodeDelta {
   /** @param window becomes this layer's own, which may change it when it is pieces */
   setWindow(index: number, window: HeldWindow | null): void {
     this.#windows ??= new Map()
+    if (this.#windowOrder !== undefined && !this.#windows.has(index)) this.#windowOrder.add(index)
     this.#windows.set(index, window)
   }
 
@@ -93,6 +101,7 @@ export class InodeDelta {
     this.#windows = undefined
     this.#xattrs = undefined
     this.#slots = undefined
+    this.#windowOrder = undefined
   }
 }
 

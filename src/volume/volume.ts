@@ -154,12 +154,15 @@ export class Volume {
     return value === undefined ? undefined : decodeBucket(new ByteReader(value))
   }
 
-  /** The entries of a directory behind a cookie (0: all), in cookie order, with their slots. */
-  *entries(directory: number, cookie = 0): Generator<[slot: number, entry: Dirent]> {
+  /**
+   * The entries of a directory behind a cookie (0: all), in cookie order, with their slots.
+   * @param looks how many slots are looked at; those of names that have just been removed count as well
+   */
+  *entries(directory: number, cookie = 0, looks = Number.POSITIVE_INFINITY): Generator<[slot: number, entry: Dirent]> {
     const position = positionOf(cookie)
     // A program may seek to where no entry can be.
     if (position.slot > SLOT_MAX) return
-    for (const [slot, bucket] of this.#buckets(directory, position.slot)) {
+    for (const [slot, bucket] of this.#buckets(directory, position.slot, looks)) {
       for (const entry of bucket) {
         if (slot > position.slot || entry.index >= position.index) yield [slot, entry]
       }
@@ -206,12 +209,7 @@ export class Volume {
     const to = last < Number.POSITIVE_INFINITY ? numberKey(ino, Kind.window, last) : plainKey(ino, Kind.window + 1)
     const isHidden = deltas.some((delta) => delta.wiped)
     const stored = isHidden ? [] : this.#tree.places(this.root, numberKey(ino, Kind.window, first), to)
-    return heldIn(
-      deltas.map(({ windows }) => windows),
-      stored,
-      first,
-      last,
-    )
+    return heldIn(deltas, stored, first, last)
   }
 
   /**
@@ -555,7 +553,7 @@ export class Volume {
   }
 
   /** Buckets from a slot on, merged over the layers. */
-  *#buckets(directory: number, first: number): Generator<[number, Bucket]> {
+  *#buckets(directory: number, first: number, looks: number): Generator<[number, Bucket]> {
     const deltas = this.#deltas(directory)
     const changed = deltas.map((delta) => delta.slots.from(first))
     const base = deltas.some((delta) => delta.wiped)
@@ -563,7 +561,7 @@ export class Volume {
       : this.#tree.scan(this.root, numberKey(directory, Kind.dirent, first), plainKey(directory, Kind.dirent + 1))
     const heads = changed.map((slots) => slots.next().value as number | undefined)
     let below = base?.next().value as [Buffer, Buffer] | undefined
-    for (;;) {
+    for (let looked = 0; looked < looks; looked++) {
       const belowSlot = below === undefined ? Number.POSITIVE_INFINITY : numberPart(below[0])
       const slot = Math.min(belowSlot, ...heads.map((head) => head ?? Number.POSITIVE_INFINITY))
       if (slot === Number.POSITIVE_INFINITY) return

@@ -60,7 +60,7 @@ t.test('many names that are not for the caller are passed over in slices', async
     found.map(([name, child]) => [name, child]),
     [["bob's", own]],
   )
-  t.equal(list(await fs.passHidden(bob, node, 2)).names[0]?.[0], "bob's", 'as the dispatcher does')
+  t.equal(list((await fs.passHidden(bob, node, 2)) ?? 0).names[0]?.[0], "bob's", 'as the dispatcher does')
   // A directory that goes while somebody lists it, and one that was never there.
   const passing = passHidden(core, bob, node, 2)
   passing.next()
@@ -68,5 +68,5 @@ t.test('many names that are not for the caller are passed over in slices', async
   let step = passing.next()
   while (step.done !== true) step = passing.next()
   t.equal(list(step.value).names.length <= 1, true, 'what changed meanwhile is no trouble')
-  await t.rejects(fs.passHidden(bob, own + 7, 0), { code: 'ENOENT' })
+  await t.rejects(async () => void (await fs.passHidden(bob, own + 7, 0)), { code: 'ENOENT' })
 })

@@ -8,11 +8,13 @@ import {
   allocatedOf,
   encodedOf,
   type HeldWindow,
+  heldIn,
   movedOut,
   type NumberedWindow,
   StoredWindow,
   windowOf,
 } from '../../src/volume/held.ts'
+import { InodeDelta } from '../../src/volume/layer.ts'
 import {
   countEncoded,
   decodeWindow,
@@ -21,6 +23,7 @@ import {
   type Source,
   WINDOW_BYTES,
   type Window,
+  ZERO_WINDOW,
 } from '../../src/volume/piece.ts'
 import { same } from './support.ts'
 
@@ -161,5 +164,35 @@ t.test('windows take only memory with them that is mostly theirs', (t) => {
   t.equal(alone?.memory.buffer.byteLength, bytes.length, 'in memory of its own')
   t.equal(first?.memory, second?.memory, 'those that lay together lie together')
   t.equal(first?.memory.buffer.byteLength, 2 * bytes.length)
+  t.end()
+})
+
+t.test('who looks for the next window of many pays for one', (t) => {
+  const COUNT = 20_000
+  const layer = new InodeDelta()
+  for (let index = 0; index < COUNT; index++) layer.setWindow((index * 7919) % COUNT, index % 3 === 0 ? null : ZERO_WINDOW)
+  let gets = 0
+  const counted = {
+    windows: {
+      get: (index: number) => {
+        gets++
+        return layer.windows.get(index)
+      },
+    } as ReadonlyMap<number, HeldWindow | null>,
+    windowOrder: layer.windowOrder,
+  }
+  const found: number[] = []
+  for (let at = 0; at < COUNT; ) {
+    const step = heldIn([counted], [], at, Number.POSITIVE_INFINITY).next()
+    if (step.done === true) break
+    found.push(step.value[0])
+    at = step.value[0] + 1
+  }
+  const wanted = [...layer.windows].flatMap(([index, window]) => (window === null ? [] : [index])).sort((a, b) => a - b)
+  t.strictSame(found, wanted)
+  t.ok(gets <= 2 * COUNT, `${gets} windows looked at`)
+  layer.setWindow(COUNT + 5, ZERO_WINDOW)
+  t.strictSame([...heldIn([layer], [], COUNT, COUNT + 6)], [[COUNT + 5, ZERO_WINDOW]], 'what is added later is in order as well')
+  t.strictSame([...heldIn([layer], [], COUNT, COUNT + 5)], [])
   t.end()
 })
