@@ -2,6 +2,10 @@
  * Waits for what mappings dirtied to arrive as WRITE requests. syncfs(2) of the mount has the kernel queue all dirty pages of
  * the mount; of the errors that it returns, and of what it goes on to wait for, only some concerns who asked. So a wait is
  * for nodes that it names: it ends when no more of their pages come, and fails only when a page of theirs could not be stored.
+ *
+ * syncfs(2) may leave pages out: newer kernels (SB_I_NO_DATA_INTEGRITY, also in 6.18) only wake the flusher, and that skips a
+ * file while more than CONGESTION_THRESHOLD requests of write-back are under way (fuse_writepages). So when pages of others
+ * came meanwhile, the nodes' own files are written one by one; that takes a few microseconds for each that the kernel has.
  */
 import { type FsError, toFsError } from '../errors.ts'
 
@@ -22,13 +26,13 @@ const STORE_FAILURES: readonly string[] = ['EIO', 'ENOSPC']
 
 interface Wait {
   concerns(node: number): boolean
+  /** a page of another came */
+  hasOthers: boolean
   /** set when the kernel has queued what there is */
   resolve: (() => void) | undefined
   /** when a page of theirs came last, as of `performance.now` */
   lastAt: number
   failure: FsError | undefined
-  /** errnos that any page was refused with: syncfs(2) may give one of them */
-  readonly refusals: Set<number>
 }
 
 export class WriteBacks {
@@ -49,17 +53,17 @@ export class WriteBacks {
 
   /**
    * Resolves when all pages of these nodes that were dirty are stored.
-   * @param sync has the kernel queue them: syncfs(2), off this thread
-   * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with, unless it tells of others
+   * @param sync has the kernel queue them: syncfs(2), off this thread; its errors are nobody's
+   * @param flush has the kernel write these nodes alone and waits for it, off this thread
+   * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with
    */
-  async wait(concerns: (node: number) => boolean, sync: () => Promise<void>): Promise<void> {
-    const wait: Wait = { concerns, resolve: undefined, lastAt: 0, failure: undefined, refusals: new Set() }
+  async wait(concerns: (node: number) => boolean, sync: () => Promise<void>, flush: () => Promise<void>): Promise<void> {
+    const wait: Wait = { concerns, hasOthers: false, resolve: undefined, lastAt: 0, failure: undefined }
     this.#waits.add(wait)
     try {
-      await sync().catch((error: unknown) => {
-        if (!isErrnoOf(error, wait.refusals)) throw error
-      })
+      await sync()
       await this.#drained(wait)
+      if (wait.hasOthers) await flush()
     } finally {
       this.#waits.delete(wait)
     }
@@ -89,17 +93,18 @@ export class WriteBacks {
   came(node: number): void {
     this.#since = 0
     if (this.#waits.size === 0) return
-    for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
+    for (const wait of this.#waits) {
+      if (wait.concerns(node)) wait.lastAt = performance.now()
+      else wait.hasOthers = true
+    }
   }
 
   /** It could not be stored. */
   failed(node: number, error: unknown): void {
     if (this.#waits.size === 0) return
     const { fsError } = toFsError(error)
-    for (const wait of this.#waits) {
-      wait.refusals.add(fsError.errno)
-      if (STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
-    }
+    if (!STORE_FAILURES.includes(fsError.code)) return
+    for (const wait of this.#waits) if (wait.concerns(node)) wait.failure = fsError
   }
 
   async #drained(wait: Wait): Promise<void> {
@@ -113,8 +118,4 @@ export class WriteBacks {
     })
     clearTimeout(timer)
   }
-}
-
-function isErrnoOf(error: unknown, errnos: ReadonlySet<number>): boolean {
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && errnos.has(-error.errno)
 }

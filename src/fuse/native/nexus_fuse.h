@@ -48,6 +48,7 @@ napi_value nexus_start_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
 napi_value nexus_notify(napi_env env, napi_callback_info info);
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
+napi_value nexus_flush_files(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_take_back(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);

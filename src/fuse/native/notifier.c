@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +27,24 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * What a batch holds:
+ * - MESSAGES: notifies
+ * - SYNC: the path of a directory whose filesystem is to be written out
+ * - FLUSH: the path of a directory, then struct file of that filesystem whose dirty pages are to be written
+ */
+enum work { MESSAGES, SYNC, FLUSH };
+
+struct file {
+  uint64_t node;
+  uint64_t generation;
+};
+
 /* Messages that were given together, and afterwards what became of each. */
 struct batch {
   struct batch *next;
-  bool syncs; /* each is the path of a directory whose filesystem is to be written out */
+  enum work work;
+  int directory; /* of FLUSH, while it is carried out */
   size_t count;
   uint32_t *lengths;
   int32_t *results;
@@ -65,7 +80,8 @@ static struct batch *new_batch(size_t count, size_t length) {
   struct batch *batch = malloc(sizeof(*batch) + count * (sizeof(uint32_t) + sizeof(int32_t)) + length);
   if (batch == NULL) return NULL;
   batch->next = NULL;
-  batch->syncs = false;
+  batch->work = MESSAGES;
+  batch->directory = -1;
   batch->count = count;
   batch->lengths = (uint32_t *)(batch + 1);
   batch->results = (int32_t *)(batch->lengths + count);
@@ -153,17 +169,52 @@ static int32_t write_message(int fd, const char *bytes, size_t length) {
   }
 }
 
-/* Opened for each, because an open directory keeps its mount from being unmounted. Returns 0 or a negative errno. */
+/*
+ * Opened for each, because an open directory keeps its mount from being unmounted. What syncfs(2) returns is the error of
+ * some page of the whole filesystem, perhaps of long ago (errseq_sample: one that nobody has seen yet), so it says nothing to
+ * whoever asks: a page that is refused is refused by our own answer. Returns 0 or a negative errno of open(2).
+ */
 static int32_t sync_filesystem(const char *directory) {
   int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return -errno;
-  int32_t result = syncfs(fd) == 0 ? 0 : -errno;
+  syncfs(fd);
   close(fd);
-  return result;
+  return 0;
 }
 
-static int32_t carry_out(const struct notifier *notifier, const struct batch *batch, const char *bytes, size_t length) {
-  return batch->syncs ? sync_filesystem(bytes) : write_message(notifier->fuse_fd, bytes, length);
+/*
+ * Writes one file's dirty pages and waits for them. It is opened by a handle as fuse_encode_fh makes it (fs/fuse/inode.c): no
+ * request is needed for that while the kernel has the inode. Returns 0 or a negative errno; what sync_file_range(2) itself
+ * returns may be of long ago, as with syncfs(2).
+ */
+static int32_t flush_file(int directory, const char *bytes) {
+  enum { FILEID_INO64_GEN = 0x81, HANDLE_BYTES = 12 };
+  struct file file;
+  memcpy(&file, bytes, sizeof(file));
+  const uint32_t parts[] = {(uint32_t)(file.node >> 32), (uint32_t)file.node, (uint32_t)file.generation};
+  union {
+    struct file_handle handle;
+    char space[sizeof(struct file_handle) + HANDLE_BYTES];
+  } named = {.handle = {.handle_bytes = HANDLE_BYTES, .handle_type = FILEID_INO64_GEN}};
+  memcpy(named.space + offsetof(struct file_handle, f_handle), parts, sizeof(parts));
+  int fd = open_by_handle_at(directory, &named.handle, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  close(fd);
+  return 0;
+}
+
+/* The first of FLUSH is the directory, which the others need. */
+static int32_t flush_next(struct batch *batch, const char *bytes) {
+  if (batch->directory >= 0) return flush_file(batch->directory, bytes);
+  batch->directory = open(bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  return batch->directory < 0 ? -errno : 0;
+}
+
+static int32_t carry_out(const struct notifier *notifier, struct batch *batch, const char *bytes, size_t length) {
+  if (batch->work == SYNC) return sync_filesystem(bytes);
+  if (batch->work == FLUSH) return flush_next(batch, bytes);
+  return write_message(notifier->fuse_fd, bytes, length);
 }
 
 /* A long batch looks between two messages whether it is to stop. */
@@ -177,9 +228,11 @@ static bool is_running(struct notifier *notifier) {
 static void carry_out_batch(struct notifier *notifier, struct batch *batch) {
   const char *bytes = batch->bytes;
   for (size_t i = 0; i < batch->count; i++) {
-    batch->results[i] = is_running(notifier) ? carry_out(notifier, batch, bytes, batch->lengths[i]) : -ECANCELED;
+    bool is_lost = batch->work == FLUSH && i > 0 && batch->directory < 0;
+    batch->results[i] = is_running(notifier) && !is_lost ? carry_out(notifier, batch, bytes, batch->lengths[i]) : -ECANCELED;
     bytes += batch->lengths[i];
   }
+  if (batch->directory >= 0) close(batch->directory);
 }
 
 static void hand_over(struct notifier *notifier, struct batch *batch) {
@@ -364,9 +417,40 @@ napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
   if (batch == NULL) {
     throw_errno(env, ENOMEM, "malloc", NULL);
   } else {
-    batch->syncs = true;
+    batch->work = SYNC;
     batch->lengths[0] = (uint32_t)bytes;
     memcpy(batch->bytes, directory, bytes);
+    enqueue(notifier, batch);
+  }
+  free(directory);
+  return NULL;
+}
+
+/* A directory, and struct file of each that is to be flushed. */
+napi_value nexus_flush_files(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  struct notifier *notifier;
+  void *files;
+  size_t total;
+  if (!get_args(env, info, 3, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  if (!get_bytes(env, args[2], &files, &total)) return NULL;
+  if (total % sizeof(struct file) != 0) {
+    throw_errno(env, EINVAL, "sync_file_range", NULL);
+    return NULL;
+  }
+  char *directory = get_string(env, args[1]);
+  if (directory == NULL) return NULL;
+  size_t bytes = strlen(directory) + 1;
+  size_t count = total / sizeof(struct file);
+  struct batch *batch = new_batch(1 + count, bytes + total);
+  if (batch == NULL) {
+    throw_errno(env, ENOMEM, "malloc", NULL);
+  } else {
+    batch->work = FLUSH;
+    batch->lengths[0] = (uint32_t)bytes;
+    for (size_t i = 1; i <= count; i++) batch->lengths[i] = sizeof(struct file);
+    memcpy(batch->bytes, directory, bytes);
+    if (total > 0) memcpy(batch->bytes + bytes, files, total);
     enqueue(notifier, batch);
   }
   free(directory);
