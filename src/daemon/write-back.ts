@@ -1,6 +1,8 @@
 /** Has the kernel write back what mappings of some workspaces dirtied (fuse/write-back.ts). */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Notifier } from '../fuse/binding.ts'
 import type { Session } from '../fuse/session.ts'
+import { Pace } from '../pace.ts'
 import { type Core, nodeOf, volumeOf } from '../vfs/core.ts'
 import { isRegular } from '../volume/attr.ts'
 
@@ -14,6 +16,12 @@ export interface WriteBackOptions {
 
 /** Files that are given to the thread at once. */
 const FILES_MAX = 1000
+const SLICE_MS = 3
+
+interface FileHandle {
+  node: number
+  generation: number
+}
 
 export class WriteBack {
   readonly #options: WriteBackOptions
@@ -47,19 +55,29 @@ export class WriteBack {
 
   async #flush(volumes: readonly number[]): Promise<void> {
     const { writer, mountpoint } = this.#options
-    const files = [...this.#filesOf(volumes)]
-    for (let at = 0; at < files.length; at += FILES_MAX) await writer.flushFiles(mountpoint, files.slice(at, at + FILES_MAX))
+    const pace = new Pace(SLICE_MS, nextTurn)
+    let files: FileHandle[] = []
+    for (const file of this.#filesOf(volumes)) {
+      if (file !== undefined) files.push(file)
+      if (files.length >= FILES_MAX) {
+        await writer.flushFiles(mountpoint, files)
+        files = []
+      }
+      const wait = pace.pause()
+      if (wait !== undefined) await wait
+    }
+    if (files.length > 0) await writer.flushFiles(mountpoint, files)
   }
 
-  /** Those that the kernel may have pages of. */
-  *#filesOf(volumes: readonly number[]): Generator<{ node: number; generation: number }> {
+  /** Those that the kernel may have pages of; undefined stands for what is none. */
+  *#filesOf(volumes: readonly number[]): Generator<FileHandle | undefined> {
     const { core } = this.#options
     for (const number of volumes) {
       const volume = core.volumes.get(number)
       for (const ino of volume === undefined ? [] : [...core.known.of(number)]) {
-        const attr = volume?.attr(ino)
-        if (attr === undefined || !isRegular(attr)) continue
-        yield { node: nodeOf(number, ino), generation: core.known.generation(number, ino) }
+        const attr = core.known.hasPages(number, ino) ? volume?.attr(ino) : undefined
+        const isFile = attr !== undefined && isRegular(attr)
+        yield isFile ? { node: nodeOf(number, ino), generation: core.known.generation(number, ino) } : undefined
       }
     }
   }

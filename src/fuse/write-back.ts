@@ -4,8 +4,9 @@
  * for nodes that it names: it ends when no more of their pages come, and fails only when a page of theirs could not be stored.
  *
  * syncfs(2) may leave pages out: newer kernels (SB_I_NO_DATA_INTEGRITY, also in 6.18) only wake the flusher, and that skips a
- * file while more than CONGESTION_THRESHOLD requests of write-back are under way (fuse_writepages). So when pages of others
- * came meanwhile, the nodes' own files are written one by one; that takes a few microseconds for each that the kernel has.
+ * file while CONGESTION_THRESHOLD (init.ts) requests of write-back and readahead are under way (fuse_writepages). So when the
+ * mount was busy meanwhile, the nodes' own files are written one by one; that takes a few microseconds for each that the
+ * kernel has pages of.
  */
 import { type FsError, toFsError } from '../errors.ts'
 
@@ -14,6 +15,8 @@ import { type FsError, toFsError } from '../errors.ts'
  * the order they came, and refills as we answer. After so many without a single one, there are none.
  */
 const DRAINED_REQUESTS = 4096
+/** With fewer requests meanwhile there cannot have been CONGESTION_THRESHOLD at a time. */
+const BUSY_REQUESTS = 32
 /** After so long without a page of theirs while others dirty pages without end, none is queued any more. */
 const OTHERS_MS_MAX = 2000
 /** Longest wait, should pages of theirs be dirtied faster than they can be written. */
@@ -26,8 +29,8 @@ const STORE_FAILURES: readonly string[] = ['EIO', 'ENOSPC']
 
 interface Wait {
   concerns(node: number): boolean
-  /** a page of another came */
-  hasOthers: boolean
+  /** how many requests came meanwhile */
+  requests: number
   /** set when the kernel has queued what there is */
   resolve: (() => void) | undefined
   /** when a page of theirs came last, as of `performance.now` */
@@ -58,12 +61,12 @@ export class WriteBacks {
    * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with
    */
   async wait(concerns: (node: number) => boolean, sync: () => Promise<void>, flush: () => Promise<void>): Promise<void> {
-    const wait: Wait = { concerns, hasOthers: false, resolve: undefined, lastAt: 0, failure: undefined }
+    const wait: Wait = { concerns, requests: 0, resolve: undefined, lastAt: 0, failure: undefined }
     this.#waits.add(wait)
     try {
       await sync()
       await this.#drained(wait)
-      if (wait.hasOthers) await flush()
+      if (wait.requests >= BUSY_REQUESTS) await flush()
     } finally {
       this.#waits.delete(wait)
     }
@@ -79,7 +82,9 @@ export class WriteBacks {
   served(): void {
     this.#since++
     const now = performance.now()
-    for (const { resolve, lastAt } of this.#waits) {
+    for (const wait of this.#waits) {
+      wait.requests++
+      const { resolve, lastAt } = wait
       if (this.#since >= DRAINED_REQUESTS || now - lastAt > OTHERS_MS_MAX) resolve?.()
     }
   }
@@ -93,10 +98,7 @@ export class WriteBacks {
   came(node: number): void {
     this.#since = 0
     if (this.#waits.size === 0) return
-    for (const wait of this.#waits) {
-      if (wait.concerns(node)) wait.lastAt = performance.now()
-      else wait.hasOthers = true
-    }
+    for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
   }
 
   /** It could not be stored. */

@@ -19,9 +19,10 @@ const HEADER_WORDS = 4
 const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 6
 const PAGES_PER_SLAB = Math.floor(SLAB_BYTES / PAGE_BYTES)
 const GENERATION_MAX = 255
-/** flags of an inode: its maker writes directly; the kernel may have pages of it all the same */
+/** flags of an inode: its maker writes directly; the kernel may have pages of it all the same; it was given pages of it */
 const WRITTEN_DIRECTLY = 1
 const CACHED = 2
+const PAGED = 4
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -150,18 +151,29 @@ export class KnownNodes {
     page.bytes[at] = (page.bytes[at] as number) | WRITTEN_DIRECTLY | (isOld ? CACHED : 0)
   }
 
-  /** Of an inode that is written directly, the kernel may have pages now, or has none. */
+  /** The kernel may have pages of an inode now; or, of one that is written directly, has none. */
   setCached(volume: number, ino: number, isCached: boolean): void {
     const page = this.#pageOf(volume, ino)
     if (page === undefined) return
     const at = flagsAt(page, ino)
-    if (page.bytes[at] !== 0) page.bytes[at] = WRITTEN_DIRECTLY | (isCached ? CACHED : 0)
+    const flags = page.bytes[at] as number
+    const isDirect = (flags & WRITTEN_DIRECTLY) !== 0
+    if (isCached) page.bytes[at] = flags | PAGED | (isDirect ? CACHED : 0)
+    else if (isDirect) page.bytes[at] = flags & ~CACHED
   }
 
   /** Whether an inode is written directly, and the kernel may have pages of it. */
   isCached(volume: number, ino: number): boolean {
     const page = this.#pageOf(volume, ino)
-    return page !== undefined && page.bytes[flagsAt(page, ino)] === (WRITTEN_DIRECTLY | CACHED)
+    if (page === undefined) return false
+    const both = WRITTEN_DIRECTLY | CACHED
+    return ((page.bytes[flagsAt(page, ino)] as number) & both) === both
+  }
+
+  /** Whether the kernel was given pages of an inode since it has it, and may have dirty ones. */
+  hasPages(volume: number, ino: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & PAGED) !== 0
   }
 
   #pageOf(volume: number, ino: number): Page | undefined {
