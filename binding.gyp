@@ -9,7 +9,9 @@
       'src/fuse/native/channel.c',
       'src/fuse/native/watch.c',
       'src/fuse/native/notifier.c',
+      'src/fuse/native/touch.c',
       'src/fuse/native/system.c',
+      'src/fuse/native/clock.c',
       'src/fuse/native/descriptor.c',
       'src/fuse/native/kcmp.c',
       'src/fuse/native/shared.c'

@@ -10,7 +10,7 @@ import { build, die, fuseProblem, missingPackages, ROOT } from './lib.mjs'
 const MOUNTPOINT_DEFAULT = '/mnt/nexus'
 
 /** Options of `nexusd mount` that stand alone: a word after any other option is its value, not the mountpoint. */
-const FLAGS = new Set(['--background', '--single-user', '--rebuild-index'])
+const FLAGS = new Set(['--background', '--single-user', '--rebuild-index', '--suid', '--dev'])
 
 function isMountpoint(word, index, words) {
   const before = words[index - 1]

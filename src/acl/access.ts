@@ -12,20 +12,26 @@ import type { Catalog } from '../volume/catalog.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { Evaluator } from './evaluator.ts'
-import { Graph, inodeOf, type Tree } from './graph.ts'
+import { Graph, inodeOf } from './graph.ts'
 import { IDENTITY_KIND, Identities, parseIdentity, storeIdentity } from './identities.ts'
 import { allowsTuple, builtinModel, checkFilesystemModel, type Model, parseModel } from './model.ts'
+import { NamedUids } from './named.ts'
+import { objectsReached, type ReachTree } from './reach.ts'
 import { hides, inheritsAll, narrows } from './shape.ts'
-import { parseTuple, removeTuple, type StoredTuple, storeTuple, TUPLE_KIND, TupleStore } from './tuples.ts'
+import {
+  inodeOfObject,
+  parseTuple,
+  removeTuple,
+  type StoredTuple,
+  storeTuple,
+  TUPLE_KIND,
+  TupleStore,
+  workspacesOf,
+} from './tuples.ts'
 
 const ALL = READ | WRITE | ENTER
 const MODEL_KEY = 'm/model'
 export const OWNER = 'owner'
-/**
- * The kernel reads an ACL into one page, 511 entries, and refuses everybody when it is longer (fs/fuse/acl.c). Whom it
- * has no room for is refused.
- */
-const NAMED_MAX = 500
 /** Answers remembered at most, for all uids together. */
 const REMEMBERED_MAX = 500_000
 /** A workspace of which anything is remembered takes as much memory as so many answers. */
@@ -34,8 +40,8 @@ const ANSWERS_PER_MAP = 4
 const WAY_MAX = 16_384
 /** Each directory on the way up is one step; a path of the kernel's has at most 2048 names (PATH_MAX / 2). */
 const DEPTH_MAX = 2100
-/** setTimeout(3) takes 31 bits of milliseconds. */
-const TIMER_MS_MAX = 2 ** 31 - 1
+/** Removed grants that a line of the log names. */
+const LISTED_MAX = 20
 
 export interface AccessOptions {
   catalog: Catalog
@@ -46,13 +52,18 @@ export interface AccessOptions {
   singleUser: boolean
   /** milliseconds since the epoch */
   now?: () => number
+  /** goes by the same clock; one that counts the time between when not given, and takes no notice when the clock is set */
+  alarm?: (ring: () => void) => Alarm
 }
 
-export interface AccessTree extends Tree {
-  /** workspaces that lie directly in one, and where */
-  nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }>
-  /** false for what is open and has no name any more, and for what is not there */
-  isNamed(volume: number, ino: number): boolean
+/** Rings when a clock has come to a time, and when that clock is set. */
+export interface Alarm {
+  /** @param at milliseconds since the epoch; undefined: never */
+  set(at: number | undefined): void
+  close(): void
+}
+
+export interface AccessTree extends ReachTree {
   /** whether a workspace is there, or would be after a restore */
   isPresent(volume: number): boolean
 }
@@ -85,18 +96,21 @@ export class Access implements Guard {
   #remembered = new Map<number, Remembered>()
   #rememberedCount = 0
   readonly #mixed = new Map<number, Set<number>>()
-  readonly #uids = new Map<number, readonly number[]>()
+  readonly #named: NamedUids
   #nextExpiry = Number.POSITIVE_INFINITY
-  #timer: NodeJS.Timeout | undefined
-  /** called when inodes moved in a workspace with grants inside */
-  onMoved: (volume: number) => void = () => undefined
-  /** called when tuples of these workspaces ended by themselves */
-  onExpired: (tuples: readonly StoredTuple[]) => void = () => undefined
+  readonly #alarm: Alarm
+  /** tuples that have ended and that the log could not yet take the end of */
+  #owed: readonly StoredTuple[] = []
+  /** called when rights in these workspaces have become others, by no command that would tell the kernel itself */
+  onChanged: (volumes: ReadonlySet<number>, revoked: boolean) => void = () => undefined
 
   constructor(options: AccessOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
+    this.#alarm = options.alarm?.(() => this.#expire()) ?? new TimerAlarm(() => this.#expire(), this.#now)
     this.graph = new Graph(this.tuples, options.tree, this.#now)
+    const { tuples, identities } = this
+    this.#named = new NamedUids({ tuples, identities, tree: options.tree, narrows: () => this.#narrows })
     const text = options.catalog.get(MODEL_KEY)
     this.#model = text === undefined ? builtinModel() : storedModel(text)
     this.#evaluator = this.#evaluatorOf(this.#model)
@@ -117,11 +131,8 @@ export class Access implements Guard {
     return this.#ways(uid, place.volume.number).has(place.ino) ? ENTER : 0
   }
 
-  uidsIn(volume: number): readonly number[] {
-    const live = this.#options.tree.liveOf(volume)
-    const found = this.#uids.get(live) ?? this.#findUids(live)
-    this.#uids.set(live, found)
-    return found
+  uidsOn(place: Place): readonly number[] | undefined {
+    return this.#named.on(place)
   }
 
   isMixed({ volume, ino }: Place): boolean {
@@ -137,24 +148,80 @@ export class Access implements Guard {
     // With grants on nothing but the workspace, a place in it is as good as another.
     else if (this.#isVaried(volume)) {
       this.forget()
-      this.onMoved(volume)
+      this.onChanged(this.reached([`${volume}/${ROOT_INO}`]), false)
     }
+  }
+
+  relocated(volume: number): void {
+    // What is a tenant here is a workspace there, and lies in something else.
+    this.forget()
+    this.onChanged(this.reached([`${volume}/${ROOT_INO}`]), true)
   }
 
   removed(volume: number, ino: number): void {
-    if (this.tuples.has(volume, ino)) this.moved(volume)
+    if (!this.tuples.has(volume, ino) && !this.tuples.isNamed(volume, ino)) return
+    this.moved(volume)
+    if (this.tuples.isNamed(volume, ino)) this.onChanged(this.reached([`${volume}/${ino}`]), true)
   }
 
   gone(volumes: readonly number[]): void {
-    const gone = [...new Set(volumes)].filter((volume) => !this.#options.tree.isPresent(volume))
-    const stale = gone.flatMap((volume) => this.#tuplesOn(volume))
-    if (stale.length === 0) return
+    const reached = this.ended(volumes)
+    if (reached.size > 0) this.onChanged(reached, true)
+  }
+
+  /**
+   * Workspaces were deleted. Of those that nothing can bring back all tuples go, those on them and those that name them: the
+   * next workspace that is given the number must not inherit.
+   * @returns the workspaces in which rights are others now
+   */
+  ended(volumes: readonly number[]): Set<number> {
+    const { tree } = this.#options
+    // A restore may bring some of them back; until then they are no tenants that anybody is a member of.
+    const gone = [...new Set(volumes)].filter((volume) => tree.typeOf(volume, ROOT_INO) === undefined)
+    const reached = this.reached(gone.map((volume) => `${volume}/${ROOT_INO}`))
+    const stale = gone.filter((volume) => !tree.isPresent(volume)).flatMap((volume) => this.tuples.about(volume))
+    this.forget()
+    if (stale.length === 0) return reached
     try {
-      this.write([], stale)
+      this.write([], [...new Set(stale)])
     } catch (error) {
-      // A start removes what is left of them, before it gives numbers.
+      // They give nothing, because what they name is not there. A start removes what is left of them.
       this.#options.logger.warn({ err: error }, 'grants of a workspace that is gone could not be removed from the log')
     }
+    return reached
+  }
+
+  /**
+   * Volumes were replaced by a restore. The caller tells the kernel.
+   * @returns the workspaces in which rights may be others now
+   */
+  restored(volumes: readonly number[]): Set<number> {
+    this.forget()
+    const isNamed = (volume: number): boolean => [...this.tuples.inodesNamedIn(volume)].length > 0
+    // With a workspace inside, that may have come or gone, and with it the way there.
+    const isAny = volumes.length > 1
+    const changed = volumes.filter((volume) => volume !== 0 && (isAny || this.#isVaried(volume) || isNamed(volume)))
+    return this.reached(changed.map((volume) => `${volume}/${ROOT_INO}`))
+  }
+
+  /** The workspaces in which rights may be others when something changes for these objects (keys of tuples). */
+  reached(objects: Iterable<string>): Set<number> {
+    return new Set([...this.objectsReached(objects)].flatMap((object) => inodeOfObject(object)?.volume ?? []))
+  }
+
+  /** The same as the objects themselves. */
+  objectsReached(objects: Iterable<string>): Set<string> {
+    return objectsReached(this.tuples, this.#options.tree, objects)
+  }
+
+  /** The same when somebody becomes one of these subjects, or is one no more. */
+  reachedBy(subjects: readonly string[]): Set<number> {
+    return this.reached(this.objectsGivenTo(subjects))
+  }
+
+  /** The objects on which these very subjects were given something. */
+  objectsGivenTo(subjects: readonly string[]): string[] {
+    return subjects.flatMap((subject) => [...this.tuples.to(subject)].map(({ object }) => object))
   }
 
   /** Whether rights can differ from place to place in a workspace. */
@@ -168,9 +235,14 @@ export class Access implements Guard {
     return this.#options.tree.isNamed(volume, ino)
   }
 
+  chargedSubject(uid: number): string | undefined {
+    return uid === 0 || this.#options.singleUser ? undefined : this.identities.subjectOf(uid)
+  }
+
   owned(volume: number, uid: number): Change[] {
-    if (uid === 0 || this.#options.singleUser) return []
-    const tuple = this.newTuple(this.identities.subjectOf(uid), OWNER, `${volume}/${ROOT_INO}`)
+    const subject = this.chargedSubject(uid)
+    if (subject === undefined) return []
+    const tuple = this.newTuple(subject, OWNER, `${volume}/${ROOT_INO}`)
     // The number is new: until the workspace is made, this gives nobody anything.
     this.#add(tuple)
     return [storeTuple(tuple)]
@@ -221,7 +293,8 @@ export class Access implements Guard {
 
   /** Stores tuples and removes others, at one instant. */
   write(added: readonly StoredTuple[], removed: readonly StoredTuple[] = []): void {
-    this.#options.commit([...removed.map(removeTuple), ...added.map(storeTuple)])
+    this.#options.commit([...this.#owed.map(removeTuple), ...removed.map(removeTuple), ...added.map(storeTuple)])
+    this.#owed = []
     this.written(added, removed)
   }
 
@@ -259,28 +332,34 @@ export class Access implements Guard {
     this.#remembered = new Map()
     this.#rememberedCount = 0
     this.#mixed.clear()
-    this.#uids.clear()
+    this.#named.forget()
     this.#watchExpiry()
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    this.#alarm.close()
   }
 
   #load(catalog: Catalog): void {
     for (const [key, subject] of catalog.list(IDENTITY_KIND)) this.identities.set(...parseIdentity(key, subject))
     const stale: StoredTuple[] = []
     const present = new Map<number, boolean>()
+    const isPresent = (volume: number): boolean => {
+      const known = present.get(volume) ?? this.#options.tree.isPresent(volume)
+      present.set(volume, known)
+      return known
+    }
     for (const [key, text] of catalog.list(TUPLE_KIND)) {
       const tuple = parseTuple(key, text)
-      const volume = tuple.object.startsWith('group:') ? 0 : Number.parseInt(tuple.object, 10)
-      if (!present.has(volume)) present.set(volume, this.#options.tree.isPresent(volume))
-      const isGone = volume !== 0 && present.get(volume) !== true
-      if (isGone) stale.push(tuple)
-      else this.#add(tuple)
+      if (workspacesOf(tuple).every(isPresent)) this.#add(tuple)
+      else stale.push(tuple)
     }
     // A number may be given again: the next workspace that has it must not inherit.
-    if (stale.length > 0) this.#options.commit(stale.map(removeTuple))
+    if (stale.length > 0) {
+      this.#options.commit(stale.map(removeTuple))
+      const first = stale.slice(0, LISTED_MAX).map(({ subject, relation, object }) => `${subject} ${relation} ${object}`)
+      this.#options.logger.warn({ grants: stale.length, first }, 'grants that name a workspace which is gone were removed')
+    }
     this.#watchExpiry()
   }
 
@@ -424,61 +503,57 @@ export class Access implements Guard {
     return this.tuples.inodesIn(volume).flatMap((ino) => [...this.tuples.on(`${volume}/${ino}`)])
   }
 
-  #findUids(volume: number): readonly number[] {
-    const subjects = new Set(this.#subjectsIn(volume))
-    const volumes = new Set([volume])
-    for (const inner of volumes) {
-      const around = this.#options.tree.parentOf(inner, ROOT_INO)
-      if (around === undefined || around.volume === 0 || volumes.has(around.volume)) break
-      for (const { subject } of this.#tuplesOn(around.volume)) subjects.add(subject)
-      volumes.add(around.volume)
-    }
-    const uids = new Set(this.#narrows ? this.identities.uids() : [])
-    // A set grows while it is walked: members of members are reached as well.
-    for (const subject of subjects) {
-      for (const uid of this.identities.uidsOf(subject)) uids.add(uid)
-      if (subject.endsWith(':*')) for (const uid of this.#uidsOfOthers()) uids.add(uid)
-      const hash = subject.indexOf('#')
-      if (hash === -1) continue
-      for (const tuple of this.tuples.on(this.graph.keyOf(subject.slice(0, hash)))) subjects.add(tuple.subject)
-    }
-    uids.delete(0)
-    const sorted = [...uids].sort((a, b) => a - b)
-    if (sorted.length > NAMED_MAX) {
-      const counts = { workspace: volume, users: sorted.length, room: NAMED_MAX }
-      this.#options.logger.warn(counts, 'more users have a grant than the kernel takes: the last are refused; grant to user:*')
-    }
-    return sorted.slice(0, NAMED_MAX)
-  }
-
-  /** Uids that are no users: what everybody else has, which is `user:*`, they have not. */
-  #uidsOfOthers(): number[] {
-    return [...this.identities.uids()].filter((uid) => !this.identities.subjectOf(uid).startsWith('user:'))
-  }
-
   #watchExpiry(): void {
-    clearTimeout(this.#timer)
-    const now = this.#now()
-    if (this.#nextExpiry === Number.POSITIVE_INFINITY) return
-    this.#timer = setTimeout(() => this.#expire(), Math.min(Math.max(0, this.#nextExpiry - now), TIMER_MS_MAX)).unref()
+    this.#alarm.set(this.#nextExpiry === Number.POSITIVE_INFINITY ? undefined : this.#nextExpiry)
   }
 
+  /**
+   * What has ended is removed, from memory also when the log cannot take it: a clock that is set back afterwards must not
+   * bring it back.
+   */
   #expire(): void {
-    const ended = [...this.tuples.all()].filter((tuple) => !this.graph.isValid(tuple))
-    const ends = [...this.tuples.all()].flatMap(({ expires_at }) => (expires_at === null ? [] : [Date.parse(expires_at)]))
-    this.#nextExpiry = ends.filter((end) => end > this.#now()).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+    const ended = [...this.tuples.ending()].filter((tuple) => !this.graph.isValid(tuple))
+    for (const tuple of ended) this.tuples.remove(tuple)
+    const ends = [...this.tuples.ending()].map(({ expires_at }) => Date.parse(expires_at ?? ''))
+    this.#nextExpiry = ends.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
     if (ended.length === 0) {
       this.#watchExpiry()
       return
     }
+    this.#owed = [...this.#owed, ...ended]
     try {
-      this.write([], ended)
+      this.write([])
     } catch (error) {
-      // They give nothing any more, whether or not the log could take their end.
+      // The next change of grants takes their end along, or a start does.
       this.#options.logger.warn({ err: error }, 'grants that have ended could not be removed from the log')
       this.forget()
     }
-    this.onExpired(ended)
+    this.onChanged(this.reached(ended.map(({ object }) => object)), true)
+  }
+}
+
+/** setTimeout(3) takes 31 bits of milliseconds. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+/** By the timers of the event loop. */
+class TimerAlarm implements Alarm {
+  readonly #ring: () => void
+  readonly #now: () => number
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(ring: () => void, now: () => number) {
+    this.#ring = ring
+    this.#now = now
+  }
+
+  set(at: number | undefined): void {
+    clearTimeout(this.#timer)
+    if (at === undefined) return
+    this.#timer = setTimeout(this.#ring, Math.min(Math.max(0, at - this.#now()), TIMER_MS_MAX)).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
   }
 }
 

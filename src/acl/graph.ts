@@ -4,9 +4,9 @@
  * the workspace that it was taken of, because grants are not part of a snapshot.
  */
 import type { Relationships } from './run.ts'
-import type { StoredTuple, TupleStore } from './tuples.ts'
+import { inodeOfObject, namedBy, type StoredTuple, type TupleStore } from './tuples.ts'
 
-/** What is asked about the tree; `src/daemon` answers from workspaces and volumes. */
+/** What is asked about the tree; `src/workspaces` answers from workspaces and volumes. */
 export interface Tree {
   /** type of an inode (dir, file, workspace, tenant), or undefined when there is none */
   typeOf(volume: number, ino: number): string | undefined
@@ -14,6 +14,8 @@ export interface Tree {
   parentOf(volume: number, ino: number): { volume: number; ino: number } | undefined
   /** the workspace that a snapshot's view shows; any other number is itself */
   liveOf(volume: number): number
+  /** false for what is open and has no name any more, and for what is not there */
+  isNamed(volume: number, ino: number): boolean
 }
 
 export const CONTAINMENT = 'parent'
@@ -46,7 +48,7 @@ export class Graph implements Relationships {
   has(object: string, relation: string, subject: string): boolean {
     if (relation === CONTAINMENT) return this.#container(object) === subject
     const tuple = this.#tuples.get(this.keyOf(object), relation, subject)
-    return tuple !== undefined && this.isValid(tuple)
+    return tuple !== undefined && this.isValid(tuple) && this.#isReal(subject)
   }
 
   *usersets(object: string, relation: string): Generator<string> {
@@ -64,8 +66,19 @@ export class Graph implements Relationships {
       return
     }
     for (const tuple of this.#tuples.of(this.keyOf(object), relation)?.values() ?? []) {
-      if (this.isValid(tuple)) yield tuple.subject
+      if (this.isValid(tuple) && this.#isReal(tuple.subject)) yield tuple.subject
     }
+  }
+
+  /**
+   * Whether what a subject names is there now, and is what the subject says: `tenant:7/1` must be a tenant. Workspace 7 may
+   * have been moved, or be gone and wait in a snapshot for a restore.
+   */
+  #isReal(subject: string): boolean {
+    const named = namedBy(subject)
+    const inode = named === undefined ? undefined : inodeOfObject(named.object)
+    if (named === undefined || inode === undefined) return true
+    return this.#tree.typeOf(inode.volume, inode.ino) === named.type && this.#tree.isNamed(inode.volume, inode.ino)
   }
 
   isValid({ expires_at }: StoredTuple): boolean {

@@ -27,6 +27,12 @@ export class TupleStore {
   readonly #bySubject = new Map<string, Set<StoredTuple>>()
   /** inodes with tuples, by workspace number */
   readonly #byVolume = new Map<number, Set<number>>()
+  /** tuples whose subject names an object, such as `tenant:7/1#member`, by that object */
+  readonly #byNamed = new Map<string, Set<StoredTuple>>()
+  /** inodes that subjects name, by workspace number */
+  readonly #namedByVolume = new Map<number, Set<number>>()
+  /** tuples that end by themselves */
+  readonly #ending = new Set<StoredTuple>()
   #size = 0
 
   get size(): number {
@@ -55,6 +61,42 @@ export class TupleStore {
   /** All tuples that give this very subject something. */
   to(subject: string): Iterable<StoredTuple> {
     return this.#bySubject.get(subject) ?? []
+  }
+
+  /** All tuples whose subject names this object: what they give depends on what is given on the object. */
+  naming(object: string): Iterable<StoredTuple> {
+    return this.#byNamed.get(object) ?? []
+  }
+
+  /** Inodes of a workspace that subjects name. */
+  inodesNamedIn(volume: number): Iterable<number> {
+    return this.#namedByVolume.get(volume) ?? []
+  }
+
+  isNamed(volume: number, ino: number): boolean {
+    return this.#namedByVolume.get(volume)?.has(ino) === true
+  }
+
+  /** All tuples that a workspace occurs in: those on its inodes, and those whose subject names one of them. */
+  about(volume: number): StoredTuple[] {
+    const on = this.inodesIn(volume).flatMap((ino) => [...this.on(`${volume}/${ino}`)])
+    const naming = [...this.inodesNamedIn(volume)].flatMap((ino) => [...this.naming(`${volume}/${ino}`)])
+    return [...new Set([...on, ...naming])]
+  }
+
+  /** Workspaces that occur in any tuple, as what something is given on or as what a subject names. */
+  numbers(): Set<number> {
+    return new Set([...this.#byVolume.keys(), ...this.#namedByVolume.keys()])
+  }
+
+  /** The inode numbers of a workspace that occur in any tuple. */
+  inodesOf(volume: number): number[] {
+    return [...this.inodesIn(volume), ...this.inodesNamedIn(volume)]
+  }
+
+  /** Tuples that end by themselves. */
+  ending(): Iterable<StoredTuple> {
+    return this.#ending
   }
 
   subjects(): Iterable<string> {
@@ -86,6 +128,8 @@ export class TupleStore {
     entryOf(this.#bySubject, tuple.subject, () => new Set<StoredTuple>()).add(tuple)
     const inode = inodeOfObject(tuple.object)
     if (inode !== undefined) entryOf(this.#byVolume, inode.volume, () => new Set<number>()).add(inode.ino)
+    this.#addNamed(tuple)
+    if (tuple.expires_at !== null) this.#ending.add(tuple)
     this.#size++
   }
 
@@ -100,21 +144,62 @@ export class TupleStore {
     const same = this.#bySubject.get(subject)
     same?.delete(tuple)
     if (same?.size === 0) this.#bySubject.delete(subject)
+    this.#removeNamed(tuple)
+    this.#ending.delete(tuple)
     this.#size--
   }
 
   #forgetObject(object: string): void {
     this.#objects.delete(object)
-    const inode = inodeOfObject(object)
-    const inside = inode === undefined ? undefined : this.#byVolume.get(inode.volume)
-    if (inode === undefined || inside === undefined) return
-    inside.delete(inode.ino)
-    if (inside.size === 0) this.#byVolume.delete(inode.volume)
+    removeInode(this.#byVolume, object)
+  }
+
+  #addNamed(tuple: StoredTuple): void {
+    const named = namedBy(tuple.subject)
+    if (named === undefined) return
+    entryOf(this.#byNamed, named.object, () => new Set<StoredTuple>()).add(tuple)
+    const inode = inodeOfObject(named.object)
+    if (inode !== undefined) entryOf(this.#namedByVolume, inode.volume, () => new Set<number>()).add(inode.ino)
+  }
+
+  #removeNamed(tuple: StoredTuple): void {
+    const named = namedBy(tuple.subject)
+    const same = named === undefined ? undefined : this.#byNamed.get(named.object)
+    if (named === undefined || same === undefined) return
+    same.delete(tuple)
+    if (same.size > 0) return
+    this.#byNamed.delete(named.object)
+    removeInode(this.#namedByVolume, named.object)
   }
 }
 
+function removeInode(byVolume: Map<number, Set<number>>, object: string): void {
+  const inode = inodeOfObject(object)
+  const inside = inode === undefined ? undefined : byVolume.get(inode.volume)
+  if (inode === undefined || inside === undefined) return
+  inside.delete(inode.ino)
+  if (inside.size === 0) byVolume.delete(inode.volume)
+}
+
+const namesObject = /^(?:(group):[^#]+|(dir|file|workspace|tenant):(\d{1,7}\/\d{1,10}))(?:#.*)?$/
+
+/** The object that a subject names, and as what; undefined for a person, and for all of a type. */
+export function namedBy(subject: string): { type: string; object: string } | undefined {
+  const parts = namesObject.exec(subject)
+  if (parts === null) return undefined
+  if (parts[1] !== undefined) return { type: 'group', object: subject.split('#', 1)[0] ?? subject }
+  return { type: parts[2] ?? '', object: parts[3] ?? '' }
+}
+
+/** The numbers of the workspaces that a tuple is about. */
+export function workspacesOf({ object, subject }: Pick<StoredTuple, 'object' | 'subject'>): number[] {
+  const named = namedBy(subject)
+  const objects = named === undefined ? [object] : [object, named.object]
+  return objects.flatMap((one) => inodeOfObject(one)?.volume ?? [])
+}
+
 /** The inode that `7/123` means; undefined for a group. */
-function inodeOfObject(object: string): { volume: number; ino: number } | undefined {
+export function inodeOfObject(object: string): { volume: number; ino: number } | undefined {
   const volume = Number.parseInt(object, 10)
   return Number.isNaN(volume) ? undefined : { volume, ino: Number(object.slice(object.indexOf('/') + 1)) }
 }

@@ -1,4 +1,5 @@
 /** Workspaces, snapshots and grants against each other and against the trees. */
+import { TUPLE_KIND, workspacesOf } from '../acl/tuples.ts'
 import { NexusError } from '../errors.ts'
 import { S_IFDIR } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
@@ -13,8 +14,9 @@ import {
   WORKSPACE_PREFIX,
   type WorkspaceRecord,
 } from '../workspaces/records.ts'
+import { TENANTS_NAME, WORKSPACES_NAME } from '../workspaces/registry.ts'
 import { type Capture, rootOf } from './capture.ts'
-import type { Findings } from './finding.ts'
+import { type Findings, pathIn } from './finding.ts'
 import type { NestedEntry } from './inodes.ts'
 
 /** By volume, what each live tree was found to have in it of other volumes. */
@@ -40,6 +42,7 @@ export class CatalogCheck {
     for (const number of this.#capture.volumes) {
       if (!this.#capture.workspaces.has(number)) this.#workspaceNote(number, `volume ${number} belongs to no workspace`)
     }
+    this.#plainDirectories()
     this.#snapshots()
     this.#grants()
   }
@@ -78,6 +81,28 @@ export class CatalogCheck {
     this.#workspaceNote(number, `workspace ${number} has no entry where it is recorded to lie`)
     const entry = { index: 0, name, type: S_IFDIR, ino: ROOT_INO, volume: number }
     this.#findings.fix(parent_volume, { kind: 'entry', directory: parent_ino, slot: slotOf(name), entry })
+  }
+
+  /** Directories that an older version let be moved to where workspaces are. */
+  #plainDirectories(): void {
+    const state = this.#capture.live.get(0)
+    if (state === undefined) return
+    try {
+      const view = this.#volumes.view(0, state.domain, state.root)
+      for (const gate of [WORKSPACES_NAME, TENANTS_NAME]) {
+        const directory = view.entry(ROOT_INO, gate)
+        if (directory?.volume !== 0) continue
+        for (const [, { name, type, volume, ino }] of view.entries(directory.ino)) {
+          if (type !== S_IFDIR || volume !== 0) continue
+          const text =
+            'a directory among workspaces is none: only its permission bits say who may enter; move it elsewhere and back'
+          this.#findings.note('workspace', '/', text, { ino, path: pathIn('/', [gate, name]) })
+        }
+      }
+    } catch (error) {
+      // A tree that cannot be read has been reported.
+      if (!(error instanceof NexusError)) throw error
+    }
   }
 
   #snapshots(): void {
@@ -122,11 +147,10 @@ export class CatalogCheck {
       for (const inner of record.nested) known.add(inner.record.number)
     }
     for (const key of this.#capture.grants) {
-      const object = key.split('/').slice(1).join('/')
-      const number = Number.parseInt(object, 10)
-      if (!object.startsWith('group:') && !known.has(number)) {
-        this.#findings.note('grant', '/', `a grant names workspace ${number}, which is not there: ${key}`)
-      }
+      const missing = workspacesIn(key).find((number) => !known.has(number))
+      if (missing === undefined) continue
+      this.#findings.note('grant', '/', `a grant names workspace ${missing}, which is not there: ${key}`)
+      this.#findings.strayGrants.push(key)
     }
   }
 
@@ -142,6 +166,12 @@ export class CatalogCheck {
     const more = { live: false, snapshots: [record.id] }
     this.#findings.note('snapshot', record.path, `snapshot ${record.name ?? record.id} ${text}`, more)
   }
+}
+
+/** The workspaces that the key of a grant in the catalog names: what it is on, and what its subject is a set of. */
+function workspacesIn(key: string): number[] {
+  const [object = '', , subject = ''] = key.slice(TUPLE_KIND.length).split(' ')
+  return workspacesOf({ object, subject })
 }
 
 function isAt(record: WorkspaceRecord, volume: number, directory: number, { ino, name, type }: Dirent): boolean {

@@ -72,6 +72,8 @@ export class Findings {
   readonly listed: Finding[] = []
   /** by volume, of what is live */
   readonly fixes = new Map<number, Fix[]>()
+  /** keys of grants in the catalog that name what is not there */
+  readonly strayGrants: string[] = []
   total = 0
   readonly #collectsFixes: boolean
 

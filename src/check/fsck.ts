@@ -21,6 +21,8 @@ export interface Checked {
   total: number
   /** what mends the live volumes, if that was asked for */
   fixes: ReadonlyMap<number, readonly Fix[]>
+  /** keys of grants to remove */
+  strayGrants: readonly string[]
   /** as counted in the live volumes */
   counted: ReadonlyMap<number, Super>
   states: number
@@ -73,6 +75,7 @@ class Check {
       findings: this.#findings.listed,
       total: this.#findings.total,
       fixes: this.#findings.fixes,
+      strayGrants: this.#findings.strayGrants,
       counted: this.#counted,
       states: states.length,
       workspaces: workspaces.size,

@@ -20,6 +20,7 @@ import { serve } from '../daemon/serve.ts'
 import { ABORT_AFTER_S, supervise } from '../daemon/supervisor.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
 import { describeStatus } from './commands/status.ts'
@@ -30,6 +31,8 @@ interface MountFlags {
   data?: string
   background?: boolean
   singleUser?: boolean
+  suid?: boolean
+  dev?: boolean
   rebuildIndex?: boolean
   memory: number
   metrics?: string
@@ -38,6 +41,8 @@ interface MountFlags {
   /** and for --no-halt-poll */
   haltPoll?: boolean
   requestTimeout?: string
+  maxWorkspaces: number
+  maxSnapshots: number
   abortAfter?: string
 }
 
@@ -82,6 +87,8 @@ export function nexusdProgram(words: readonly string[]): Command {
     .option('--data <DIR>', "where everything is kept (default: NEXUS_DATA, /var/lib/nexus for root, or the user's own)")
     .option('--background', 'return when the mount answers')
     .option('--single-user', 'only this user can reach the mount (always so without root)')
+    .option('--suid', 'let set-user-id and set-group-id programs and file capabilities take effect (root only; default: no)')
+    .option('--dev', 'let device files be used (root only; default: no)')
     .option('--rebuild-index', 'throw the index away and make it anew from the log, which takes a while')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>', 'serve GET /metrics for Prometheus there, such as 127.0.0.1:9469 (default: nowhere)')
@@ -91,6 +98,8 @@ export function nexusdProgram(words: readonly string[]): Command {
       'let idle processors of a virtual machine halt at once also while requests come: slower, and kinder to its host',
     )
     .option('--request-timeout <SECONDS>', `fsync that has waited so long for the disk gets EIO (default: ${REQUEST_LIMIT_S})`)
+    .addOption(limitOption('workspaces', 'how many workspaces outside of tenants a user or agent may have'))
+    .addOption(limitOption('snapshots', 'how many snapshots a user or agent may have taken'))
     .option(
       '--abort-after <SECONDS>',
       `abort the mount when no process can serve it for so long, so that nobody waits for ever (default: ${ABORT_AFTER_S})`,
@@ -104,21 +113,28 @@ export function nexusdProgram(words: readonly string[]): Command {
     .argument('<mountpoint>')
     .requiredOption('--data <DIR>')
     .option('--single-user')
+    .option('--suid')
+    .option('--dev')
     .option('--rebuild-index')
     .addOption(memoryOption())
     .option('--metrics <ADDRESS:PORT>')
     .option('--no-halt-poll')
     .option('--request-timeout <SECONDS>')
+    .addOption(limitOption('workspaces', ''))
+    .addOption(limitOption('snapshots', ''))
     .action((mountpoint: string, flags: MountFlags & { data: string }) =>
       serve({
         mountpoint,
         data: flags.data,
         singleUser: flags.singleUser === true,
+        suid: flags.suid === true,
+        dev: flags.dev === true,
         rebuildIndex: flags.rebuildIndex === true,
         memory: flags.memory,
         metrics: flags.metrics,
         haltPoll: flags.haltPoll !== false,
         requestTimeout: parseSeconds('--request-timeout', flags.requestTimeout),
+        subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
       }),
     )
   nexusd
@@ -166,6 +182,18 @@ function memoryOption(): Option {
   return option.default(MEMORY_BYTES, '512MiB').argParser(parseMemory)
 }
 
+function limitOption(what: keyof SubjectLimits, description: string): Option {
+  const usual = SUBJECT_LIMITS[what]
+  return new Option(`--max-${what} <N>`, description).default(usual, String(usual)).argParser(parseCountOrNone)
+}
+
+/** @throws InvalidArgumentError */
+function parseCountOrNone(text: string): number {
+  if (text === 'none') return Number.POSITIVE_INFINITY
+  if (/^[0-9]{1,7}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number from 0 to 9999999, or none.')
+}
+
 /** @throws InvalidArgumentError */
 function parseMemory(text: string): number {
   const bytes = parseSize(text)
@@ -178,16 +206,20 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   const requestTimeout = parseSeconds('--request-timeout', flags.requestTimeout)
   const abortAfter = parseSeconds('--abort-after', flags.abortAfter) ?? ABORT_AFTER_S
+  refuseEffects(flags)
   const { mountpoint, data } = await preparePlaces({ mountpoint: wanted, ...flags })
   const logger = makeLogger()
   const supervised = supervise({
     mountpoint,
     data,
     singleUser: flags.singleUser === true || process.getuid?.() !== 0,
+    suid: flags.suid === true,
+    dev: flags.dev === true,
     rebuildIndex: flags.rebuildIndex === true,
     memory: flags.memory,
     metrics: flags.metrics,
     requestTimeout,
+    subjectLimits: { workspaces: flags.maxWorkspaces, snapshots: flags.maxSnapshots },
     script: process.argv[1] as string,
     standby: flags.standby !== false,
     abortAfterMs: abortAfter * 1000,
@@ -207,10 +239,18 @@ async function foreground(wanted: string, flags: MountFlags): Promise<void> {
   process.stdout.write(`unmounted ${mountpoint}: ${why}\n`)
 }
 
+/** fusermount3 mounts nosuid,nodev, whatever it is told. @throws NexusError NEXUS_DENIED */
+function refuseEffects({ suid, dev }: MountFlags): void {
+  if ((suid !== true && dev !== true) || process.getuid?.() === 0) return
+  const word = suid === true ? '--suid' : '--dev'
+  throw new NexusError('NEXUS_DENIED', `${word} is for root: mount without it, or as root`)
+}
+
 async function background(mountpoint: string, flags: MountFlags, words: readonly string[]): Promise<void> {
   if (flags.metrics !== undefined) parseScrapeAddress(flags.metrics)
   parseSeconds('--request-timeout', flags.requestTimeout)
   parseSeconds('--abort-after', flags.abortAfter)
+  refuseEffects(flags)
   // Before there is a child: a log is not left where none belongs.
   const { data } = await preparePlaces({ mountpoint, ...flags })
   const report = await startInBackground(

@@ -1,7 +1,7 @@
 /** What a command works with, made from the options that all commands have. */
 import { connectControl } from '../control/client.ts'
-import { findSocket } from '../control/find.ts'
-import { hostSurroundings, resolvePath } from '../control/location.ts'
+import { findSocket, seenMounts } from '../control/find.ts'
+import { hostSurroundings, resolvePath, type Shell } from '../control/location.ts'
 import type { Service } from '../control/service.ts'
 import { usage } from '../control/validate.ts'
 import { systemCode } from '../errors.ts'
@@ -53,13 +53,13 @@ export function openSession(options: GlobalOptions, host: Host): Session {
   }
   const service = connectControl({ socketPath: () => find() })
   const output = options.json ? jsonOutput(host.stdout) : textOutput(host.stdout)
-  let mountpoint: Promise<string> | undefined
+  let shown: Promise<Pick<Shell, 'mountpoint' | 'mounts'>> | undefined
   const resolve = async (argument: string) => {
     // First, because a call that is begun must be awaited.
     const cwd = cwdFor(argument, host)
     await find(argument)
-    mountpoint ??= service.status().then((status) => status.mountpoint)
-    return resolvePath(argument, { cwd, mountpoint: await mountpoint })
+    shown ??= service.status().then(({ mountpoint, data }) => ({ mountpoint, mounts: seenMounts(data, surroundings.uid) }))
+    return resolvePath(argument, { cwd, ...(await shown) })
   }
   const progress = (line: string): void => host.stderr(`\r\u001b[K${line}`)
   const terminal = options.json === true ? undefined : host.terminal

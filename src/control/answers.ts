@@ -169,6 +169,13 @@ const status = record<api.StatusInfo>({
   taken_over_at: nullOr(time),
   stalls: number,
   disk_free_bytes: number,
+  limits: record<api.LimitsInfo>({
+    workspaces: nullOr(number),
+    snapshots: nullOr(number),
+    calls: nullOr(number),
+    calls_of_all: nullOr(number),
+  }),
+  used: nullOr(record({ workspaces: number, snapshots: number })),
 })
 
 const diskUsage = record<api.DiskUsageInfo>({

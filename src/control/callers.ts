@@ -1,12 +1,19 @@
 /**
- * Who calls on a socket that every user may connect to: each connection is counted for the user at its other end, as the
- * kernel names him. Nobody can take all the places, and all of them together are few.
+ * Callers of the socket that every user may connect to: each connection is counted for the user at its other end, as the
+ * kernel names it. There are few places, and they are shared fairly:
+ *
+ * - A user has at most `callsPerUidMax` places, and all users together `callsMax`.
+ * - When all are taken, a user with fewer places than another takes one from a connection of the user who has most: the one
+ *   that came first of those with no call at work. Such a connection is still sending its request, or slow to take in the answer.
+ * - A call that is at work keeps its place. When only such are left, a user who has no place gets one of a few more.
  */
 import type { Socket } from 'node:net'
 import { NexusError } from '../errors.ts'
 
-const perUidMax = 8
-const allMax = 64
+export const callsPerUidMax = 8
+export const callsMax = 64
+/** Places beyond those, one a user, while calls at work hold all others. */
+const spareMax = 64
 /** Those above the limits who wait to be told so; more are cut off without a word. */
 const refusedMax = 64
 const refusalMs = 1000
@@ -16,12 +23,14 @@ const noUid = 0xffff_ffff
 /** What a connection takes up, until it is closed and its call has ended. */
 interface Place {
   readonly uid: number
+  /** its socket, and its call while that is at work; none: the place is free */
   holds: number
 }
 
 export class Callers {
   readonly #uidByDescriptor: (fd: number) => number
-  readonly #places = new WeakMap<Socket, Place>()
+  /** those with an open socket, in the order in which they came */
+  readonly #places = new Map<Socket, Place>()
   readonly #refusals = new WeakMap<Socket, NexusError>()
   readonly #perUid = new Map<number, number>()
   #all = 0
@@ -36,9 +45,22 @@ export class Callers {
   enter(socket: Socket): void {
     const uid = this.#identify(socket)
     if (uid === undefined) socket.destroy()
-    else if (this.#all >= allMax) this.#refuse(socket, `all users together have ${allMax} calls at work`)
-    else if (this.#countOf(uid) >= perUidMax) this.#refuse(socket, `this user has ${perUidMax} calls at work`)
-    else this.#admit(socket, uid)
+    else if (this.#countOf(uid) >= callsPerUidMax) this.#refuse(socket, `this user has ${callsPerUidMax} calls at work`)
+    else if (this.#all < callsMax || this.#makeRoomFor(uid)) this.#admit(socket, uid)
+    else this.#refuse(socket, `all users together have ${this.#all} calls at work`)
+  }
+
+  /** Whether a user may have a place though all are taken; takes it from another if need be. */
+  #makeRoomFor(uid: number): boolean {
+    const slow = [...this.#places].filter(([, { holds }]) => holds === 1)
+    const most = slow.reduce((found, [, place]) => Math.max(found, this.#countOf(place.uid)), 0)
+    const taken = slow.find(([, place]) => this.#countOf(place.uid) === most)
+    if (taken === undefined || most <= this.#countOf(uid)) return this.#countOf(uid) === 0 && this.#all < callsMax + spareMax
+    const [socket, place] = taken
+    this.#places.delete(socket)
+    this.#leave(place)
+    this.#refuse(socket, 'another user needed the place, and no call was at work in it')
+    return true
   }
 
   /**
@@ -73,7 +95,10 @@ export class Callers {
     this.#places.set(socket, place)
     this.#perUid.set(uid, this.#countOf(uid) + 1)
     this.#all++
-    socket.once('close', () => this.#leave(place))
+    socket.once('close', () => {
+      // A place that another user took is not given back twice.
+      if (this.#places.delete(socket)) this.#leave(place)
+    })
   }
 
   #leave(place: Place): void {

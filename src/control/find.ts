@@ -4,8 +4,8 @@ import { connect } from 'node:net'
 import { isAbsolute } from 'node:path'
 import { NexusError, systemCode } from '../errors.ts'
 import { openAddress } from './address.ts'
-import { dataDirectory, publicSocketOf, type Surroundings, socketPathOf } from './location.ts'
-import { type Mount, nexusMounts } from './mounts.ts'
+import { dataDirectory, publicSocketOf, type Seen, type Surroundings, socketPathOf } from './location.ts'
+import { allMounts, filesystemType, type Mount, nexusMounts } from './mounts.ts'
 
 export interface Wanted {
   /** the value of `--data`, if given */
@@ -52,10 +52,18 @@ function reachable(data: string): string {
 }
 
 /** Anybody can mount something that calls itself nexus: only what this user or root has mounted, for him too, is asked. */
-function isTrusted({ options }: Mount, uid: number): boolean {
+export function isTrusted({ options }: Mount, uid: number): boolean {
   const mounter = options.find((option) => option.startsWith('user_id='))?.slice('user_id='.length)
   if (mounter === String(uid)) return true
   return mounter === '0' && options.includes('allow_other')
+}
+
+/** All mounts of this process, and which of them show the filesystem of a data directory. */
+export function seenMounts(data: string, uid: number, mounts = allMounts()): Seen[] {
+  return mounts.map((mount) => {
+    const isShown = mount.type === filesystemType && mount.data === data && isTrusted(mount, uid)
+    return { mountpoint: mount.mountpoint, root: isShown ? mount.root : undefined }
+  })
 }
 
 /** The innermost mount that PATH, or else the shell's directory, lies in. */

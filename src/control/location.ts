@@ -69,24 +69,51 @@ function realPathOf(path: string): string {
   }
 }
 
-/** The part of an absolute path below the mountpoint, `/` for the mountpoint itself. */
-function strip(path: string, mountpoint: string): string | undefined {
-  if (path === mountpoint) return '/'
-  return path.startsWith(`${mountpoint}/`) ? path.slice(mountpoint.length) : undefined
+/** Where something is mounted, and which directory of the filesystem is seen there; undefined: it is another filesystem. */
+export interface Seen {
+  mountpoint: string
+  root: string | undefined
+}
+
+/** What the shell may see of a filesystem. */
+export interface Shell {
+  cwd: string
+  /** where the daemon has mounted it */
+  mountpoint: string
+  /** all mounts of this process, the later ones over the earlier; bind mounts show a part of the filesystem */
+  mounts?: readonly Seen[]
+}
+
+/** The path in the filesystem of what is at an absolute path, if a mount shows it there. */
+function through(path: string, { mountpoint, mounts = [] }: Shell): string | undefined {
+  let innermost: Seen | undefined
+  for (const seen of [{ mountpoint, root: '/' }, ...mounts]) {
+    if (!isIn(path, seen.mountpoint) || seen.mountpoint.length < (innermost?.mountpoint.length ?? 0)) continue
+    innermost = seen
+  }
+  if (innermost?.root === undefined) return undefined
+  const rest = innermost.mountpoint === '/' ? path : path.slice(innermost.mountpoint.length)
+  if (innermost.root === '/') return rest === '' ? '/' : rest
+  return `${innermost.root}${rest === '/' ? '' : rest}`
+}
+
+function isIn(path: string, directory: string): boolean {
+  return path === directory || directory === '/' || path.startsWith(`${directory}/`)
 }
 
 /**
  * The path in the filesystem that a PATH argument means.
- * - absolute and under the mountpoint: as seen through the mount, which is taken off
+ * - absolute and in a mount of the filesystem, or a bind mount of a part of it: what is seen there
  * - absolute elsewhere: a path in the filesystem already
  * - relative: from the shell's directory, which must be inside the mount
  *
  * Only relative paths are normalised; `checkPath` refuses `..` and the like in the others.
  */
-export function resolvePath(argument: string, { cwd, mountpoint }: { cwd: string; mountpoint: string }): string {
+export function resolvePath(argument: string, shell: Shell): string {
+  const { cwd, mountpoint } = shell
   if (argument === '') throw usage('PATH is empty: give a path such as /workspace/acme')
-  if (isAbsolute(argument)) return strip(argument, mountpoint) ?? argument
-  const path = strip(resolve(cwd, argument), mountpoint)
+  if (isAbsolute(argument)) return through(argument, shell) ?? argument
+  const path = through(resolve(cwd, argument), shell)
   if (path !== undefined) return path
   throw usage(
     `${shown(argument)} from ${cwd} is outside the mount: go into ${mountpoint} first, or give a path such as /workspace/acme`,

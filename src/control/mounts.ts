@@ -11,6 +11,8 @@ export interface Mount {
   /** of the filesystem, as major:minor */
   device: string
   mountpoint: string
+  /** the directory of the filesystem that is seen there: `/`, or what a bind mount was made of */
+  root: string
   /** data directory of the daemon that serves it */
   data: string
   type: string
@@ -32,12 +34,12 @@ export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = []
   for (const line of text.split('\n')) {
     const [front, back] = line.split(' - ')
-    const [id, , device, , mountpoint] = front?.split(' ') ?? []
+    const [id, , device, root, mountpoint] = front?.split(' ') ?? []
     const [type, source, options] = back?.split(' ') ?? []
-    if (id === undefined || device === undefined || mountpoint === undefined || type === undefined || source === undefined)
-      continue
+    if (root === undefined || mountpoint === undefined || type === undefined || source === undefined) continue
     const data = decodeOctal(source).replace(sourcePrefix, '')
-    mounts.push({ id, device, mountpoint: decodeOctal(mountpoint), data, type, options: (options ?? '').split(',') })
+    const places = { root: decodeOctal(root), mountpoint: decodeOctal(mountpoint) }
+    mounts.push({ id: id as string, device: device as string, ...places, data, type, options: (options ?? '').split(',') })
   }
   return mounts
 }

@@ -135,6 +135,21 @@ export interface StatusInfo {
   stalls: number
   /** of the disk of the data directory */
   disk_free_bytes: number
+  /** how much one subject may have; null: as much as there is */
+  limits: LimitsInfo
+  /** what counts for the caller; null for root, whom nobody refuses */
+  used: { workspaces: number; snapshots: number } | null
+}
+
+/** Of each user and agent. */
+export interface LimitsInfo {
+  /** workspaces outside of tenants, and as many plain names outside of workspaces */
+  workspaces: number | null
+  /** snapshots that it has taken, wherever */
+  snapshots: number | null
+  /** calls at a time, and those of all users together */
+  calls: number | null
+  calls_of_all: number | null
 }
 
 export interface CollectInfo {

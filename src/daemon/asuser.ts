@@ -6,6 +6,8 @@ import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
 import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
+import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
+import type { NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
 import { policy } from './policy.ts'
 
@@ -20,22 +22,26 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
   const ask = { caller, context }
   return {
     ...allowed,
-    status: async () => publicPart(await allowed.status()),
+    status: async () => ({ ...publicPart(await allowed.status()), used: context.registry.chargedTo(caller.subject) }),
     workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
     quotaShow: async (path) => {
       const shown = await allowed.quotaShow(path)
       return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
     },
-    workspaceCreate: (path, options) => allowed.workspaceCreate(path, { ...options, owner: options.owner ?? caller.subject }),
+    workspaceCreate: (path, options) => {
+      const limited: NewWorkspace = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
+      return allowed.workspaceCreate(path, limited)
+    },
     fork: (path, newPath, options) => {
       const owned = { ...options, owner: options.owner ?? caller.subject }
       const permit = still(caller, path, () => policy.fork(ask, path, newPath, owned))
-      const forked: ForkOptions = { ...owned, permit }
+      const forked: ForkOptions = { ...owned, permit, isLimited: true }
       return allowed.fork(path, newPath, forked)
     },
     snapshotCreate: (path, options) => {
-      const taken: SnapshotOptions = { ...options, permit: still(caller, path, () => policy.snapshotCreate(ask, path, options)) }
+      const permit = still(caller, path, () => policy.snapshotCreate(ask, path, options))
+      const taken: SnapshotOptions = { ...options, permit, charged: caller.subject }
       return allowed.snapshotCreate(path, taken)
     },
     snapshotDiff: async (path, from, to, limit) => {
@@ -54,8 +60,13 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
       // Where relations hide parts, that tells no names at all.
       return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
     },
+    whoCan: async (permission, path) => {
+      policy.whoCan({ caller, context }, permission, path)
+      return whoCanFor(context, caller.subject, permission, path)
+    },
     explain: async (subject, permission, path) => {
-      const answer = await allowed.explain(subject, permission, path)
+      policy.explain({ caller, context }, subject, permission, path)
+      const answer = explainFor(context, caller.subject, subject, permission, path)
       return caller.has('read', caller.lookUp(path)) ? answer : withoutReasons(answer)
     },
   }
@@ -86,12 +97,12 @@ function checked(service: Service, context: Context, caller: Caller): Service {
 
 /** What a user of the mount sees anyway; whatever is added to a status is none of that until it is said here. */
 function publicPart(status: StatusInfo): StatusInfo {
-  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state } = status
+  const { version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits } = status
   return {
-    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state },
+    ...{ version, mountpoint, data, started_at, uptime_s, single_user, kernel_protocol, state, limits },
     ...{ pid: 0, supervisor_pid: 0, workspaces: 0, snapshots: 0, requests: {}, reason: null },
     ...{ memory_bytes: 0, log_bytes: 0, dirty_bytes: 0 },
-    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0 },
+    ...{ takeovers: 0, taken_over_at: null, stalls: 0, disk_free_bytes: 0, used: null },
   }
 }
 

@@ -6,9 +6,9 @@ import { NexusError } from '../errors.ts'
 import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
-import { ENTER, READ, shownMode, WRITE } from '../vfs/guard.ts'
+import { allowed, ENTER, isNamed, READ, WRITE } from '../vfs/guard.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { type Attr, isDirectory } from '../volume/attr.ts'
+import { type Attr, groupBits, isDirectory, maskOf } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, nestedIn } from '../workspaces/context.ts'
@@ -96,9 +96,17 @@ export class Caller {
    */
   sees(): Sees {
     const ways = new WeakMap<Volume, Map<number, boolean>>()
-    const may = (attr: Attr, bit: number): boolean => {
-      const bits = attr.uid === this.uid ? attr.mode >> 6 : attr.mode | (attr.mode >> 3)
-      return (bits & bit) !== 0
+    const named = new Map<number, boolean>()
+    const isNamedIn = (volume: Volume): boolean => {
+      const attr = volume.attr(ROOT_INO)
+      const root = attr && { volume, ino: ROOT_INO, attr }
+      const found = named.get(volume.number) ?? (root !== undefined && isNamed(this.#context.core.guard, root, this.uid))
+      named.set(volume.number, found)
+      return found
+    }
+    const may = (volume: Volume, attr: Attr, bit: number): boolean => {
+      if (attr.uid === this.uid) return ((attr.mode >> 6) & bit) !== 0
+      return ((isNamedIn(volume) ? maskOf(attr.mode) : groupBits(attr.mode) & attr.mode) & bit) !== 0
     }
     const enters = (volume: Volume, ino: number): boolean => {
       const known = ways.get(volume) ?? new Map<number, boolean>()
@@ -110,14 +118,14 @@ export class Caller {
       // From the root down: directories may lie deep in each other. What has no way from there leads nowhere.
       for (const at of names === undefined ? [ino] : [...ancestors(volume, ino)].reverse()) {
         const attr = volume.attr(at)
-        answer = answer && attr !== undefined && may(attr, ENTER)
+        answer = answer && attr !== undefined && may(volume, attr, ENTER)
         known.set(at, answer)
       }
       return answer
     }
     return (volume, ino) => {
       const attr = volume.attr(ino)
-      return attr !== undefined && may(attr, READ) && enters(volume, ino)
+      return attr !== undefined && may(volume, attr, READ) && enters(volume, ino)
     }
   }
 
@@ -155,10 +163,8 @@ export class Caller {
   #bits(place: Place): number {
     const { guard } = this.#context.core
     const { volume, attr } = place
-    const isOwner = attr.uid === this.uid
-    if (!guard.guards(volume.number)) return isOwner ? (attr.mode >> 6) & 7 : this.#bitsOfOthers(place)
-    const mode = shownMode(guard, place)
-    return isOwner ? (mode >> 6) & 7 : guard.rwx(this.uid, place) & (mode >> 3) & 7
+    if (guard.guards(volume.number)) return allowed(guard, place, this.uid)
+    return attr.uid === this.uid ? (attr.mode >> 6) & 7 : this.#bitsOfOthers(place)
   }
 
   /** Of a plain directory; he may be in any group, so what a group has not, he has not. */

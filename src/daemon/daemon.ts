@@ -7,17 +7,20 @@ import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
 import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { Channel, Notifier } from '../fuse/binding.ts'
+import { Channel, Notifier, WallAlarm } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
 import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { Toucher } from '../fuse/toucher.ts'
 import { type Logger, limited } from '../logger.ts'
 import { type Core, volumeOf } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
+import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
 import { isDirectory } from '../volume/attr.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
@@ -33,6 +36,9 @@ export interface DaemonOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that this process may have (memory.ts) */
   memory: number
@@ -46,6 +52,8 @@ export interface DaemonOptions {
   requestTimeout?: number | undefined
   /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
   haltPoll: boolean
+  /** how much each subject may have; the usual limits when not given */
+  subjectLimits?: SubjectLimits | undefined
   /** called when the store is open: gives the descriptor of the mount, which is made now unless it is there already */
   mount(): Promise<number>
 }
@@ -89,10 +97,13 @@ export async function preparePlaces(options: {
  * @throws NexusError with what to do
  */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { mountpoint, data, singleUser, rebuildIndex, memory, logger, handover, supervisor } = options
+  const { mountpoint, data, singleUser, suid, dev, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
   const known = new KnownNodes(handover.slabs)
-  const engine = await openEngine({ data, logger, now: () => clock.now(), singleUser, rebuildIndex, memory, known })
+  const now = (): Time => clock.now()
+  const alarm = (ring: () => void): WallAlarm => new WallAlarm(ring)
+  const how = { singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits }
+  const engine = await openEngine({ data, logger, now, alarm, ...how })
   handover.logIsRead(engine.recovered, () => engine.volumes.log.sequence)
   const terms = handover.negotiated
   if (terms !== undefined) handover.noteTakeover()
@@ -125,6 +136,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
     })
     notifiers.push(kernel)
+    engine.fs.core.mapped.serve(kernel.pages)
+    const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
+    notifiers.push(toucher)
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,
@@ -147,6 +161,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       engine,
       logger,
       kernel,
+      toucher,
       session,
       handover,
       mountpoint,
@@ -159,7 +174,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
     if (terms !== undefined) await kernel.resend()
-    const { gates } = engine.fs.core
+    const { gates, crowds } = engine.fs.core
+    crowds.serve(kernel, logger, terms !== undefined)
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')

@@ -2,7 +2,7 @@
  * Everything behind the mount, put together: the store, the volumes, the workspaces and the
  * filesystem. It needs no mount, which is how most tests use it.
  */
-import { Access } from '../acl/access.ts'
+import { Access, type AccessOptions } from '../acl/access.ts'
 import type { Index } from '../cas/index.ts'
 import { type Checked, check } from '../check/fsck.ts'
 import { Scrub } from '../check/scrub.ts'
@@ -26,6 +26,7 @@ import type { Volumes } from '../volume/volumes.ts'
 import { VolumesTree } from '../workspaces/containment.ts'
 import { WorkspaceQuotas } from '../workspaces/quotas.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
+import { NO_LIMITS, SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { type Store, type StoreOptions, withStore } from './store.ts'
 import { type StoreState, Upkeep } from './upkeep.ts'
 
@@ -36,8 +37,16 @@ export interface EngineOptions extends StoreOptions {
   owner?: { uid: number; gid: number }
   /** only the owner can reach the mount: no directory has to be open to others */
   singleUser?: boolean
+  /** set-id bits take effect: views do not show them */
+  suid?: boolean
+  /** device files can be used: views show none that can */
+  dev?: boolean
+  /** rings when a grant ends by the wall clock (acl/access.ts) */
+  alarm?: AccessOptions['alarm']
   /** what the kernel holds of a mount that is taken over */
   known?: KnownNodes
+  /** how much each subject may have; the usual limits when not given, and none on a mount for a single user */
+  subjectLimits?: SubjectLimits | undefined
 }
 
 /** On a nearly full disk little is alive in few segments: those go that give anything at all. */
@@ -86,14 +95,16 @@ export class Engine {
     const owner = options.owner ?? { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
     this.registry = new WorkspaceRegistry(volumes, () => new Date())
     this.registry.neverGive(this.known.volumes())
-    this.quotas = new WorkspaceQuotas(volumes, this.registry)
+    this.quotas = new WorkspaceQuotas(volumes, this.registry, limitsOf(options))
     this.access = new Access({
       catalog: volumes.catalog,
       tree: new VolumesTree(volumes, this.registry),
       commit: (changes) => volumes.commit(changes),
       logger: options.logger,
       singleUser: options.singleUser === true,
+      ...(options.alarm && { alarm: options.alarm }),
     })
+    this.registry.neverGive(this.access.tuples.numbers())
     this.fs = new NexusFs({
       volumes,
       registry: this.registry,
@@ -102,6 +113,7 @@ export class Engine {
       known: this.known,
       now,
       owner,
+      hidesFromViews: { setId: options.suid === true, devices: options.dev === true },
       space: () => space.blocks(),
     })
     if (volumes.get(0) === undefined) this.#bootstrap(owner, now(), options.singleUser === true)
@@ -230,6 +242,10 @@ export class Engine {
       if (!isNoSpace(error)) throw error
     }
   }
+}
+
+function limitsOf({ singleUser, subjectLimits = SUBJECT_LIMITS }: EngineOptions): SubjectLimits {
+  return singleUser === true ? NO_LIMITS : subjectLimits
 }
 
 function directoryAttr(

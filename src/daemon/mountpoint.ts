@@ -12,6 +12,8 @@ const run = promisify(execFile)
 
 /** linux/mount.h: reading a file does not change its access time, here as on most disks. */
 const MS_NOATIME = 1024
+const MS_NOSUID = 2
+const MS_NODEV = 4
 /** as much as one READ may ask for */
 const READ_AHEAD_KIB = 1024
 const UNMOUNT_MS_MAX = 10_000
@@ -24,6 +26,10 @@ export interface MountOptions {
   data: string
   /** nobody but this user can reach it; always so without root */
   singleUser: boolean
+  /** whether set-id bits and file capabilities take effect; never without root */
+  suid: boolean
+  /** whether device files can be used; never without root */
+  dev: boolean
 }
 
 /** Where a path leads, and what is mounted right there. */
@@ -137,7 +143,7 @@ export function mountFilesystem(mountpoint: string, options: MountOptions): numb
       return mount(
         mountpoint,
         `rootmode=40000,user_id=0,group_id=0,default_permissions${reach}`,
-        MS_NOATIME,
+        MS_NOATIME | (options.suid ? 0 : MS_NOSUID) | (options.dev ? 0 : MS_NODEV),
         filesystemType,
         source,
       )

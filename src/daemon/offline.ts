@@ -7,6 +7,7 @@ import { fsckInfo } from '../check/report.ts'
 import type { FsckInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import { wallClock } from '../volume/attr.ts'
+import type { Change } from '../volume/change.ts'
 import { type Store, type StoreOptions, withStore } from './store.ts'
 
 export interface OfflineOptions extends StoreOptions {
@@ -69,7 +70,11 @@ async function rounds({ volumes }: Store, repair: boolean): Promise<Rounds> {
   const look = (): Promise<Checked> => check({ volumes, hold: () => () => undefined, wantsFixes: repair })
   const first = await look()
   let last = first
-  for (let round = 0; repair && round < ROUNDS_MAX && last.fixes.size > 0; round++) {
+  const isMendable = ({ fixes, strayGrants }: Checked): boolean => fixes.size > 0 || strayGrants.length > 0
+  for (let round = 0; repair && round < ROUNDS_MAX && isMendable(last); round++) {
+    if (last.strayGrants.length > 0) {
+      volumes.commit(last.strayGrants.map((key): Change => ({ kind: 'catalog', key, value: null })))
+    }
     for (const [number, fixes] of last.fixes) {
       const counted = last.counted.get(number)
       // Of a tree that cannot be read whole nobody knows what it should be.

@@ -6,6 +6,7 @@
 import { builtinModel } from '../acl/model.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { type Daemon, makeLogger, startDaemon, type Why } from './daemon.ts'
 import { Handover } from './handover.ts'
 import { keepHeapSmall } from './memory.ts'
@@ -37,6 +38,9 @@ export interface ServeOptions {
   mountpoint: string
   data: string
   singleUser: boolean
+  /** whether the mount lets set-id bits and file capabilities take effect, and device files be used */
+  suid: boolean
+  dev: boolean
   rebuildIndex: boolean
   /** bytes that the serving process may have */
   memory: number
@@ -46,6 +50,8 @@ export interface ServeOptions {
   requestTimeout?: number | undefined
   /** whether virtual processors may be kept from halting while requests come (haltpoll.ts) */
   haltPoll: boolean
+  /** how much each subject may have; the usual limits when not given */
+  subjectLimits?: SubjectLimits | undefined
 }
 
 const ALIVE_MS = 1000

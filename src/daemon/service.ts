@@ -1,6 +1,7 @@
 /** The calls behind `nexusctl`, answered by the engine. */
 import { monotonicFactory } from 'ulid'
 import { fsckInfo } from '../check/report.ts'
+import { callsMax, callsPerUidMax } from '../control/callers.ts'
 import type { MetricsInfo } from '../control/metrics.ts'
 import type * as api from '../control/service.ts'
 import { packageVersion } from '../control/version.ts'
@@ -11,7 +12,7 @@ import { discardUnfinished, type NewTenant, onboardTenant } from '../snapshots/o
 import { hauntUndone, refreshKernel } from '../snapshots/refresh.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
-import type { KernelCaches } from '../vfs/filesystem.ts'
+import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
   addIdentity,
@@ -32,6 +33,7 @@ import {
 } from '../workspaces/grants.ts'
 import { listQuotas, type NewQuota, setQuota, showQuota } from '../workspaces/limits.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
+import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import {
   createWorkspace,
   deleteWorkspace,
@@ -51,6 +53,8 @@ export interface ServiceOptions {
   engine: Engine
   logger: Logger
   kernel: KernelCaches
+  /** there is none without a mount */
+  toucher?: FileToucher
   session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
   mountpoint: string
   data: string
@@ -75,7 +79,7 @@ export class DaemonService implements api.Service {
   constructor(options: ServiceOptions) {
     this.#options = options
     const ulid = monotonicFactory()
-    const { engine, kernel } = options
+    const { engine, kernel, toucher } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
       inBackground: (what, run) => this.#inBackground(what, run),
@@ -84,15 +88,12 @@ export class DaemonService implements api.Service {
       access: engine.access,
       quotas: engine.quotas,
       kernel,
+      toucher,
       now: () => new Date(),
       newId,
     }
     const { access } = engine
-    access.onMoved = (volume) => this.#tellRights([volume], false)
-    access.onExpired = (tuples) => {
-      const groups = tuples.some(({ object }) => object.startsWith('group:'))
-      this.#tellRights(groups ? access.tuples.volumes() : tuples.map(({ object }) => Number.parseInt(object, 10)), true)
-    }
+    access.onChanged = (volumes, revoked) => this.#tellRights(volumes, revoked)
   }
 
   /** Call it before any request is served: what a process before this one has removed may be asked for. */
@@ -166,6 +167,8 @@ export class DaemonService implements api.Service {
       taken_over_at: takeovers?.last.at(-1)?.toISOString() ?? null,
       stalls: session.metrics?.stallCount ?? 0,
       disk_free_bytes: engine.diskSpace.free,
+      limits: limitsInfo(engine.quotas.subjectLimits, singleUser),
+      used: null,
     }
   }
 
@@ -338,4 +341,10 @@ export class DaemonService implements api.Service {
     const start = performance.now()
     return fsckInfo(await this.#options.engine.check(), performance.now() - start)
   }
+}
+
+function limitsInfo({ workspaces, snapshots }: SubjectLimits, singleUser: boolean): api.LimitsInfo {
+  const finite = (limit: number): number | null => (Number.isFinite(limit) ? limit : null)
+  const calls = singleUser ? null : callsPerUidMax
+  return { workspaces: finite(workspaces), snapshots: finite(snapshots), calls, calls_of_all: singleUser ? null : callsMax }
 }

@@ -293,10 +293,16 @@ class Supervisor {
   }
 
   #words(rebuildIndex: boolean): string[] {
-    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll } = this.#options
+    const { script, mountpoint, data, singleUser, memory, metrics, requestTimeout, haltPoll, suid, dev, subjectLimits } =
+      this.#options
     const flags = [...(singleUser ? ['--single-user'] : []), ...(rebuildIndex ? ['--rebuild-index'] : [])]
     if (!haltPoll) flags.push('--no-halt-poll')
+    if (suid) flags.push('--suid')
+    if (dev) flags.push('--dev')
     if (metrics !== undefined) flags.push('--metrics', metrics)
+    for (const [what, limit] of Object.entries(subjectLimits ?? {})) {
+      flags.push(`--max-${what}`, Number.isFinite(limit) ? String(limit) : 'none')
+    }
     if (requestTimeout !== undefined) flags.push('--request-timeout', String(requestTimeout))
     return [script, 'serve', mountpoint, '--data', data, '--memory', String(memory), ...flags]
   }
@@ -314,8 +320,8 @@ class Supervisor {
   }
 
   #makeMount(): { fd: number; device: string | undefined } {
-    const { mountpoint, data, singleUser } = this.#options
-    const fd = mountFilesystem(mountpoint, { data, singleUser })
+    const { mountpoint, data, singleUser, suid, dev } = this.#options
+    const fd = mountFilesystem(mountpoint, { data, singleUser, suid, dev })
     return { fd, device: nexusMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device }
   }
 

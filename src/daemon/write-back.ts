@@ -4,6 +4,7 @@ import type { Notifier } from '../fuse/binding.ts'
 import type { Session } from '../fuse/session.ts'
 import { Pace } from '../pace.ts'
 import { type Core, nodeOf, volumeOf } from '../vfs/core.ts'
+import { ANY_PAGE } from '../vfs/known.ts'
 import { isRegular } from '../volume/attr.ts'
 
 export interface WriteBackOptions {
@@ -75,7 +76,7 @@ export class WriteBack {
     for (const number of volumes) {
       const volume = core.volumes.get(number)
       for (const ino of volume === undefined ? [] : [...core.known.of(number)]) {
-        const attr = core.known.hasPages(number, ino) ? volume?.attr(ino) : undefined
+        const attr = core.known.hasPages(number, ino, ANY_PAGE) ? volume?.attr(ino) : undefined
         const isFile = attr !== undefined && isRegular(attr)
         yield isFile ? { node: nodeOf(number, ino), generation: core.known.generation(number, ino) } : undefined
       }

@@ -51,10 +51,15 @@ function readSetStat(request: Request): SetStat {
   return change
 }
 
+/**
+ * A time that cannot be stored becomes the nearest that can, without a fraction of a second: timestamp_truncate() (fs/inode.c)
+ * does so by the limits of a superblock. Those of FUSE are all 64 bits.
+ */
 function readTime(request: Request, secondsAt: number, nanosAt: number): Time {
   const time = { s: request.i64(secondsAt), ns: request.u32(nanosAt) }
-  if (time.ns > 999_999_999 || !Number.isSafeInteger(time.s)) throw FS.EINVAL
-  return time
+  if (time.ns > 999_999_999) throw FS.EINVAL
+  if (Number.isSafeInteger(time.s)) return time
+  return { s: time.s < 0 ? Number.MIN_SAFE_INTEGER : Number.MAX_SAFE_INTEGER, ns: 0 }
 }
 
 /** statfs(2) and df. Not cached. */

@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getSystemErrorMap } from 'node:util'
 import { NexusError } from '../errors.ts'
+import type { Touch } from '../vfs/filesystem.ts'
 
 /** Flags of `umount` (include/uapi/linux/fs.h and umount2(2)). */
 export const MNT_FORCE = 1
@@ -47,6 +48,8 @@ interface Addon {
   notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   syncFilesystem(notifier: NotifierHandle, directory: string): void
   flushFiles(notifier: NotifierHandle, directory: string, files: Uint8Array): void
+  touch(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
+  notifierThread(notifier: NotifierHandle): number
   takeResults(notifier: NotifierHandle): Int32Array[]
   takeBack(notifier: NotifierHandle): number
   stopNotifier(notifier: NotifierHandle): void
@@ -58,6 +61,9 @@ interface Addon {
   memoryFile(bytes: number): number
   mapShared(fd: number): ArrayBuffer
   dieWithParent(parent: number): void
+  clockTimer(): number
+  armClockTimer(fd: number, seconds: number, nanos: number): void
+  readClockTimer(fd: number): number
   sharesDescriptors(a: number, b: number): boolean
 }
 
@@ -174,6 +180,50 @@ export function sharesDescriptors(a: number, b: number): boolean {
   return addon.sharesDescriptors(a, b)
 }
 
+/**
+ * Rings when the wall clock has come to a time, and whenever somebody sets that clock: what has to be over at a time is over
+ * then, also after a suspend, which the timers of the event loop do not count. Does not keep the process alive.
+ */
+export class WallAlarm {
+  readonly #fd: number
+  readonly #watch: WatchHandle
+  readonly #ring: () => void
+  #at: number | undefined
+  #closed = false
+
+  /** @throws a system error: EMFILE, ENOMEM */
+  constructor(ring: () => void) {
+    this.#ring = ring
+    this.#fd = addon.clockTimer()
+    this.#watch = addon.watch(this.#fd, () => this.#wake(), false)
+  }
+
+  /** @param at milliseconds since the epoch, which may be over already; undefined: never */
+  set(at: number | undefined): void {
+    if (this.#closed) return
+    this.#at = at
+    // 0 would disarm.
+    const ms = at === undefined ? 0 : Math.max(1, Math.ceil(at))
+    addon.armClockTimer(this.#fd, Math.floor(ms / 1000), (ms % 1000) * 1_000_000)
+  }
+
+  /** Quiet when repeated. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    addon.unwatch(this.#watch)
+    closeSync(this.#fd)
+  }
+
+  #wake(): void {
+    const result = this.#closed ? 0 : addon.readClockTimer(this.#fd)
+    if (result === 0) return
+    // Canceled because the clock was set: from now on it waits by the new one.
+    if (result < 0) this.set(this.#at)
+    this.#ring()
+  }
+}
+
 /** A /dev/fuse descriptor: requests come in, replies go out. */
 export class Channel {
   readonly fd: number
@@ -232,14 +282,31 @@ export class Channel {
   }
 }
 
+/** sizeof(struct errand) in native/touch.c */
+const ERRAND_BYTES = 48
+
+function encodeErrand(mountpoint: string, { node, generation, atime, mtime, path }: Touch): Buffer {
+  const [at, to] = [Buffer.from(`${mountpoint}\0`), Buffer.from(`${path}\0`, 'latin1')]
+  const message = Buffer.alloc(ERRAND_BYTES + at.length + to.length)
+  message.writeUInt32LE(generation, 4)
+  message.writeBigUInt64LE(BigInt(node), 8)
+  for (const [i, time] of [atime, mtime].entries()) {
+    message.writeBigInt64LE(BigInt(time.s), 16 + 8 * i)
+    message.writeBigInt64LE(BigInt(time.ns), 32 + 8 * i)
+  }
+  at.copy(message, ERRAND_BYTES)
+  to.copy(message, ERRAND_BYTES + at.length)
+  return message
+}
+
 interface PendingBatch {
   count: number
   resolve: (results: number[]) => void
 }
 
 /**
- * Does from a thread of its own what can wait in the kernel until we have answered another request: sends notifies, and
- * writes filesystems out. One thing after the other. Does not keep the process alive, nor does the thread keep anything of it
+ * Does from a thread of its own what can wait in the kernel until we have answered another request: sends notifies,
+ * writes filesystems out, and touches files. One thing after the other. Does not keep the process alive, nor does the thread keep anything of it
  * open: a process that is killed while this thread waits is as good as gone (`Child.death`).
  */
 export class Notifier {
@@ -296,6 +363,27 @@ export class Notifier {
     addon.flushFiles(this.#handle, directory, new Uint8Array(BigUint64Array.from(numbers).buffer))
     const [errno = 0] = await this.#results(1 + files.length)
     if (errno !== 0) throw systemError(errno, 'open', directory)
+  }
+
+  /** The number of the thread that does all this, by which its own requests are known. */
+  get thread(): number {
+    return addon.notifierThread(this.#handle)
+  }
+
+  /**
+   * Touches files through the mount, one after the other.
+   * @returns for each 0 or a negative errno (-ESTALE: the kernel has no such inode)
+   */
+  touch(mountpoint: string, files: readonly Touch[]): Promise<number[]> {
+    if (this.#stopped) return Promise.resolve(canceled(files.length))
+    if (files.length === 0) return Promise.resolve([])
+    const messages = files.map((file) => encodeErrand(mountpoint, file))
+    addon.touch(
+      this.#handle,
+      Buffer.concat(messages),
+      Uint32Array.from(messages, (message) => message.length),
+    )
+    return this.#results(files.length)
   }
 
   #results(count: number): Promise<number[]> {

@@ -13,17 +13,25 @@ function opendir({ negotiated }: Connection, _request: Request, reply: Reply): n
   return reply.opened(0, OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR)
 }
 
-/** getdents(2), where the kernel expects that nobody will stat the entries. */
-function readdir(connection: Connection, request: Request, reply: Reply): Answer {
-  return listed(connection, request, reply, false, (entries) => (name, node, mode, cookie) => {
-    return entries.add(name, node, mode, cookie, 0)
-  })
-}
-
-/** Attributes that lie on the disk take a while each: so long does one answer collect them, then it ends early. */
+/** Entries that lie on the disk take a while each, and a buffer may be large: so long does one answer collect them, then it ends early. */
 const COLLECT_MS = 5
 /** The clock is looked at after so many entries. */
 const COLLECT_ENTRIES = 8
+
+/** getdents(2), where the kernel expects that nobody will stat the entries. */
+function readdir(connection: Connection, request: Request, reply: Reply): Answer {
+  return listed(connection, request, reply, false, (entries) => {
+    const isOver = collecting()
+    return (name, node, mode, cookie) => !isOver() && entries.add(name, node, mode, cookie, 0)
+  })
+}
+
+/** Tells for each entry whether it has to wait for the next answer, which the kernel asks for when others had their turn. */
+function collecting(): () => boolean {
+  const until = performance.now() + COLLECT_MS
+  let count = 0
+  return () => ++count % COLLECT_ENTRIES === 0 && performance.now() > until
+}
 
 /**
  * getdents(2) with a lookup of each entry: it fills the kernel's caches, so that `ls -l` needs nothing
@@ -31,11 +39,9 @@ const COLLECT_ENTRIES = 8
  */
 function readdirplus(connection: Connection, request: Request, reply: Reply): Answer {
   return listed(connection, request, reply, true, (entries) => {
-    const until = performance.now() + COLLECT_MS
-    let count = 0
+    const isOver = collecting()
     return (name, node, mode, cookie, stat) => {
-      // The kernel asks for the rest: others have their turn before.
-      if (++count % COLLECT_ENTRIES === 0 && performance.now() > until) return false
+      if (isOver()) return false
       if (!entries.add(name, node, mode, cookie, ENTRY_OUT_BYTES)) return false
       entries.describe(name === '.' || name === '..' ? undefined : stat)
       return true
@@ -61,7 +67,8 @@ function listed(
       return entries.end()
     }
   if (!privateListings?.has(node)) return list(position)(reply)
-  const answer = privately(privateListings, node, position, list)
+  const pass = async (from: number): Promise<number> => (await fs.passHidden?.(caller, node, from)) ?? from
+  const answer = privately(privateListings, node, position, { list, pass })
   return typeof answer === 'function' ? answer(reply) : { waitsFor: 'listing', answer }
 }
 

@@ -61,6 +61,9 @@ export interface Offer {
  * - WRITEBACK_CACHE: small files would cost two SETATTR more each, and an acknowledged write would not be in our log
  * - AUTO_INVAL_DATA: it asks for attributes on every read, to find changes that only we can make (EXPLICIT_INVAL_DATA)
  * - ATOMIC_O_TRUNC: O_TRUNC comes as SETATTR, because OPEN does not come at all
+ * - ASYNC_DIO: an asynchronous O_DIRECT write drops cached pages before it is sent and never after (fs/fuse/file.c, fuse_direct_IO
+ *   returns -EIOCBQUEUED to generic_file_direct_write), so a page that is read in between stays stale for ever. One thread
+ *   serves: requests in parallel would gain nothing
  * - POSIX_LOCKS, FLOCK_LOCKS: the kernel's own locks are exact on one machine, and die with their owner
  * - EXPORT_SUPPORT: handles (name_to_handle_at) are good while the kernel has the inode in its cache
  * - SECURITY_CTX, CREATE_SUPP_GROUP, PASSTHROUGH: nothing here uses them
@@ -71,7 +74,6 @@ const WANTED =
   InitFlag.DONT_MASK | // the umask is ours to apply, because a default ACL overrules it
   InitFlag.DO_READDIRPLUS | // a listing brings its attributes along …
   InitFlag.READDIRPLUS_AUTO | // … where somebody looks at them
-  InitFlag.ASYNC_DIO |
   InitFlag.NO_OPEN_SUPPORT | // OPEN may be answered ENOSYS
   InitFlag.NO_OPENDIR_SUPPORT | // and so may OPENDIR
   InitFlag.PARALLEL_DIROPS | // lookups in one directory don't wait for each other

@@ -39,12 +39,25 @@ const COOKIE_MAX = 2 ** 52
 /** The most that `randomInt` chooses among. */
 const LISTINGS = 2 ** 48 - 1
 
-/** The answer from a position on, when it may be given. */
-export function privately(listings: PrivateListings, node: number, position: number, list: List): Encode | Promise<Encode> {
+/**
+ * The answer from a position on, when it may be given.
+ * @param pass the cookie to list from in place of another, when what is not for the caller has been passed over
+ */
+export function privately(
+  listings: PrivateListings,
+  node: number,
+  position: number,
+  { list, pass }: { list: List; pass: (from: number) => Promise<number> },
+): Encode | Promise<Encode> {
   if (position === 0) return list(0, onlySelf)
-  // Lists again what came first, which is not taken.
-  const rest = position > COOKIE_MAX ? list(0, allButSelf) : list(position)
-  return listings.drop(node).then(() => rest)
+  return answer()
+
+  async function answer(): Promise<Encode> {
+    // Lists again what came first, which is not taken.
+    const rest = position > COOKIE_MAX ? list(0, allButSelf) : list(await pass(position))
+    await listings.drop(node)
+    return rest
+  }
 }
 
 function onlySelf(sink: DirectorySink): DirectorySink {

@@ -4,7 +4,7 @@
  */
 import { type Core, nodeOf, type Replacement } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
-import { S_IFDIR } from '../volume/attr.ts'
+import { isRegular, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -29,9 +29,14 @@ export class PageGuard implements Replacement {
 
   isStale(ino: number): boolean {
     if (this.#fresh.has(ino)) return false
+    const differs = this.isReplaced(ino)
+    if (differs) this.#discarded.add(ino)
+    return differs
+  }
+
+  isReplaced(ino: number): boolean {
     const differs = this.#known.get(ino) ?? this.#differs(ino)
     this.#known.set(ino, differs)
-    if (differs) this.#discarded.add(ino)
     return differs
   }
 
@@ -75,19 +80,28 @@ export function isDifferent(before: Volume, after: Volume, ino: number): boolean
   return before.tree.diff(before.root, after.root, plainKey(ino, 0), end).next().done !== true
 }
 
+/** @returns files whose size the kernel has from the state before */
 export async function invalidateBetween(
   context: Context,
   number: number,
   before: Volume,
   after: Volume,
   guard: PageGuard,
-): Promise<void> {
+): Promise<number[]> {
+  const resized: number[] = []
   function* batches(): Generator<Promise<void>[]> {
     for (const diff of inodeDiffs(before, after)) {
-      yield context.core.known.has(number, diff.ino) ? invalidateInode(context, number, diff, guard) : []
+      const isKnown = context.core.known.has(number, diff.ino)
+      if (isKnown && isResized(diff)) resized.push(nodeOf(number, diff.ino))
+      yield isKnown ? invalidateInode(context, number, diff, guard) : []
     }
   }
   await tellAll(batches())
+  return resized
+}
+
+function isResized({ before, after }: InodeDiff): boolean {
+  return before !== undefined && after !== undefined && isRegular(after) && before.size !== after.size
 }
 
 function invalidateInode({ core, kernel }: Context, number: number, diff: InodeDiff, guard: PageGuard): Promise<void>[] {

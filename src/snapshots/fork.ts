@@ -23,7 +23,8 @@ import { ownerTuple } from '../workspaces/grants.ts'
 import { demandRoom, takenMore } from '../workspaces/limits.ts'
 import { parentAt } from '../workspaces/paths.ts'
 import type { WorkspaceRecord } from '../workspaces/records.ts'
-import { freeParent } from '../workspaces/workspaces.ts'
+import { wayChanged } from '../workspaces/rights.ts'
+import { demandWorkspaces, freeParent } from '../workspaces/workspaces.ts'
 import { liveState, type State, stateOfSnapshot } from './snapshots.ts'
 
 export interface ForkOptions {
@@ -33,6 +34,8 @@ export interface ForkOptions {
   /** subject that owns the fork; nobody but the administrator when not given */
   owner?: string
   permit?: Permit
+  /** whether it is refused when its owner has as many workspaces as a subject may have; only root is not */
+  isLimited?: boolean
 }
 
 export async function fork(context: Context, path: string, newPath: string, options: ForkOptions): Promise<ForkInfo> {
@@ -54,7 +57,9 @@ export async function fork(context: Context, path: string, newPath: string, opti
       throw new NexusError('NEXUS_BUSY', `the directory of ${newPath} was replaced at this very moment: try again`)
     }
     const source = { ...workspace, parent: snapshot?.id ?? workspace.parent }
-    const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name })
+    const charge = context.registry.chargeFor(parent.volume.number, parent.ino, options.owner)
+    const changes = forkChanges(context, state, source, records, { volume: parent.volume.number, ino: parent.ino, name, charge })
+    if (options.isLimited === true) demandWorkspaces(context, charge.charged, changes.numbers.length)
     demandRoom(context, parent.volume.number, () => takenMore(context, changes.changes), newPath)
     const tuples = grantsOfFork(context, changes, parent, options)
     context.core.volumes.commit([
@@ -80,6 +85,7 @@ export async function fork(context: Context, path: string, newPath: string, opti
   }
   const { parent, name } = parentAt(context.core, newPath)
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name)
+  await wayChanged(context, parent.volume.number, parent.ino)
   return { path: newPath, source: path, snapshot: snapshot?.id ?? null, elapsed_ms: performance.now() - start }
 }
 
@@ -98,7 +104,7 @@ function forkChanges(
   state: State,
   source: WorkspaceRecord,
   nested: readonly WorkspaceRecord[],
-  place: { volume: number; ino: number; name: string },
+  place: { volume: number; ino: number; name: string; charge: Pick<WorkspaceRecord, 'charged'> },
 ): ForkChanges {
   const { registry } = context
   const created_at = context.now().toISOString()
@@ -114,6 +120,8 @@ function forkChanges(
       registry.storeWorkspace({
         ...record,
         quota: undefined,
+        charged: undefined,
+        ...place.charge,
         number,
         created_at,
         parent_volume: isTop ? place.volume : (numbers.get(record.parent_volume) ?? place.volume),

@@ -6,6 +6,7 @@ import { nodeOf } from '../vfs/core.ts'
 import type { Context } from '../workspaces/context.ts'
 import { tellAll } from '../workspaces/tell.ts'
 import { haunt, layGhosts } from './ghosts.ts'
+import { settleAllSizes } from './sizes.ts'
 import { stateOfSnapshot } from './snapshots.ts'
 
 /** It may have been a restore: what that removed is in the snapshot which it took before. */
@@ -13,6 +14,7 @@ export function hauntUndone(context: Context): void {
   const { core, registry } = context
   const undos = registry.snapshots().filter((record) => record.automatic)
   for (const record of undos) haunt(core, stateOfSnapshot(context, record))
+  core.staleSizes.all = true
 }
 
 /** Resolves when the kernel shows nothing that is no longer so. */
@@ -20,6 +22,8 @@ export async function refreshKernel(context: Context): Promise<void> {
   const { core, kernel } = context
   await kernel.invalidateNames()
   for (const number of core.known.volumes()) await tellAll(dropAll(context, number))
+  await settleAllSizes(context)
+  core.staleSizes.all = false
   await layGhosts(core)
 }
 

@@ -1,6 +1,7 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
+import { volumeOf } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'
@@ -22,10 +23,12 @@ import { demandRoomToRestore } from '../workspaces/limits.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { graft, originOf } from './graft.ts'
+import { settleSizes } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
 
@@ -69,7 +72,7 @@ async function restorePinned(
   if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
 
   const { core } = context
-  const { undo, before, guards } = await core.volumes.merged(
+  const { undo, before, guards, reached } = await core.volumes.merged(
     () => volumesOf(context, target),
     async (first) => {
       const states = await catchUp(core.volumes, first)
@@ -86,22 +89,28 @@ async function restorePinned(
       const changes = restoreChanges(context, now, record, old)
       demandRoomToRestore(context, now, isWhole(now, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
-      for (const number of [0, ...old.keys()]) core.guard.moved(number)
+      const reached = context.access.restored([...old.keys()])
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
       for (const number of old.keys()) if (core.volumes.get(number) === undefined) core.buriedVolume(number)
       context.registry.snapshotStored(made)
       haunt(core, old)
       for (const number of volumesOf(context, now)) dropUnheld(context, number)
-      return { undo: made, before: old, guards }
+      return { undo: made, before: old, guards, reached }
     },
   )
+  const resized: number[] = []
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
-    await tellKernel(context, before, guards, () => (isWhole(target, record) ? restored : mergedNow(context, before, pin)))
+    const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
+    await rightsChanged(context, [...reached, ...gone], true)
+    const stateAfter = (): State | Promise<State> => (isWhole(target, record) ? restored : mergedNow(context, before, pin))
+    resized.push(...(await tellKernel(context, before, guards, stateAfter)))
   } finally {
+    for (const node of resized) core.staleSizes.add(node)
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
+  await settleSizes(context, resized)
   await snapshotsChanged(context, undo.workspace, undo.id)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
@@ -216,8 +225,8 @@ function goneChanges(context: Context, target: Target, wanted: readonly NestedRe
 /** A workspace that lay inside comes back as it was, at its place and number from now on. */
 function returnChanges({ core, registry, access }: Context, { root, ino_next }: NestedRecord, place: WorkspaceRecord): Change[] {
   const live = registry.workspace(place.number)
-  // Grants stay when what they are on goes: its number must not be given to something else.
-  const granted = access.tuples.inodesIn(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
+  // Grants stay when what they are on, or name, goes: its number must not be given to something else.
+  const granted = access.tuples.inodesOf(place.number).reduce((most, ino) => Math.max(most, ino + 1), 0)
   const inoNext = Math.max(ino_next, granted, core.volumes.get(place.number)?.super.inoNext ?? 0)
   return [
     { kind: 'root', volume: place.number, root: rootOf(root), domain: place.domain, inoNext },
@@ -243,18 +252,29 @@ function dropUnheld({ core }: Context, number: number): void {
   core.volumes.dropOrphans(number, (ino) => core.known.has(number, ino))
 }
 
-/** @param stateAfter what the kernel is to see instead of the state before */
+/**
+ * @param stateAfter what the kernel is to see instead of the state before
+ * @returns files whose size the kernel may have wrong
+ */
 async function tellKernel(
   context: Context,
   before: State,
   guards: ReadonlyMap<number, PageGuard>,
   stateAfter: () => State | Promise<State>,
-): Promise<void> {
+): Promise<Set<number>> {
   const after = await stateAfter()
+  const resized = new Set<number>()
   for (const [number, old] of before) {
     const [now, guard] = [after.get(number), guards.get(number)]
-    if (now !== undefined && guard !== undefined) await invalidateBetween(context, number, old, now, guard)
+    if (now === undefined || guard === undefined) continue
+    for (const node of await invalidateBetween(context, number, old, now, guard)) resized.add(node)
   }
+  // Appended to meanwhile, a file may have come back to the size of before.
+  for (const node of context.core.staleSizes.takeMisplaced((one) => before.has(volumeOf(one)))) {
+    resized.add(node)
+    context.core.staleSizes.misplaced(node)
+  }
+  return resized
 }
 
 /** The state at this moment, which writers have added to since the restore: that did not pass the kernel by. */

@@ -22,13 +22,17 @@ import {
 import { removeSnapshots } from '../workspaces/lineage.ts'
 import { isInside, namesInVolume, pathOf } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
+import { rightsChanged } from '../workspaces/rights.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
+import { demandWithin } from '../workspaces/subjectlimits.ts'
 import { pathChanges, type Sees } from './trees.ts'
 
 export interface SnapshotOptions {
   name?: string
   metadata?: Metadata
   permit?: Permit
+  /** the subject whose limit it counts for, and which is refused beyond that; nobody's when not given */
+  charged?: string
 }
 
 /** Takes a snapshot: the state of one instant, whoever is writing. */
@@ -36,12 +40,14 @@ export async function takeSnapshot(context: Context, path: string, options: Snap
   const start = performance.now()
   const target = targetAt(context, path)
   refuseTakenName(context, target, options.name)
+  demandSnapshot(context, options.charged)
   await context.kernel.writeBack(volumesOf(context, target))
   const record = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
       const now = targetNow(context, target, options.permit)
       refuseTakenName(context, now, options.name)
+      demandSnapshot(context, options.charged)
       return storeSnapshot(context, snapshotRecord(context, now, states, { ...options, automatic: false }))
     },
   )
@@ -84,6 +90,7 @@ export function snapshotRecord(
     parent: workspace.parent,
     automatic: options.automatic,
     nested,
+    ...(options.charged !== undefined && { charged: options.charged }),
   }
 }
 
@@ -118,8 +125,9 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   const record = findSnapshot(context, target, wanted)
   const { registry } = context
   const lost = record.nested.length === 0 ? [] : registry.lostWith([], [record.id])
-  removeSnapshots(context, [record, ...lost], [], [])
+  const reached = removeSnapshots(context, [record, ...lost], [], [])
   await snapshotsChanged(context, record.workspace, visibleName(record))
+  await rightsChanged(context, reached, true)
   return snapshotInfo(record)
 }
 
@@ -302,4 +310,11 @@ function refuseTakenName({ registry }: Context, target: Target, name: string | u
     'NEXUS_EXISTS',
     `${target.path} has a snapshot ${name} already: choose another name, or delete that one first`,
   )
+}
+
+/** @throws NexusError NEXUS_NO_SPACE when a subject would have more snapshots than it may */
+function demandSnapshot({ registry, quotas }: Context, charged: string | undefined): void {
+  if (charged !== undefined) {
+    demandWithin(quotas.subjectLimits, 'snapshots', charged, registry.chargedTo(charged).snapshots, 1)
+  }
 }

@@ -3,7 +3,7 @@
 import { ByteReader } from '../bytes.ts'
 import type { Change } from '../control/service.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { type Attr, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import { type Attr, isDirectory, MODE_BITS, maskOf, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import { type Bucket, type Dirent, decodeBucket } from '../volume/dirent.ts'
 import { inoOf, Kind, kindOf, ROOT_INO, stringPart } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -104,7 +104,8 @@ export function* pathChanges(
 function whatDiffers(diff: InodeDiff, old: Attr, fresh: Attr): string[] {
   const what: string[] = []
   if (diff.data || old.size !== fresh.size) what.push('content')
-  if (old.mode !== fresh.mode) what.push('mode')
+  // The mask too: it is what those who were granted may do.
+  if ((old.mode & MODE_BITS) !== (fresh.mode & MODE_BITS) || maskOf(old.mode) !== maskOf(fresh.mode)) what.push('mode')
   if (old.uid !== fresh.uid || old.gid !== fresh.gid) what.push('owner')
   // A directory's time changes with its entries, which are reported themselves.
   const sameTime = old.mtime.s === fresh.mtime.s && old.mtime.ns === fresh.mtime.ns

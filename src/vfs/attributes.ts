@@ -1,13 +1,12 @@
 /** Attributes: getattr, setattr, statfs, and what a change of owner or content does to set-id bits. */
 import { FS } from '../errors.ts'
-import { type Attr, altered, isDirectory, isRegular } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, isRegular, S_ISUID } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ACCESS_ACL, aclAfterChmod, decodeAcl, encodeAcl } from './acl.ts'
 import { type Core, type Place, volumeOf } from './core.ts'
 import type { SetStat, Stat } from './filesystem.ts'
-import { storedMode } from './guard.ts'
+import { givenMode, givenOwner } from './given.ts'
 
-export const S_ISUID = 0o4000
 export const S_ISGID = 0o2000
 const S_IXGRP = 0o010
 const CAPABILITY = 'security.capability'
@@ -27,11 +26,11 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   let attr = altered(place.attr, { ctime: change.ctime ?? now })
   if (change.size !== undefined) attr = resize(place, attr, change.size, changes, now)
   if (change.mode !== undefined) {
-    attr.mode = (attr.mode & ~0o7777) | (core.gates.storedMode(place, storedMode(core.guard, place, change.mode)) & 0o7777)
+    attr.mode = givenMode(core.guard, place, core.gates.storedMode(place, change.mode))
     changes.push(...chmodAcl(place, attr))
   }
   if (change.uid !== undefined || change.gid !== undefined) {
-    if (change.uid !== undefined) attr.uid = change.uid
+    if (change.uid !== undefined) attr.uid = givenOwner(core.guard, place, change.uid)
     if (change.gid !== undefined) attr.gid = change.gid
     if (change.mode === undefined && !isDirectory(attr)) attr.mode = withoutSetId(attr.mode)
     attr = dropCapability(place, attr, changes)
@@ -42,6 +41,7 @@ export function setattr(core: Core, node: number, change: SetStat): Stat {
   if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? now : change.mtime
   changes.push({ kind: 'attr', volume: place.volume.number, ino: place.ino, attr })
   core.volumes.commit(changes)
+  if (change.size !== undefined) core.mapped.resized(node, place.attr.size, change.size)
   return core.stat({ ...place, attr })
 }
 

@@ -2,19 +2,22 @@
  * What every operation needs: node ids, the way from a node to its volume and inode, and the time.
  */
 import { FS } from '../errors.ts'
-import { type Attr, altered, isDirectory } from '../volume/attr.ts'
+import { type Attr, altered, isDirectory, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
+import { Crowds } from './crowds.ts'
 import type { Caller, Stat, Time } from './filesystem.ts'
 import { Gates } from './gates.ts'
-import { ANYBODY, type Guard, READ, shownMode } from './guard.ts'
+import { ANYBODY, frozenPlace, type Guard, READ, shownMode, shownOwner } from './guard.ts'
 import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
+import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -49,8 +52,13 @@ export interface Registry {
   nested(volume: number, nested: number): number
   /** true when a directory that is made here becomes a workspace */
   makesWorkspace(volume: number, directory: number): boolean
-  /** the changes that make a workspace of this name in that directory, and its number */
-  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] }
+  /** true when a directory of this name, there, would be one in which directories that are made become workspaces */
+  makesWorkspaces(volume: number, directory: number, name: string): boolean
+  /**
+   * The changes that make a workspace of this name in that directory, and its number.
+   * @param charged the subject whose limit it counts for
+   */
+  addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] }
   /** the changes that remove an empty workspace; throws EBUSY when it still has snapshots */
   removeWorkspace(number: number): Change[]
   /** the changes that record a workspace's new place */
@@ -65,6 +73,17 @@ export interface Registry {
 export interface Replacement {
   /** true while pages that the kernel has of an inode are of the state that was replaced */
   isStale(ino: number): boolean
+  /** true for an inode that the restore changed, also when its pages are fresh */
+  isReplaced(ino: number): boolean
+}
+
+/**
+ * Whether a write may change the mode of an inode. The kernel leaves it to us to clear set-uid and set-gid bits
+ * (FUSE_HANDLE_KILLPRIV_V2), no answer to a write, fallocate or copy_file_range carries the mode, and execve(2) honours
+ * the mode that the kernel has. So the kernel asks for the attributes of such a file at each look.
+ */
+function hasSetId(mode: number): boolean {
+  return (mode & 0o6000) !== 0 && (mode & S_IFMT) === S_IFREG
 }
 
 /** An inode that exists, and where. */
@@ -83,6 +102,8 @@ export interface CoreOptions {
   now(): Time
   /** owner of what belongs to nobody: the hidden snapshot directories */
   owner: { uid: number; gid: number }
+  /** what snapshots do not show, because the mount would let it take effect */
+  hidesFromViews: { setId: boolean; devices: boolean }
 }
 
 export class Core {
@@ -94,8 +115,13 @@ export class Core {
   readonly now: () => Time
   readonly otherNames = new OtherNames()
   readonly gates: Gates
+  readonly mapped: MappedPages
+  readonly crowds: Crowds
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
+  readonly staleSizes = new StaleSizes()
+  /** threads of ours that touch files through the mount: what they ask for changes nothing */
+  readonly touchers = new Set<number>()
   /** how often it was looked whether relations let a user do something, and how often they did not */
   accessChecks = 0
   accessRefusals = 0
@@ -110,6 +136,8 @@ export class Core {
     this.now = options.now
     this.#options = options
     this.gates = new Gates(this)
+    this.mapped = new MappedPages(this)
+    this.crowds = new Crowds(options.guard)
   }
 
   /**
@@ -151,9 +179,14 @@ export class Core {
    * @throws EACCES; otherwise as `place`
    */
   permitted(caller: Caller, node: number, bits: number): Place {
-    const place = this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
+    const place = this.ruling(node)
     this.demand(caller, place, bits)
     return place
+  }
+
+  /** The inode whose rights a node has: itself, and for the hidden directory of snapshots the workspace's root. */
+  ruling(node: number): Place {
+    return this.place(this.isSnapshots(node) ? nodeOf(volumeOf(node), ROOT_INO) : node)
   }
 
   /** @throws EACCES when relations do not give the caller all of these permission bits */
@@ -198,16 +231,27 @@ export class Core {
     this.known.buryVolume(volume)
   }
 
+  /** Whether a volume, which is there, shows a snapshot. */
+  isView(volume: number): boolean {
+    return this.volumes.get(volume) === undefined
+  }
+
+  /** An inode with the permissions that are shown of it: in a snapshot there are fewer. */
+  shownPlace(place: Place): Place {
+    return this.isView(place.volume.number) ? frozenPlace(place) : place
+  }
+
   /** What the kernel is told of an inode. */
   stat(place: Place): Stat {
     const { volume, ino, attr } = place
     const node = nodeOf(volume.number, ino)
+    const uid = shownOwner(this.guard, place)
     const stat: Stat = {
       node,
       generation: this.known.generation(volume.number, ino),
-      mode: shownMode(this.guard, place),
+      mode: shownMode(this.guard, this.shownPlace(place), uid),
       nlink: attr.nlink,
-      uid: attr.uid,
+      uid,
       gid: attr.gid,
       rdev: attr.rdev,
       size: attr.size,
@@ -217,7 +261,17 @@ export class Core {
       ctime: attr.ctime,
       btime: attr.btime,
     }
+    if (hasSetId(attr.mode)) stat.isFleeting = true
+    if (attr.rdev !== 0 || stat.isFleeting === true) this.#hideFromView(stat, volume.number)
     return volume.number === 0 ? { ...stat, ...this.gates.shownAs(place) } : stat
+  }
+
+  /** A set-id program or a device that the administrator removed or chmodded must not go on working from a snapshot. */
+  #hideFromView(stat: Stat, volume: number): void {
+    const { setId, devices } = this.#options.hidesFromViews
+    if (this.volumes.get(volume) !== undefined) return
+    if (setId && hasSetId(stat.mode)) stat.mode &= ~0o6000
+    if (devices) stat.rdev = 0
   }
 
   /** The same, for an answer that makes the kernel hold a reference to the node. */
@@ -255,7 +309,8 @@ export class Core {
     const root = this.place(nodeOf(volume, ROOT_INO))
     const { uid, gid } = this.#options.owner
     // Who may read the workspace may: its own bits say so to the kernel.
-    const isOpen = !this.guard.guards(volume) || (this.guard.rwx(ANYBODY, root) & READ) !== 0
+    const isForAll = (this.guard.rwx(ANYBODY, root) & READ) !== 0 && this.guard.uidsOn(root) !== undefined
+    const isOpen = !this.guard.guards(volume) || isForAll
     const mode = isOpen ? 0o040555 : 0o040550
     return { ...this.stat(root), node: nodeOf(volume, SNAPSHOTS_INO), mode, nlink: 2, uid, gid, size: 0, allocated: 0 }
   }
@@ -266,6 +321,22 @@ export class Core {
     const replacements = this.replacements.get(volumeOf(node)) ?? []
     // All are asked: each notes what it was asked for.
     return [...replacements].map((one) => one.isStale(inoOfNode(node))).includes(true)
+  }
+
+  /** See Filesystem. */
+  appendsAt(node: number): number | undefined {
+    if (this.staleSizes.isEmpty && this.replacements.size === 0) return undefined
+    const [number, ino] = [volumeOf(node), inoOfNode(node)]
+    const isReplaced = [...(this.replacements.get(number) ?? [])].some((one) => one.isReplaced(ino))
+    if (!isReplaced && !this.staleSizes.has(node)) return undefined
+    this.staleSizes.misplaced(node)
+    return this.volumes.get(number)?.attr(ino)?.size
+  }
+
+  /** A thread of ours touched a file: whoever writes to it from now on has asked for its size after this. */
+  touched(node: number): Stat {
+    this.staleSizes.settled(node)
+    return this.stat(this.place(node))
   }
 
   /**

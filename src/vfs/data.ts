@@ -1,4 +1,4 @@
-/** File content: read, write, fallocate, lseek, copy_file_range. */
+/** File content: read, write, fallocate, copy_file_range. Holes are looked for in seek.ts. */
 import type { WantedChunk } from '../cas/reader.ts'
 import { FS } from '../errors.ts'
 import { type Attr, altered, isDirectory, isRegular } from '../volume/attr.ts'
@@ -6,15 +6,12 @@ import type { Change } from '../volume/change.ts'
 import type { Piece } from '../volume/piece.ts'
 import { dropCapability, FILE_BYTES_MAX, withoutSetId } from './attributes.ts'
 import type { Core, Place } from './core.ts'
+import { pageAfter } from './pages.ts'
 
 /** linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 0x01
 const FALLOC_FL_PUNCH_HOLE = 0x02
 const FALLOC_FL_ZERO_RANGE = 0x10
-/** lseek(2) */
-const SEEK_DATA = 3
-const SEEK_HOLE = 4
-
 /** One answer of copy_file_range: the kernel asks again for the rest. */
 const COPY_BYTES_MAX = 0x7fff_f000
 
@@ -24,15 +21,22 @@ export function read(core: Core, node: number, offset: number, size: number, int
   if (length <= 0) return 0
   let filled = offset
   const chunks: WantedChunk[] = []
+  let hasHolePage = false
   for (const [start, piece] of volume.pieces(ino, offset, length)) {
     // Differences first: near the largest offset a sum of positions would be rounded.
     const to = at + (start - offset)
-    if (start > filled) into.fill(0, at + (filled - offset), to)
+    if (start > filled) {
+      into.fill(0, at + (filled - offset), to)
+      hasHolePage ||= pageAfter(filled) < start
+    }
+    if (piece.kind === 'zero') hasHolePage ||= pageAfter(start) < start + piece.length
     if (piece.kind === 'chunk') chunks.push({ address: piece.address, offset: piece.offset, length: piece.length, at: to })
     else readPiece(core, piece, into, to)
     filled = start + piece.length
   }
   into.fill(0, at + (filled - offset), at + length)
+  hasHolePage ||= pageAfter(filled) < offset + length
+  core.mapped.handed(node, offset, size, attr.size, hasHolePage)
   core.volumes.content.readChunks(volume.domain, chunks, into)
   return length
 }
@@ -159,22 +163,6 @@ function holesIn({ volume, ino }: Place, offset: number, length: number): [numbe
   return holes
 }
 
-export function lseek(core: Core, node: number, offset: number, whence: number): number {
-  const { volume, ino, attr } = regular(core.place(node))
-  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw FS.EINVAL
-  if (offset < 0 || offset >= attr.size) throw FS.ENXIO
-  let at = offset
-  for (const [start, piece] of volume.pieces(ino, offset, attr.size - offset)) {
-    // Allocated but never written counts as a hole: it reads as one.
-    const isData = piece.kind !== 'zero'
-    if (whence === SEEK_DATA && isData) return start
-    if (whence === SEEK_HOLE && (start > at || !isData)) return at
-    at = start + piece.length
-  }
-  if (whence === SEEK_DATA) throw FS.ENXIO
-  return Math.min(at, attr.size)
-}
-
 export function copyFileRange(
   core: Core,
   node: number,
@@ -238,7 +226,7 @@ function referChanges(
   return changes
 }
 
-function regular(place: Place): Place {
+export function regular(place: Place): Place {
   if (isDirectory(place.attr)) throw FS.EISDIR
   if (!isRegular(place.attr)) throw FS.EINVAL
   return place

@@ -74,6 +74,18 @@ export interface StatFs {
  */
 export type DirectorySink = (name: string, node: number, mode: number, cookie: number, stat: Stat | undefined) => boolean
 
+/** A file that the kernel is to look at again. */
+export interface Touch {
+  node: number
+  /** as the kernel was told it with the node */
+  generation: number
+  /** what it has: nothing is lost should a request of ours be taken for somebody's */
+  atime: Time
+  mtime: Time
+  /** from the mountpoint to the file, one character a byte; for where it cannot be opened by its node */
+  path: string
+}
+
 export interface Filesystem {
   /** undefined: no such name, and the kernel may remember that until it is told otherwise */
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
@@ -111,10 +123,29 @@ export interface Filesystem {
    * they are not to be written.
    */
   isStale?(node: number): boolean
+  /**
+   * Where a WRITE of a descriptor with O_APPEND belongs, while the kernel may not know where the file ends; undefined
+   * when it does, as nearly always: then it belongs where the kernel says.
+   */
+  appendsAt?(node: number): number | undefined
+  /**
+   * A file is about to be changed at [offset, offset + length), and perhaps grows by that: `write`, `fallocate` or
+   * `copyFileRange` follows at once.
+   * @param isLocked the kernel may hold the pages of that range locked until it has its answer
+   * @returns what that answer has to wait for
+   */
+  changing?(node: number, offset: number, length: number, isLocked: boolean): Promise<void> | undefined
+  /** The kernel writes back what mappings have dirtied: what is not to be written is cleared in `buffer`. `write` follows at once. */
+  writtenBack?(node: number, offset: number, buffer: Buffer, start: number, length: number): void
+  /** … and that `write` has failed: the kernel still has it. */
+  notWrittenBack?(node: number): void
   /** @param mode FALLOC_FL_* bits */
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void
-  /** @param whence SEEK_DATA 3 or SEEK_HOLE 4 */
-  lseek(caller: Caller, node: number, offset: number, whence: number): number
+  /**
+   * @param whence SEEK_DATA 3 or SEEK_HOLE 4
+   * @returns a promise where mappings may have dirtied pages that are to be written back first
+   */
+  lseek(caller: Caller, node: number, offset: number, whence: number): number | Promise<number>
   copyFileRange(caller: Caller, node: number, offset: number, toNode: number, toOffset: number, length: number): number
   /** resolves when everything acknowledged before is on stable storage */
   fsync(caller: Caller, node: number, dataOnly: boolean): Promise<void>
@@ -123,6 +154,11 @@ export interface Filesystem {
    * @param cookie 0 to start, or one that the sink was given
    */
   readdir(caller: Caller, node: number, cookie: number, withStats: boolean, sink: DirectorySink): void
+  /**
+   * Where listings differ by caller, finds the cookie to list from, in place of another: what lies between is hidden from
+   * the caller, may be much, and is passed over in slices.
+   */
+  passHidden?(caller: Caller, node: number, cookie: number): Promise<number>
   statfs(caller: Caller, node: number): StatFs
   /** @param flags XATTR_CREATE 1, XATTR_REPLACE 2 */
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void
@@ -150,4 +186,13 @@ export interface KernelCaches {
   deleteEntry(parent: number, child: number, name: string): Promise<void>
   /** write back what mappings have dirtied in these volumes, so that it is in the log before this resolves */
   writeBack(volumes: readonly number[]): Promise<void>
+}
+
+/** Has a thread of ours touch files through the mount, so that the kernel takes their attributes from us. */
+export interface FileToucher {
+  /**
+   * It may wait for whoever writes to one of them.
+   * @returns for each 0 or a negative errno
+   */
+  touch(files: readonly Touch[]): Promise<number[]>
 }

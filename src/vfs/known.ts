@@ -19,10 +19,17 @@ const HEADER_WORDS = 4
 const PAGE_BYTES = HEADER_WORDS * 4 + PAGE_INODES * 6
 const PAGES_PER_SLAB = Math.floor(SLAB_BYTES / PAGE_BYTES)
 const GENERATION_MAX = 255
-/** flags of an inode: its maker writes directly; the kernel may have pages of it all the same; it was given pages of it */
+/** flags of an inode: its maker writes directly; the kernel may have pages of it all the same */
 const WRITTEN_DIRECTLY = 1
 const CACHED = 2
-const PAGED = 4
+/** The kernel may have a page of the inode that lies in a hole. */
+export const HOLE_PAGE = 4
+/** The kernel may have the page that the inode's end lies in. */
+export const TAIL_PAGE = 8
+/** The kernel has written back what a mapping dirtied. */
+export const STORED_INTO = 16
+/** The kernel was given pages of the inode, and may have dirty ones. */
+export const ANY_PAGE = 32
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -158,7 +165,7 @@ export class KnownNodes {
     const at = flagsAt(page, ino)
     const flags = page.bytes[at] as number
     const isDirect = (flags & WRITTEN_DIRECTLY) !== 0
-    if (isCached) page.bytes[at] = flags | PAGED | (isDirect ? CACHED : 0)
+    if (isCached) page.bytes[at] = flags | ANY_PAGE | (isDirect ? CACHED : 0)
     else if (isDirect) page.bytes[at] = flags & ~CACHED
   }
 
@@ -170,10 +177,28 @@ export class KnownNodes {
     return ((page.bytes[flagsAt(page, ino)] as number) & both) === both
   }
 
-  /** Whether the kernel was given pages of an inode since it has it, and may have dirty ones. */
-  hasPages(volume: number, ino: number): boolean {
+  /** The kernel may have pages of these kinds now (HOLE_PAGE, TAIL_PAGE, STORED_INTO, ANY_PAGE). */
+  setPages(volume: number, ino: number, kinds: number): void {
     const page = this.#pageOf(volume, ino)
-    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & PAGED) !== 0
+    if (page === undefined) return
+    const at = flagsAt(page, ino)
+    page.bytes[at] = (page.bytes[at] as number) | kinds
+  }
+
+  /** Whether the kernel may have pages of a kind. */
+  hasPages(volume: number, ino: number, kind: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & kind) !== 0
+  }
+
+  /** Whether the kernel may have pages of a kind; from now on it has none. */
+  takePages(volume: number, ino: number, kind: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined) return false
+    const at = flagsAt(page, ino)
+    const flags = page.bytes[at] as number
+    page.bytes[at] = flags & ~kind
+    return (flags & kind) !== 0
   }
 
   #pageOf(volume: number, ino: number): Page | undefined {

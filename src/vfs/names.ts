@@ -1,20 +1,23 @@
 /** Names: lookup, and making and removing directory entries. */
 import { FS } from '../errors.ts'
-import { type Attr, altered, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
+import { type Attr, altered, groupBits, isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, withMask } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl, isOpenAcl, OPEN_ACL } from './acl.ts'
+import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
 import { ENTER, READ } from './guard.ts'
+import { isFormerDefault } from './xattr.ts'
 
 export const NAME_BYTES_MAX = 255
 /** PATH_MAX less the closing NUL (linux/limits.h) */
 const TARGET_BYTES_MAX = 4095
 const O_EXCL = 0o200
+/** As many as ext4 takes (EXT4_LINK_MAX): names take room that no quota counts. */
+const LINKS_MAX = 65_000
 
 export function lookup(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
@@ -89,34 +92,36 @@ export function mkdir(core: Core, caller: Caller, parent: number, name: string, 
   const directory = core.writableDirectory(parent)
   const wanted = { mode: (mode & 0o7777) | S_IFDIR, rdev: 0, umask }
   if (!core.registry.makesWorkspace(directory.volume.number, directory.ino)) return make(core, caller, parent, name, wanted)
-  return makeWorkspace(core, caller, parent, name, wanted, (number) => core.guard.owned(number, caller.uid)).stat
+  const charged = core.guard.chargedSubject(caller.uid)
+  checkFree(directory, name)
+  core.quotas.admitWorkspace(charged)
+  const maker = { charged, more: (number: number) => core.guard.owned(number, caller.uid) }
+  return makeWorkspace(core, caller, parent, name, wanted, maker).stat
 }
 
-/** Makes a directory that is a workspace: the root of a volume of its own. */
+/**
+ * Makes a directory that is a workspace: the root of a volume of its own.
+ * @param maker the subject whose limit it counts for, and what else is to be committed at the same instant
+ */
 export function makeWorkspace(
   core: Core,
   caller: Caller,
   parent: number,
   name: string,
   wanted: { mode: number; umask: number },
-  more: (number: number) => Change[] = () => [],
+  { charged, more = () => [] }: { charged?: string | undefined; more?: (number: number) => Change[] } = {},
 ): { stat: Stat; number: number } {
   const directory = core.writableDirectory(parent)
   checkFree(directory, name)
   core.quotas.admit(directory.volume.number, 0, 1)
-  const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name)
-  const isGuarded = core.guard.guards(number)
-  // Relations decide who gets in, so the umask is not to lock out those who do.
-  const umask = isGuarded ? 0 : wanted.umask
-  const inode = newInode(core, caller, directory, number, ROOT_INO, { mode: wanted.mode, umask, rdev: 0 })
-  const opens = isGuarded && !inode.changes.some((change) => change.kind === 'xattr' && change.name === DEFAULT_ACL)
+  const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name, charged)
+  const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
   // The root of a volume has its place and name in the catalog.
-  const attr = altered(inode.attr, { parent: 0, name: '', xattrs: inode.attr.xattrs + (opens ? 1 : 0) })
+  const attr = altered(inode.attr, { parent: 0, name: '' })
   core.volumes.commit([
     ...changes,
     { kind: 'attr', volume: number, ino: ROOT_INO, attr },
     ...inode.changes,
-    ...(opens ? [{ kind: 'xattr', volume: number, ino: ROOT_INO, name: DEFAULT_ACL, value: encodeAcl(OPEN_ACL) } as const] : []),
     entryChange(directory, name, { type: S_IFDIR, ino: ROOT_INO, volume: number }),
     touched(core, directory, 1),
     ...more(number),
@@ -129,6 +134,7 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   const directory = core.writableDirectory(parent)
   const { volume } = directory
   core.quotas.admit(volume.number, 0, 1)
+  admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
   const attr = altered(inode.attr, { nlink: 0 })
@@ -140,12 +146,14 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   return core.statKnown({ volume, ino, attr })
 }
 
-export function link(core: Core, node: number, newParent: number, newName: string): Stat {
+export function link(core: Core, caller: Caller, node: number, newParent: number, newName: string): Stat {
   const directory = core.writableDirectory(newParent)
   const { volume, ino, attr: before } = core.writable(node)
   if (volume !== directory.volume) throw FS.EXDEV
   if (isDirectory(before)) throw FS.EPERM
   checkFree(directory, newName)
+  if (before.nlink >= LINKS_MAX) throw FS.EMLINK
+  admitPlain(core, caller, volume, before.nlink)
   core.otherNames.remember(volume.number, ino, before)
   const attr = altered(before, { nlink: before.nlink + 1, ctime: core.now(), parent: directory.ino, name: newName })
   const base = { volume: volume.number, ino }
@@ -185,6 +193,11 @@ export function rmdir(core: Core, parent: number, name: string): void {
 export function forget(core: Core, node: number, times: number): void {
   const ino = inoOfNode(node)
   const held = !core.known.remove(volumeOf(node), ino, times)
+  if (!held) {
+    core.crowds.forget(node)
+    core.staleSizes.settled(node)
+    core.mapped.forgotten(node)
+  }
   const volume = core.volumes.get(volumeOf(node))
   if (held || volume === undefined || !volume.orphanInos.has(ino)) return
   core.volumes.dropOrphan(volume.number, ino)
@@ -294,6 +307,7 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
 function makeIn(core: Core, caller: Caller, directory: Place, name: string, wanted: Wanted): Stat {
   const { volume } = directory
   core.quotas.admit(volume.number, 0, 1)
+  admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
   const attr = altered(inode.attr, { parent: directory.ino, name })
@@ -307,6 +321,16 @@ function makeIn(core: Core, caller: Caller, directory: Place, name: string, want
   return core.statEntry(directory, { volume, ino, attr })
 }
 
+/**
+ * Outside of workspaces all users list the same directories, and no user may fill them.
+ * @param links names that what is linked has already: it may be another's
+ * @throws EDQUOT
+ */
+function admitPlain(core: Core, { uid }: Caller, volume: Volume, links = 0): void {
+  if (volume.number !== 0) return
+  core.quotas.admitPlain(core.guard.chargedSubject(uid), () => Math.max(links, volume.namesOf(uid)))
+}
+
 /** Attributes of a new inode, and the ACLs that its directory gives it. */
 function newInode(
   core: Core,
@@ -317,25 +341,15 @@ function newInode(
   wanted: Wanted,
 ): { attr: Attr; changes: Change[] } {
   const isDir = (wanted.mode & S_IFMT) === S_IFDIR
-  const isLink = (wanted.mode & S_IFMT) === S_IFLNK
   const inherits = (directory.attr.mode & S_ISGID) !== 0
   const changes: Change[] = []
   const xattr = (name: string, value: Uint8Array): void => {
     changes.push({ kind: 'xattr', volume, ino, name, value })
   }
-  let mode = wanted.mode
-  const isGuarded = core.guard.guards(volume)
-  const defaults = isLink || directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
-  if (defaults !== undefined) {
-    const inherited = isOpenAcl(defaults) ? { mode, access: undefined } : inheritAcl(decodeAcl(defaults), mode)
-    mode = inherited.mode
-    // Who is named where relations decide is said by grants.
-    if (inherited.access !== undefined && !isGuarded) xattr(ACCESS_ACL, encodeAcl(inherited.access))
-    if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
-  } else mode &= ~wanted.umask
+  const { mode, mask } = newMode(core, directory, volume, wanted, xattr)
   const now = core.now()
   const attr: Attr = {
-    mode: isDir && inherits ? mode | S_ISGID : mode,
+    mode: mask === undefined ? mode : withMask(mode, mask),
     nlink: isDir ? 2 : 1,
     uid: caller.uid,
     gid: inherits ? directory.attr.gid : caller.gid,
@@ -351,6 +365,34 @@ function newInode(
     name: '',
   }
   return { attr, changes }
+}
+
+/**
+ * The mode of a new inode, and its mask, where it has one: the bits that the program wanted for the group before the umask took
+ * some, so that what is shared by grants is shared under umask 022 too. A default ACL stands in for the umask and names no one here
+ * (relations do).
+ */
+function newMode(
+  core: Core,
+  directory: Place,
+  volume: number,
+  wanted: Wanted,
+  xattr: (name: string, value: Uint8Array) => void,
+): { mode: number; mask: number | undefined } {
+  const isDir = (wanted.mode & S_IFMT) === S_IFDIR
+  if ((wanted.mode & S_IFMT) === S_IFLNK) return { mode: wanted.mode, mask: undefined }
+  const asked = isDir && (directory.attr.mode & S_ISGID) !== 0 ? wanted.mode | S_ISGID : wanted.mode
+  const masked = (mode: number, mask: number): { mode: number; mask: number | undefined } => ({
+    mode,
+    mask: volume === 0 ? undefined : groupBits(mask),
+  })
+  const defaults = directory.attr.xattrs === 0 ? undefined : directory.volume.xattr(directory.ino, DEFAULT_ACL)
+  if (defaults === undefined || isFormerDefault(core, directory, DEFAULT_ACL, defaults))
+    return masked(asked & ~wanted.umask, asked)
+  const inherited = inheritAcl(decodeAcl(defaults), asked)
+  if (inherited.access !== undefined && !core.guard.guards(volume)) xattr(ACCESS_ACL, encodeAcl(inherited.access))
+  if (isDir) xattr(DEFAULT_ACL, Buffer.from(defaults))
+  return masked(inherited.mode, inherited.mode)
 }
 
 function nextIno(volume: Volume): number {

@@ -1,14 +1,16 @@
 /** The filesystem: every operation of the kernel, on volumes. Each family has a file of its own. */
 import { FS } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { isAcl } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
 import { Core, type CoreOptions, volumeOf } from './core.ts'
-import { copyFileRange, fallocate, lseek, read, write } from './data.ts'
+import { copyFileRange, fallocate, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
 import { READ, WRITE } from './guard.ts'
-import { readdir } from './listing.ts'
+import { passHidden, readdir } from './listing.ts'
 import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
 import { rename } from './rename.ts'
+import { lseek } from './seek.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 export interface NexusFsOptions extends CoreOptions {
@@ -44,11 +46,12 @@ export class NexusFs implements Filesystem {
 
   arrival(caller: Caller, node: number): Promise<void> | undefined {
     this.core.gates.heard(caller.pid)
-    return volumeOf(node) === 0 ? this.core.gates.arrival(caller.uid, this.core.place(node)) : undefined
+    if (volumeOf(node) === 0) return this.core.gates.arrival(caller.uid, this.core.place(node))
+    return this.core.crowds.arrival(caller.uid, node, () => this.core.ruling(node))
   }
 
   aclArrival(caller: Caller, node: number): Promise<void> | undefined {
-    return this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
+    return volumeOf(node) === 0 && this.core.gates.awaitsAcl(caller.uid) ? this.arrival(caller, node) : undefined
   }
 
   getattr(caller: Caller, node: number): Stat {
@@ -57,8 +60,12 @@ export class NexusFs implements Filesystem {
   }
 
   setattr(caller: Caller, node: number, change: SetStat): Stat {
+    if (this.core.touchers.has(caller.pid)) return this.core.touched(node)
     this.#demand(caller, node, WRITE)
-    return setattr(this.core, node, change)
+    // The kernel knows of set-id bits, and is about to let a caller write who loses them (__remove_privs, fs/inode.c). It asks
+    // for no change, because clearing is ours; but it waits for this answer before it writes, and keeps the mode that it has.
+    const isOfWrite = Object.keys(change).length === 0 && losesSetId(caller)
+    return setattr(this.core, node, isOfWrite ? { killSuidGid: true } : change)
   }
 
   readlink(caller: Caller, node: number): Uint8Array {
@@ -100,7 +107,7 @@ export class NexusFs implements Filesystem {
   link(caller: Caller, node: number, newParent: number, newName: string): Stat {
     this.#demand(caller, newParent, WRITE)
     this.#demand(caller, node, READ | WRITE)
-    return link(this.core, node, newParent, newName)
+    return link(this.core, caller, node, newParent, newName)
   }
 
   create(caller: Caller, parent: number, name: string, mode: number, umask: number, openFlags: number): Stat {
@@ -135,6 +142,10 @@ export class NexusFs implements Filesystem {
     return this.core.isStale(node)
   }
 
+  appendsAt(node: number): number | undefined {
+    return this.core.appendsAt(node)
+  }
+
   fallocate(caller: Caller, node: number, mode: number, offset: number, length: number): void {
     this.#demand(caller, node, WRITE)
     const wanted = { mode, offset, length, killSuidGid: losesSetId(caller) }
@@ -144,7 +155,19 @@ export class NexusFs implements Filesystem {
     })
   }
 
-  lseek(caller: Caller, node: number, offset: number, whence: number): number {
+  changing(node: number, offset: number, length: number, isLocked: boolean): Promise<void> | undefined {
+    return this.core.mapped.changing(node, offset, length, isLocked)
+  }
+
+  writtenBack(node: number, offset: number, buffer: Buffer, start: number, length: number): void {
+    this.core.mapped.writtenBack(node, offset, buffer, start, length)
+  }
+
+  notWrittenBack(node: number): void {
+    this.core.mapped.notWritten(node)
+  }
+
+  lseek(caller: Caller, node: number, offset: number, whence: number): number | Promise<number> {
     this.#demand(caller, node, READ)
     return lseek(this.core, node, offset, whence)
   }
@@ -169,6 +192,10 @@ export class NexusFs implements Filesystem {
     readdir(this.core, caller, node, cookie, withStats, sink)
   }
 
+  passHidden(caller: Caller, node: number, cookie: number): Promise<number> {
+    return new Pace().run(passHidden(this.core, caller, node, cookie))
+  }
+
   statfs(_caller: Caller, node: number): StatFs {
     const counters = this.core.volumes.numbers().map((number) => this.core.volumes.get(number)?.super)
     const used = counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
@@ -185,7 +212,7 @@ export class NexusFs implements Filesystem {
     this.core.gates.heard(caller.pid)
     // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
     if (!isAcl(name)) this.#see(caller, node)
-    return getxattr(this.core, node, name)
+    return getxattr(this.core, node, name, caller.uid)
   }
 
   listxattr(caller: Caller, node: number): string[] {

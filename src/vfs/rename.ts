@@ -1,9 +1,10 @@
 /** rename(2) with its flags. */
 import { FS } from '../errors.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { altered, isDirectory } from '../volume/attr.ts'
+import { altered, isDirectory, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, isName } from '../volume/dirent.ts'
+import type { Volume } from '../volume/volume.ts'
 import { type Core, nodeOf, type Place } from './core.ts'
 import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
 
@@ -23,10 +24,13 @@ export function rename(core: Core, parent: number, name: string, newParent: numb
   if (flags === RENAME_NOREPLACE && target !== undefined) throw FS.EEXIST
   if (flags === RENAME_EXCHANGE) {
     if (target === undefined) throw FS.ENOENT
+    refusePlain(core, from, entry, to, newName)
+    refusePlain(core, to, target, from, name)
     exchange(core, from, entry, to, target)
     return
   }
   if (target !== undefined && target.ino === entry.ino && target.volume === entry.volume) return
+  refusePlain(core, from, entry, to, newName)
   move(core, from, entry, to, newName, target)
 }
 
@@ -73,10 +77,31 @@ function exchange(core: Core, from: Place, entry: Dirent, to: Place, target: Dir
   gatesMoved(core, from, to, [entry, target])
 }
 
+/**
+ * Where directories that are made become workspaces, a plain one must not get by other means: no relations would guard it.
+ * mv(1) takes EXDEV as a reason to copy, and makes a workspace by that. @throws EXDEV
+ */
+function refusePlain(core: Core, from: Place, entry: Dirent, to: Place, newName: string): void {
+  if (entry.volume !== 0 || entry.type !== S_IFDIR) return
+  const { number } = to.volume
+  // One that lies there already, of an older store, may be given another name.
+  if (from.ino !== to.ino && core.registry.makesWorkspace(number, to.ino)) throw FS.EXDEV
+  if (core.registry.makesWorkspaces(number, to.ino, newName) && hasPlain(to.volume, entry.ino)) throw FS.EXDEV
+}
+
+function hasPlain(volume: Volume, directory: number): boolean {
+  for (const [, entry] of volume.entries(directory)) if (entry.volume === 0 && entry.type === S_IFDIR) return true
+  return false
+}
+
 /** In another directory a workspace's name is for others. */
 function gatesMoved(core: Core, from: Place, to: Place, entries: readonly Dirent[]): void {
   if (from.ino === to.ino) return
-  for (const { volume } of entries) if (volume !== 0) core.gates.expireSoon([volume])
+  for (const { volume } of entries) {
+    if (volume === 0) continue
+    core.guard.relocated(volume)
+    core.gates.expireSoon([volume])
+  }
 }
 
 /** A directory must not become part of itself. @throws EINVAL, and NEXUS_CORRUPT where one is already */

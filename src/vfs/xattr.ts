@@ -1,12 +1,12 @@
 /** Extended attributes; POSIX ACLs are two of them and belong to the mode. */
 import { FS } from '../errors.ts'
-import { altered, isDirectory } from '../volume/attr.ts'
+import { altered, groupBits, isDirectory, isRegular, withMask } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import { ROOT_INO } from '../volume/keys.ts'
-import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl } from './acl.ts'
+import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl, isOpenAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
-import { shownAcl, snapshotsAcl, storedMode } from './guard.ts'
+import { type Core, type Place, volumeOf } from './core.ts'
+import { givenAclMode, givenDefaultAcl } from './given.ts'
+import { shownAcl, snapshotsAcl, WRITE } from './guard.ts'
 
 /** linux/limits.h */
 const NAME_BYTES_MAX = 255
@@ -23,17 +23,31 @@ const SELINUX = 'security.selinux'
 
 const NAMESPACES = ['user.', 'trusted.', 'security.']
 
-export function getxattr(core: Core, node: number, name: string): Uint8Array {
+/** @param asker uid, whom an ACL that has not room for all names */
+export function getxattr(core: Core, node: number, name: string, asker: number): Uint8Array {
   checkName(name)
-  if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node))
+  if (name === ACCESS_ACL && core.guard.guards(volumeOf(node))) return encodeAcl(aclOf(core, node, asker))
   if (core.isSnapshots(node)) throw absent(name)
   const place = core.place(node)
   const shown = name === ACCESS_ACL ? core.gates.acl(place) : undefined
   if (shown !== undefined) return encodeAcl(shown)
   const { volume, ino, attr } = place
   const value = attr.xattrs === 0 ? undefined : volume.xattr(ino, name)
-  if (value === undefined) throw absent(name)
-  return value
+  if (value === undefined || isFormerDefault(core, place, name, value)) throw absent(name)
+  return name === ACCESS_ACL && isRegular(attr) && core.isView(volume.number) ? withoutWriting(value) : value
+}
+
+/**
+ * Workspaces had an open default ACL, as long as they did without the umask. Nobody set it, so it is as if it were not there; a
+ * default ACL that a program sets is stored in another way (givenDefaultAcl).
+ */
+export function isFormerDefault(core: Core, { volume }: Pick<Place, 'volume'>, name: string, value: Uint8Array): boolean {
+  return name === DEFAULT_ACL && isOpenAcl(value) && core.guard.guards(volume.number)
+}
+
+/** As a snapshot shows a file: nobody may open it for writing (frozenPlace). */
+function withoutWriting(value: Uint8Array): Uint8Array {
+  return encodeAcl(decodeAcl(value).map((entry) => ({ ...entry, perm: entry.perm & ~WRITE })))
 }
 
 function absent(name: string): Error {
@@ -41,15 +55,21 @@ function absent(name: string): Error {
 }
 
 /** Compiled of the permission bits and of what relations give: the kernel asks for it, and getfacl(1). */
-function aclOf(core: Core, node: number): AclEntry[] {
-  if (!core.isSnapshots(node)) return shownAcl(core.guard, core.place(node))
-  return snapshotsAcl(core.guard, core.place(nodeOf(volumeOf(node), ROOT_INO)))
+function aclOf(core: Core, node: number, asker: number): AclEntry[] {
+  const place = core.ruling(node)
+  const names = core.crowds.names(asker, node, place)
+  return core.isSnapshots(node) ? snapshotsAcl(core.guard, place, names) : shownAcl(core.guard, core.shownPlace(place), names)
 }
 
 export function listxattr(core: Core, node: number): string[] {
   if (core.isSnapshots(node)) return []
-  const { volume, ino, attr } = core.place(node)
-  return attr.xattrs === 0 ? [] : volume.xattrs(ino)
+  const place = core.place(node)
+  const { volume, ino, attr } = place
+  if (attr.xattrs === 0) return []
+  const names = volume.xattrs(ino)
+  const value = names.includes(DEFAULT_ACL) ? volume.xattr(ino, DEFAULT_ACL) : undefined
+  const isFormer = value !== undefined && isFormerDefault(core, place, DEFAULT_ACL, value)
+  return isFormer ? names.filter((name) => name !== DEFAULT_ACL) : names
 }
 
 export function setxattr(core: Core, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {
@@ -81,7 +101,9 @@ function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killS
   const entries = decodeAcl(value)
   if (name === DEFAULT_ACL) {
     if (!isDirectory(place.attr)) throw entries.length === 0 ? FS.EINVAL : FS.EACCES
-    commit(core, place, name, entries.length === 0 ? null : encodeAcl(entries), place.attr.mode)
+    const isGuarded = core.guard.guards(place.volume.number)
+    const stored = isGuarded && entries.length > 0 ? givenDefaultAcl(entries) : encodeAcl(entries)
+    commit(core, place, name, entries.length === 0 ? null : stored, place.attr.mode)
     return
   }
   if (entries.length === 0) {
@@ -89,23 +111,15 @@ function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killS
     return
   }
   if (core.guard.guards(place.volume.number)) {
-    setSharedBits(core, place, entries, killSgid)
+    const mode = givenAclMode(core.guard, place, entries)
+    commit(core, place, name, null, killSgid ? mode & ~S_ISGID : mode)
     return
   }
   const stored = core.gates.storedAcl(place, entries)
   const { mode, exact } = aclMode(stored)
-  const bits = (place.attr.mode & ~0o777) | mode
-  commit(core, place, name, exact ? null : encodeAcl(stored), killSgid ? bits & ~S_ISGID : bits)
-}
-
-/**
- * Where relations decide, an ACL says no more than a mode does: who is named in it was compiled from grants, or copied
- * by a tool from a file where it was. Storing that would freeze it.
- */
-function setSharedBits(core: Core, place: Place, entries: readonly AclEntry[], killSgid: boolean): void {
-  const { mode } = aclMode(entries)
-  const bits = storedMode(core.guard, place, (place.attr.mode & ~0o777) | mode)
-  commit(core, place, ACCESS_ACL, null, killSgid ? bits & ~S_ISGID : bits)
+  const kept = (place.attr.mode & ~0o777 & (killSgid ? ~S_ISGID : -1)) | mode
+  const bits = place.volume.number === 0 ? kept : withMask(kept, groupBits(kept))
+  commit(core, place, name, exact ? null : encodeAcl(stored), bits)
 }
 
 function commit(core: Core, place: Place, name: string, value: Uint8Array | null, mode: number): void {

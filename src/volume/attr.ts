@@ -7,7 +7,19 @@ export const S_IFMT = 0o170000
 export const S_IFDIR = 0o040000
 export const S_IFREG = 0o100000
 export const S_IFLNK = 0o120000
+export const S_ISUID = 0o4000
+/** The bits of a stored mode that stat(2) knows: type, set-id and sticky, permissions. */
+export const MODE_BITS = 0o177777
 const NANOS_MAX = 999_999_999
+
+/**
+ * The bits above those hold the *mask*: what limits everyone who has a grant, kept apart from the group's bits, which the umask
+ * of a program may have taken away. Bits 16 to 18 are the mask, 19 says that there is one, 20 to 22 repeat the group's bits that it
+ * was stored beside. Programs that do not know the mask keep these bits, and change the group's: then the mask is void.
+ */
+const MASK_SHIFT = 16
+const HAS_MASK = 1 << 19
+const BESIDE_SHIFT = 20
 
 /** Seconds since the epoch (may be negative) and nanoseconds (0 to 999,999,999). */
 export interface Time {
@@ -17,7 +29,7 @@ export interface Time {
 
 /** Literals name all of it in this order, and changes are made by `altered`: then V8 knows one kind of object, which all requests look at. */
 export interface Attr {
-  /** file type and permission bits */
+  /** file type and permission bits, and the mask in the bits above them */
   mode: number
   nlink: number
   uid: number
@@ -67,6 +79,26 @@ function copyOf(attr: Attr): Attr {
     parent: attr.parent,
     name: attr.name,
   }
+}
+
+/** The mode with a mask, in place of the one that it has. */
+export function withMask(mode: number, mask: number): number {
+  return (mode & MODE_BITS) | HAS_MASK | (mask << MASK_SHIFT) | (groupBits(mode) << BESIDE_SHIFT)
+}
+
+/**
+ * What a grant gives on an inode at most. Without a bit for the group it is nothing: so a file stays private that was made under
+ * umask 077. Inodes that have no mask were stored before there was one: then it was what group and others have together.
+ */
+export function maskOf(mode: number): number {
+  const group = groupBits(mode)
+  if (group === 0) return 0
+  const isKept = (mode & HAS_MASK) !== 0 && ((mode >> BESIDE_SHIFT) & 7) === group
+  return isKept ? (mode >> MASK_SHIFT) & 7 : group | (mode & 7)
+}
+
+export function groupBits(mode: number): number {
+  return (mode >> 3) & 7
 }
 
 export function isDirectory(attr: Attr): boolean {

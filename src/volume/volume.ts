@@ -99,6 +99,8 @@ export class Volume {
   /** the next inode number as the tree says it; undefined until somebody asks: the last of which it has anything */
   #storedNext = 0
   #lastStored: number | undefined
+  /** by uid, once somebody has asked */
+  #namesByOwner: Map<number, number> | undefined
   /** called once, when the counters are next about to change */
   onCount: (() => void) | undefined
 
@@ -160,6 +162,20 @@ export class Volume {
       Object.assign(this.super, { allocated, inodes })
     }
     return { bytes: this.super.allocated, inodes: this.super.inodes }
+  }
+
+  /** How many names there are of what a user owns. The first time it takes as long as reading the tree. */
+  namesOf(uid: number): number {
+    if (this.#namesByOwner === undefined) {
+      this.#namesByOwner = new Map()
+      for (const attr of this.#attrs()) this.#countOwner(attr, 1)
+    }
+    return this.#namesByOwner.get(uid) ?? 0
+  }
+
+  #countOwner(attr: Attr, sign: 1 | -1): void {
+    const names = isDirectory(attr) ? Math.min(1, attr.nlink) : attr.nlink
+    this.#namesByOwner?.set(attr.uid, (this.#namesByOwner.get(attr.uid) ?? 0) + sign * names)
   }
 
   hasEntries(directory: number): boolean {
@@ -360,6 +376,7 @@ export class Volume {
     this.frozen = null
     this.epoch++
     this.orphanInos = new Set()
+    this.#namesByOwner = undefined
     this.super = { ...NOTHING }
     try {
       for (const ino of this.#loadOrphans()) this.orphanInos.add(ino)
@@ -451,17 +468,23 @@ export class Volume {
 
   #countTaken(): Taken {
     const taken: Taken = { bytes: 0, inodes: 0 }
-    const add = (attr: Attr | undefined): void => {
-      if (attr === undefined) return
-      taken.bytes += attr.allocated
+    for (const { allocated } of this.#attrs()) {
+      taken.bytes += allocated
       taken.inodes++
     }
-    const changed = new Set([...this.active.inodes.keys(), ...(this.frozen?.inodes.keys() ?? [])])
-    for (const ino of changed) add(this.attr(ino))
-    for (const [key, value] of this.#tree.scan(this.root, plainKey(ROOT_INO, 0))) {
-      if (kindOf(key) === Kind.attr && !changed.has(inoOf(key))) add(readAttr(new ByteReader(value)))
-    }
     return taken
+  }
+
+  /** Of all inodes. */
+  *#attrs(): Generator<Attr> {
+    const changed = new Set([...this.active.inodes.keys(), ...(this.frozen?.inodes.keys() ?? [])])
+    for (const ino of changed) {
+      const attr = this.attr(ino)
+      if (attr !== undefined) yield attr
+    }
+    for (const [key, value] of this.#tree.scan(this.root, plainKey(ROOT_INO, 0))) {
+      if (kindOf(key) === Kind.attr && !changed.has(inoOf(key))) yield readAttr(new ByteReader(value))
+    }
   }
 
   #tellCount(): void {
@@ -475,6 +498,7 @@ export class Volume {
     this.allocated += sign * attr.allocated
     this.super.allocated += sign * attr.allocated
     this.super.inodes += sign
+    if (this.#namesByOwner !== undefined) this.#countOwner(attr, sign)
     // What is only open has no name any more: nobody who counts files would find it.
     if (attr.nlink === 0) return
     if (isDirectory(attr)) this.super.directories += sign

@@ -29,7 +29,7 @@ export async function grant(
     throw new NexusError('NEXUS_USAGE', `${subject} cannot be made ${relation} of ${path}: ${shown(context, reason)}`)
   const tuple = access.newTuple(stored, relation, key, options.expires ?? null)
   access.write([tuple])
-  await rightsChanged(context, [inodeOf(key).volume], false)
+  await rightsChanged(context, access.reached([key]), false)
   return grantInfo(context, tuple, false)
 }
 
@@ -44,7 +44,7 @@ export async function revoke(context: Context, subject: string, relation: string
     )
   }
   access.write([], [tuple])
-  await rightsChanged(context, [inodeOf(key).volume], true)
+  await rightsChanged(context, access.reached([key]), true)
   return grantInfo(context, tuple, false)
 }
 
@@ -86,7 +86,7 @@ export function whoCan(context: Context, permission: string, path: string): { su
 export function whatCan(context: Context, subject: string): ReachInfo[] {
   const { access } = context
   const inside = subjectInside(context, subject)
-  const infos = [...reachedBy(context, inside)].flatMap((key): ReachInfo[] => {
+  const infos = reachedBy(context, inside).flatMap((key): ReachInfo[] => {
     const { volume, ino } = inodeOf(key)
     const object = access.graph.objectOf(volume, ino)
     if (object === undefined || !access.isNamed(volume, ino)) return []
@@ -104,18 +104,19 @@ export async function addToGroup(context: Context, group: string, member: string
   if (reason !== undefined)
     throw new NexusError('NEXUS_USAGE', `${member} cannot be in the group ${group}: ${shown(context, reason)}`)
   access.write([access.newTuple(stored, MEMBER, object)])
-  await rightsChanged(context, access.tuples.volumes(), false)
+  await rightsChanged(context, access.reached([object]), false)
   return groupInfo(context, group)
 }
 
 export async function removeFromGroup(context: Context, group: string, member: string): Promise<GroupInfo> {
   const { access } = context
-  const tuple = access.tuples.get(`group:${group}`, MEMBER, subjectInside(context, member))
+  const object = `group:${group}`
+  const tuple = access.tuples.get(object, MEMBER, subjectInside(context, member))
   if (tuple === undefined) {
     throw new NexusError('NEXUS_NOT_FOUND', `${member} is not in the group ${group}: see "nexusctl group list"`)
   }
   access.write([], [tuple])
-  await rightsChanged(context, access.tuples.volumes(), true)
+  await rightsChanged(context, access.reached([object]), true)
   return groupInfo(context, group)
 }
 
@@ -130,8 +131,7 @@ export async function addIdentity(context: Context, subject: string, uid: number
   if (taken !== undefined && taken !== subject) {
     throw new NexusError('NEXUS_EXISTS', `uid ${uid} is ${taken} already: "nexusctl identity remove ${taken} --uid ${uid}" first`)
   }
-  access.setIdentity(uid, subject)
-  await rightsChanged(context, access.tuples.volumes(), true)
+  await identityChanged(context, [uid], subject)
   return { subject, uids: access.identities.uidsOf(subject) }
 }
 
@@ -143,9 +143,17 @@ export async function removeIdentity(context: Context, subject: string, options:
     const which = options.uid === undefined ? 'no uid' : `not the uid ${options.uid}`
     throw new NexusError('NEXUS_NOT_FOUND', `${subject} has ${which}: see "nexusctl identity list"`)
   }
-  for (const uid of gone) access.setIdentity(uid, null)
-  await rightsChanged(context, access.tuples.volumes(), true)
+  await identityChanged(context, gone, null)
   return { subject, uids: uids.filter((uid) => !gone.includes(uid)) }
+}
+
+/** Whoever becomes somebody else is no more who they were; an agent is not among `user:*`. */
+async function identityChanged(context: Context, uids: readonly number[], subject: string | null): Promise<void> {
+  const { access } = context
+  const before = uids.map((uid) => access.identities.subjectOf(uid))
+  for (const uid of uids) access.setIdentity(uid, subject)
+  const after = uids.map((uid) => access.identities.subjectOf(uid))
+  await rightsChanged(context, access.reachedBy(['user:*', 'agent:*', ...before, ...after]), true)
 }
 
 export function listIdentities({ access }: Context): IdentityInfo[] {
@@ -166,10 +174,13 @@ export async function applyModel(context: Context, text: string): Promise<ModelI
  * A subject as tuples have it: a tenant by its workspace's number, so that renaming it changes nothing.
  * @throws NexusError NEXUS_NOT_FOUND when there is no such tenant
  */
-export function subjectInside({ core }: Context, subject: string): string {
+export function subjectInside({ core, registry }: Context, subject: string): string {
   const tenant = /^tenant:([^#]+)(#.*)$/.exec(subject)
   if (tenant === null) return subject
   const place = placeAt(core, `/${TENANTS_NAME}/${tenant[1]}`)
+  if (!registry.isTenant(place.volume.number) || place.ino !== ROOT_INO) {
+    throw new NexusError('NEXUS_NOT_FOUND', `there is no tenant ${tenant[1]}: see "nexusctl workspace list"`)
+  }
   return `tenant:${place.volume.number}/${place.ino}${tenant[2]}`
 }
 
@@ -183,7 +194,7 @@ export function ownerTuple(context: Context, volume: number, type: 'workspace' |
 }
 
 /** The object at a path, typed and as the key of its tuples. */
-function objectAt(context: Context, path: string): { key: string; object: string } {
+export function objectAt(context: Context, path: string): { key: string; object: string } {
   const { core, access } = context
   const place = placeAt(core, path)
   const key = `${place.volume.number}/${place.ino}`
@@ -197,7 +208,8 @@ function objectAt(context: Context, path: string): { key: string; object: string
   return { key, object }
 }
 
-function refuseUnknown({ access }: Context, permission: string, object: string): void {
+/** @throws NexusError NEXUS_USAGE when the model has no such permission on an object */
+export function refuseUnknown({ access }: Context, permission: string, object: string): void {
   const relations = access.model.types.get(object.slice(0, object.indexOf(':')))
   if (relations?.has(permission) === true) return
   const known = [...(relations?.keys() ?? [])].filter((name) => name !== 'parent').join(', ')
@@ -205,24 +217,10 @@ function refuseUnknown({ access }: Context, permission: string, object: string):
 }
 
 /** Inodes with tuples that may give a subject something: more than do, so each has to be checked. */
-function reachedBy({ access }: Context, subject: string): Set<string> {
-  const usersets = new Map<string, string[]>()
-  for (const other of access.tuples.subjects()) {
-    const hash = other.indexOf('#')
-    if (hash === -1) continue
-    const key = access.graph.keyOf(other.slice(0, hash))
-    usersets.set(key, [...(usersets.get(key) ?? []), other])
-  }
-  const keys = new Set<string>()
-  const subjects = new Set([subject, `${subject.slice(0, subject.indexOf(':'))}:*`])
-  // A set grows while it is walked.
-  for (const one of subjects) {
-    for (const tuple of access.tuples.to(one)) {
-      if (!tuple.object.startsWith('group:')) keys.add(tuple.object)
-      for (const userset of usersets.get(tuple.object) ?? []) subjects.add(userset)
-    }
-  }
-  return keys
+function reachedBy({ access }: Context, subject: string): string[] {
+  const everybody = `${subject.slice(0, subject.indexOf(':'))}:*`
+  const reached = access.objectsReached(access.objectsGivenTo([subject, everybody]))
+  return [...reached].filter((object) => !object.startsWith('group:') && [...access.tuples.on(object)].length > 0)
 }
 
 function groupInfo({ access, ...context }: Context, group: string): GroupInfo {
@@ -238,7 +236,7 @@ function grantInfo(context: Context, tuple: StoredTuple, inherited: boolean): Gr
 }
 
 /** Text of the inside with paths and names in place of numbers. */
-function shown({ core, registry }: Context, text: string): string {
+export function shown({ core, registry }: Context, text: string): string {
   return text.replaceAll(/\b(dir|file|workspace|tenant):(\d+)\/(\d+)/g, (whole, type: string, volume: string, ino: string) => {
     const number = Number(volume)
     const record = registry.workspace(number)

@@ -6,13 +6,14 @@ import type { SnapshotRecord, WorkspaceRecord } from './records.ts'
 /**
  * Removes snapshots, and whatever else goes at the same instant.
  * @param gone workspaces that go with them
+ * @returns the workspaces in which rights are others without them: the kernel has to be told
  */
 export function removeSnapshots(
-  { core, registry }: Context,
+  { core, registry, access }: Context,
   removed: readonly SnapshotRecord[],
   gone: readonly WorkspaceRecord[],
   more: readonly Change[],
-): void {
+): Set<number> {
   const parents = new Map(removed.map((record) => [record.id, record.parent]))
   // What descends from a snapshot that goes descends from its parent.
   const inherited = <T extends { parent: string | null }>(one: T): T => ({ ...one, parent: ancestor(parents, one.parent) })
@@ -34,7 +35,7 @@ export function removeSnapshots(
   for (const record of orphaned) registry.snapshotStored(record)
   for (const record of removed) registry.snapshotRemoved(record)
   const ends = removed.flatMap((record) => [record.workspace, ...record.nested.map((inner) => inner.record.number)])
-  core.guard.gone([...gone.map((record) => record.number), ...ends])
+  return access.ended([...gone.map((record) => record.number), ...ends])
 }
 
 function isHeir(parents: ReadonlyMap<string, string | null>, { parent }: { parent: string | null }): boolean {

@@ -2,7 +2,7 @@
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
 import { ancestors } from '../volume/ancestors.ts'
-import { isDirectory } from '../volume/attr.ts'
+import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { WorkspaceRegistry } from './registry.ts'
@@ -74,6 +74,10 @@ export function namesInVolume(volume: Volume, ino: number): string[] | undefined
 
 /** The path of a live directory, as people see it; as much of it as is known where the tree is damaged. */
 export function pathOf(core: Core, registry: WorkspaceRegistry, volume: number, ino: number): string {
+  return `/${partsOf(core, registry, volume, ino).map(shownName).join('/')}`
+}
+
+function partsOf(core: Core, registry: WorkspaceRegistry, volume: number, ino: number): string[] {
   const parts: string[] = []
   let number = volume
   let directory = ino
@@ -89,7 +93,12 @@ export function pathOf(core: Core, registry: WorkspaceRegistry, volume: number, 
     number = record.parent_volume
     directory = record.parent_ino
   }
-  return `/${parts.map(shownName).join('/')}`
+  return parts
+}
+
+/** From the root of all to a file, one character a byte; not to be relied on, as it may have been moved by the time that it is used. */
+export function filePathOf(core: Core, registry: WorkspaceRegistry, volume: number, { parent, name }: Attr): string {
+  return [...partsOf(core, registry, volume, parent || ROOT_INO), name].join('/')
 }
 
 /** The same, and undefined also where the tree is damaged. */

@@ -9,6 +9,7 @@ import type { Taken, Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import { type QuotaRecord, WORKSPACE_PREFIX, type WorkspaceRecord } from './records.ts'
 import type { WorkspaceRegistry } from './registry.ts'
+import type { SubjectLimits } from './subjectlimits.ts'
 
 /** A workspace with a quota. */
 export interface Account {
@@ -34,15 +35,17 @@ const NO_ACCOUNTS: readonly Account[] = []
 export class WorkspaceQuotas implements Quotas {
   readonly #volumes: Volumes
   readonly #registry: WorkspaceRegistry
+  readonly subjectLimits: SubjectLimits
   /** by volume; as of a revision of the catalog's workspaces */
   #members = new Map<number, Member>()
   #revision = -1
   /** members whose volume has changed since their accounts were told */
   #changed: Member[] = []
 
-  constructor(volumes: Volumes, registry: WorkspaceRegistry) {
+  constructor(volumes: Volumes, registry: WorkspaceRegistry, subjectLimits: SubjectLimits) {
     this.#volumes = volumes
     this.#registry = registry
+    this.subjectLimits = subjectLimits
   }
 
   admit(volume: number, bytes: number, inodes: number): void {
@@ -51,6 +54,15 @@ export class WorkspaceQuotas implements Quotas {
       if (bytes > 0 && taken.bytes + bytes > limit.bytes) throw FS.EDQUOT
       if (inodes > 0 && taken.inodes + inodes > limit.inodes) throw FS.EDQUOT
     }
+  }
+
+  admitWorkspace(subject: string | undefined): void {
+    if (subject === undefined) return
+    if (this.#registry.chargedTo(subject).workspaces >= this.subjectLimits.workspaces) throw FS.EDQUOT
+  }
+
+  admitPlain(subject: string | undefined, has: () => number): void {
+    if (subject !== undefined && has() >= this.subjectLimits.workspaces) throw FS.EDQUOT
   }
 
   within(volume: number, disk: StatFs): StatFs {

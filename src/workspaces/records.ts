@@ -17,6 +17,8 @@ export interface WorkspaceRecord {
   parent: string | null
   /** absent: none */
   quota?: QuotaRecord | undefined
+  /** the subject whose limit it counts for; absent: nobody's */
+  charged?: string | undefined
 }
 
 /** How much a workspace may take, with all that lie in it; null: as much as there is. */
@@ -46,6 +48,8 @@ export interface SnapshotRecord {
   parent: string | null
   automatic: boolean
   nested: NestedRecord[]
+  /** the subject whose limit it counts for; absent: nobody's */
+  charged?: string | undefined
 }
 
 /** A workspace that lay inside, as it was at the same instant. */
@@ -77,6 +81,7 @@ const isCountOrNull = (value: unknown): boolean => value === null || isCount(val
 /** of a workspace or a view */
 const isNumber = (value: unknown): boolean => isCount(value) && (value as number) < VOLUMES_MAX
 const isRoot = (value: unknown): boolean => value === null || (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
+const isTextIfAny = (value: unknown): boolean => value === undefined || isText(value)
 const isPairs = (value: unknown): boolean => isObject(value) && Object.values(value).every(isText)
 
 const quotaFields: Checks<QuotaRecord> = { bytes: isCountOrNull, inodes: isCountOrNull }
@@ -91,6 +96,7 @@ const workspaceFields: Checks<WorkspaceRecord> = {
   metadata: isPairs,
   parent: isTextOrNull,
   quota: (value) => value === undefined || hasAll(quotaFields, value),
+  charged: isTextIfAny,
 }
 
 const nestedFields: Checks<NestedRecord> = {
@@ -117,6 +123,7 @@ const snapshotFields: Checks<SnapshotRecord> = {
   parent: isTextOrNull,
   automatic: (value) => typeof value === 'boolean',
   nested: (value) => Array.isArray(value) && value.every((each) => hasAll(nestedFields, each)) && isNoneInItself(value),
+  charged: isTextIfAny,
 }
 
 /** Whoever goes from a workspace to the one around it comes out. */

@@ -54,8 +54,9 @@ export class WorkspaceRegistry implements Registry {
     this.#volumes = volumes
     this.#now = now
     this.#workspaces = new WorkspaceIndex(volumes.catalog)
+    this.neverGive(volumes.numbers())
     for (const record of this.workspaces()) {
-      this.#taken.add(record.number)
+      this.neverGive([record.number, record.domain])
       if (record.quota !== undefined) this.mayHaveQuotas = true
     }
     for (const [key, text] of volumes.catalog.list(SNAPSHOT_PREFIX)) this.#adopt(parseSnapshot(key, text))
@@ -105,6 +106,11 @@ export class WorkspaceRegistry implements Registry {
     return this.#snapshots.countOf(number)
   }
 
+  /** How many workspaces and snapshots count for a subject. */
+  chargedTo(subject: string): { workspaces: number; snapshots: number } {
+    return { workspaces: this.#workspaces.chargedTo(subject), snapshots: this.#snapshots.chargedTo(subject) }
+  }
+
   /** Snapshots that descend from a given one, or would bring back a workspace that does. */
   heirsOf(id: string): SnapshotRecord[] {
     return this.#snapshots.heirsOf(id)
@@ -151,7 +157,9 @@ export class WorkspaceRegistry implements Registry {
     }
   }
 
-  /** A number that no workspace or view has had since the mount. @throws ENOSPC when there is none */
+  /**
+   * A number that no workspace or view has had since the mount, and that nothing stored refers to: no record, no grant,
+   * and no domain, or a new tenant would share chunks with the fork of one that is gone. @throws ENOSPC when there is none */
   allocateNumber(): number {
     while (this.#taken.has(this.#nextNumber)) this.#nextNumber++
     if (this.#nextNumber >= VOLUMES_MAX) throw FS.ENOSPC
@@ -159,7 +167,7 @@ export class WorkspaceRegistry implements Registry {
     return this.#nextNumber
   }
 
-  /** Numbers of workspaces or views that are gone, and of which the kernel still holds inodes. */
+  /** Numbers that something still refers to, whatever has become of the workspaces or views: the kernel, or what is stored. */
   neverGive(numbers: Iterable<number>): void {
     for (const number of numbers) this.#taken.add(number)
   }
@@ -238,9 +246,13 @@ export class WorkspaceRegistry implements Registry {
     return volume === 0 && (directory === this.#topLevel(WORKSPACES_NAME) || directory === this.#topLevel(TENANTS_NAME))
   }
 
-  addWorkspace(volume: number, directory: number, name: string): { number: number; changes: Change[] } {
+  makesWorkspaces(volume: number, directory: number, name: string): boolean {
+    return volume === 0 && directory === ROOT_INO && (name === WORKSPACES_NAME || name === TENANTS_NAME)
+  }
+
+  addWorkspace(volume: number, directory: number, name: string, charged?: string): { number: number; changes: Change[] } {
     const number = this.allocateNumber()
-    const record = this.newRecord(volume, directory, name, number)
+    const record = { ...this.newRecord(volume, directory, name, number), ...this.chargeFor(volume, directory, charged) }
     return {
       number,
       changes: [this.storeWorkspace(record), { kind: 'root', volume: number, root: null, domain: record.domain, inoNext: 0 }],
@@ -304,6 +316,24 @@ export class WorkspaceRegistry implements Registry {
     return record !== undefined && this.isTenantsDirectory(record.parent_volume, record.parent_ino)
   }
 
+  /** Whether what lies in a directory lies in a tenant, or is one. */
+  isWithinTenants(volume: number, directory: number): boolean {
+    let [outer, at] = [volume, directory]
+    // Records that lie in each other, which only damage makes, would lead around for ever.
+    for (let depth = 0; outer !== 0 && depth <= this.workspaceCount; depth++) {
+      const record = this.workspace(outer)
+      if (record === undefined) return false
+      outer = record.parent_volume
+      at = record.parent_ino
+    }
+    return this.isTenantsDirectory(outer, at)
+  }
+
+  /** For the record of a workspace in a directory, whom it counts for. Tenants are root's, and have quotas. */
+  chargeFor(volume: number, directory: number, subject: string | undefined): Pick<WorkspaceRecord, 'charged'> {
+    return subject === undefined || this.isWithinTenants(volume, directory) ? {} : { charged: subject }
+  }
+
   /** Whether the workspaces in a directory are tenants. */
   isTenantsDirectory(volume: number, directory: number): boolean {
     return volume === 0 && directory === this.#topLevel(TENANTS_NAME)
@@ -315,12 +345,12 @@ export class WorkspaceRegistry implements Registry {
 
   #adopt(record: SnapshotRecord): void {
     this.#snapshots.put(record)
-    this.#taken.add(record.workspace)
+    this.neverGive([record.workspace, record.domain])
     for (const view of viewsOf(record)) {
       this.#viewOwners.set(view, record.id)
       this.#taken.add(view)
     }
-    for (const nested of record.nested) this.#taken.add(nested.record.number)
+    for (const { record: inner } of record.nested) this.neverGive([inner.number, inner.domain])
   }
 
   #ownerOf(view: number): SnapshotRecord | undefined {

@@ -4,7 +4,9 @@
  * workspaces' roots, so that nobody gets in any more, then of what lies inside. Nothing can hold that up. Names and pages
  * come after it: a process may hold a directory or a page.
  */
+import { NexusError } from '../errors.ts'
 import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
+import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
@@ -22,10 +24,46 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
   const roots = numbers.flatMap((number) =>
     [ROOT_INO, SNAPSHOTS_INO].map((ino) => kernel.invalidateAttributes(nodeOf(number, ino))),
   )
-  const [expired] = heard([core.gates.expire(live)])
+  const ways = [...live].flatMap((number) => registry.workspace(number) ?? [])
+  const expired = heard([
+    core.gates.expire(live),
+    ...ways.map((record) => wayChanged(context, record.parent_volume, record.parent_ino)),
+  ])
   await Promise.all(roots)
   for (const number of numbers) await tellAll(dropAttributes(context, number))
-  await Promise.all([expired, ...numbers.map((number) => tellAll(dropContents(context, number, revoked)))])
+  await Promise.all([...expired, ...numbers.map((number) => tellAll(dropContents(context, number, revoked)))])
+}
+
+/**
+ * The same for the directories on the way to a workspace that lies in another: they are shown to let through whoever may
+ * see something in it, and no name beside the way may be kept for those.
+ */
+export async function wayChanged(context: Context, volume: number, ino: number): Promise<void> {
+  const { core, kernel, registry } = context
+  const seen = new Set<number>()
+  const told: Promise<void>[] = []
+  for (let at: { volume: number; ino: number } | undefined = { volume, ino }; at !== undefined && at.volume !== 0; ) {
+    const around = core.volumes.get(at.volume)
+    // A workspace that is recorded to lie in itself, which only damage makes, ends the way as well.
+    if (around === undefined || seen.has(at.volume)) break
+    seen.add(at.volume)
+    for (const directory of wayUp(around, at.ino)) {
+      told.push(kernel.invalidateAttributes(nodeOf(at.volume, directory)), ...dropNames(context, around, directory))
+    }
+    const record = registry.workspace(at.volume)
+    at = record && { volume: record.parent_volume, ino: record.parent_ino }
+  }
+  await Promise.all(told)
+}
+
+/** What depends on a directory that lies in itself, which only damage makes, is refused: there is nothing to tell of. */
+function wayUp(volume: Volume, ino: number): number[] {
+  try {
+    return [...ancestors(volume, ino)]
+  } catch (error) {
+    if (error instanceof NexusError && error.code === 'NEXUS_CORRUPT') return []
+    throw error
+  }
 }
 
 function* dropAttributes({ core, kernel }: Context, number: number): Generator<Promise<void>[]> {
@@ -35,9 +73,10 @@ function* dropAttributes({ core, kernel }: Context, number: number): Generator<P
 function* dropContents(context: Context, number: number, revoked: boolean): Generator<Promise<void>[]> {
   const { core, kernel } = context
   const volume = core.volumes.get(number) ?? core.registry.view(number)
-  if (volume === undefined) return
   for (const ino of [...core.known.of(number)]) {
-    if (revoked) yield [kernel.invalidateNode(nodeOf(number, ino))]
+    // Of a workspace that was deleted, nothing that the kernel holds is to be had any more.
+    if (revoked || volume === undefined) yield [kernel.invalidateNode(nodeOf(number, ino))]
+    if (volume === undefined) continue
     yield dropNames(context, volume, ino)
   }
 }

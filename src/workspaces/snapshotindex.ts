@@ -1,5 +1,6 @@
 /** The catalog's snapshots, parsed once, and found by what is asked for: id, workspace, name under `.snapshots`, parent. */
 import type { SnapshotRecord } from './records.ts'
+import { Tally } from './subjectlimits.ts'
 
 interface OfWorkspace {
   /** by id; sorted when asked for, if one came out of order */
@@ -17,6 +18,7 @@ export class SnapshotIndex {
   readonly #workspaces = new Map<number, OfWorkspace>()
   /** ids of those that descend from a snapshot, or would bring back a workspace that does */
   readonly #heirs = new Map<string, Set<string>>()
+  readonly #charged = new Tally()
 
   /** grows with every change */
   revision = 0
@@ -31,6 +33,11 @@ export class SnapshotIndex {
 
   get(id: string): SnapshotRecord | undefined {
     return this.#all.get(id)
+  }
+
+  /** How many count for a subject. */
+  chargedTo(subject: string): number {
+    return this.#charged.of(subject)
   }
 
   countOf(workspace: number): number {
@@ -71,6 +78,7 @@ export class SnapshotIndex {
     const before = this.#all.get(record.id)
     if (before !== undefined) this.#unlink(before)
     this.#all.set(record.id, record)
+    this.#charged.add(record.charged, 1)
     let found = this.#workspaces.get(record.workspace)
     if (found === undefined) {
       found = { byId: new Map(), isSorted: true, lastId: '', byName: new Map() }
@@ -101,6 +109,7 @@ export class SnapshotIndex {
   }
 
   #unlink(record: SnapshotRecord): void {
+    this.#charged.add(record.charged, -1)
     for (const parent of parentsIn(record)) {
       const heirs = this.#heirs.get(parent)
       heirs?.delete(record.id)

@@ -1,11 +1,13 @@
 /** The catalog's workspaces, parsed once, and found by number and by the workspace around them. It follows the catalog. */
 import type { Catalog } from '../volume/catalog.ts'
 import { parseWorkspace, WORKSPACE_PREFIX, type WorkspaceRecord } from './records.ts'
+import { Tally } from './subjectlimits.ts'
 
 export class WorkspaceIndex {
   readonly #all = new Map<string, WorkspaceRecord>()
   /** keys, by the number of the workspace around; the root of all lies in none */
   readonly #inside = new Map<number, Set<string>>()
+  readonly #charged = new Tally()
 
   /** @throws NexusError NEXUS_CORRUPT for a record that this program did not write */
   constructor(catalog: Catalog) {
@@ -24,6 +26,11 @@ export class WorkspaceIndex {
     return this.#all.values()
   }
 
+  /** How many count for a subject. */
+  chargedTo(subject: string): number {
+    return this.#charged.of(subject)
+  }
+
   get(key: string): WorkspaceRecord | undefined {
     return this.#all.get(key)
   }
@@ -36,6 +43,7 @@ export class WorkspaceIndex {
   #put(key: string, text: string): void {
     const record = parseWorkspace(key, text)
     this.#all.set(key, record)
+    this.#charged.add(record.charged, 1)
     if (record.number === 0) return
     const inside = this.#inside.get(record.parent_volume)
     if (inside === undefined) this.#inside.set(record.parent_volume, new Set([key]))
@@ -46,6 +54,7 @@ export class WorkspaceIndex {
     const record = this.#all.get(key)
     if (record === undefined) return
     this.#all.delete(key)
+    this.#charged.add(record.charged, -1)
     const inside = this.#inside.get(record.parent_volume)
     inside?.delete(key)
     if (inside?.size === 0) this.#inside.delete(record.parent_volume)

@@ -14,6 +14,8 @@ import { demandRoom, quotaFor } from './limits.ts'
 import { removeSnapshots } from './lineage.ts'
 import { parentAt, pathOf } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
+import { rightsChanged, wayChanged } from './rights.ts'
+import { demandWithin } from './subjectlimits.ts'
 
 const RENAME_NOREPLACE = 1
 const UMASK = 0o022
@@ -24,18 +26,22 @@ export interface NewWorkspace {
   owner?: string
   quotaBytes?: number
   quotaInodes?: number
+  /** whether it is refused when its owner has as many as a subject may have; only root is not */
+  isLimited?: boolean
 }
 
 /** @param also changes to commit at the same instant */
 export async function createWorkspace(
   context: Context,
   path: string,
-  { metadata, owner, quotaBytes, quotaInodes }: NewWorkspace,
+  { metadata, owner, quotaBytes, quotaInodes, isLimited }: NewWorkspace,
   also: readonly Change[] = [],
 ): Promise<WorkspaceInfo> {
   const { core, registry, access } = context
   const { parent, name } = freeParent(context, path)
   demandRoom(context, parent.volume.number, () => ({ bytes: 0, inodes: 1 }), path)
+  const charge = registry.chargeFor(parent.volume.number, parent.ino, owner)
+  if (isLimited === true) demandWorkspaces(context, charge.charged, 1)
   const quota = quotaFor({ bytes: quotaBytes ?? null, inodes: quotaInodes ?? null })
   const node = nodeOf(parent.volume.number, parent.ino)
   const tuples: StoredTuple[] = []
@@ -43,13 +49,28 @@ export async function createWorkspace(
     const record = registry.newRecord(parent.volume.number, parent.ino, name, number)
     const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
     if (owner !== undefined) tuples.push(ownerTuple(context, number, type, owner))
-    const stored = { ...record, metadata: metadata ?? {}, ...(quota && { quota }) }
+    const stored = { ...record, metadata: metadata ?? {}, ...charge, ...(quota && { quota }) }
     return [registry.storeWorkspace(stored), ...tuples.map(storeTuple), ...also]
   }
-  makeWorkspace(core, { ...makerOf(context, owner, parent), pid: 0 }, node, name, { mode: S_IFDIR | 0o777, umask: UMASK }, more)
+  makeWorkspace(
+    core,
+    { ...makerOf(context, owner, parent), pid: 0 },
+    node,
+    name,
+    { mode: S_IFDIR | 0o777, umask: UMASK },
+    { more },
+  )
   access.written(tuples)
   await entryChanged(context, node, name)
+  await wayChanged(context, parent.volume.number, parent.ino)
   return showWorkspace(context, path)
+}
+
+/** @throws NexusError NEXUS_NO_SPACE when a subject would have more workspaces than it may */
+export function demandWorkspaces({ registry, quotas }: Context, charged: string | undefined, more: number): void {
+  if (charged !== undefined) {
+    demandWithin(quotas.subjectLimits, 'workspaces', charged, registry.chargedTo(charged).workspaces, more)
+  }
 }
 
 /** Whose files it has: the owner's, if he has a uid, else those of whoever has the directory above. */
@@ -84,7 +105,7 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
   const { parent, name } = parentAt(core, path)
   const gone = [workspace, ...registry.inside(workspace.number)]
   const snapshots = registry.lostWith(gone.map((record) => record.number))
-  removeSnapshots(context, snapshots, gone, [
+  const reached = removeSnapshots(context, snapshots, gone, [
     removeEntry(parent, existing(parent, name)),
     touched(core, parent, -1),
     ...gone.flatMap((record): Change[] => [
@@ -93,9 +114,10 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
     ]),
   ])
   for (const record of gone) core.buriedVolume(record.number)
-  core.guard.moved(0)
   await core.gates.expire([parent.volume.number])
   await entryChanged(context, nodeOf(parent.volume.number, parent.ino), name, nodeOf(place.volume.number, ROOT_INO))
+  await wayChanged(context, parent.volume.number, parent.ino)
+  await rightsChanged(context, [...reached, ...gone.map((record) => record.number)], true)
   return info
 }
 
@@ -116,17 +138,26 @@ export async function renameWorkspace(context: Context, path: string, newPath: s
     entryChanged(context, toNode, to.name),
     context.kernel.invalidateNode(nodeOf(place.volume.number, ROOT_INO)),
   ])
+  if (from.parent.ino !== to.parent.ino) {
+    await rightsChanged(context, context.access.reached([`${place.volume.number}/${ROOT_INO}`]), true)
+  }
   return showWorkspace(context, newPath)
 }
 
 /** The directory for a new workspace. @throws NexusError when there is none, or the name is taken */
-export function freeParent({ core }: Context, path: string): { parent: Place; name: string } {
+export function freeParent({ core, registry }: Context, path: string): { parent: Place; name: string } {
   const found = parentAt(core, path)
+  const whatIsThere = ({ parent, name }: typeof found): string => {
+    const entry = parent.volume.entry(parent.ino, name)
+    const isPlain = entry?.volume === 0 && entry.type === S_IFDIR && registry.makesWorkspace(parent.volume.number, parent.ino)
+    if (!isPlain) return 'exists already: choose another path'
+    return 'is a directory, and no workspace: as root move it elsewhere (mv), then back, which makes a workspace of it'
+  }
   try {
     checkFree(found.parent, found.name)
   } catch (error) {
     if (!(error instanceof FsError)) throw error
-    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} exists already: choose another path`)
+    if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} ${whatIsThere(found)}`)
     throw new NexusError('NEXUS_USAGE', `${path} is no possible name (${error.code}): choose another path`)
   }
   return found

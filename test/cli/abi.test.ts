@@ -84,6 +84,7 @@ t.test('fields and types of the JSON documents', async (t) => {
     Model: model,
     Tenant: tenant,
     Status: status,
+    Limits: status.limits,
     Collection: collected,
     'Disk usage': diskUsage,
     'Disk usage of a workspace': diskUsage.workspaces[0] ?? {},

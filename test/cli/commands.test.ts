@@ -246,6 +246,7 @@ const rows: CommandRow[] = [
       'requests    LOOKUP=10, GETATTR=3',
       'stalls      1 request of more than 50 ms',
       'disk        50.0 MiB free',
+      'limits      1000 workspaces, any number of snapshots, 8 calls at a time for each user and agent',
       'taken over  2 times, last 2026-01-31 12:50:00',
     ],
   },

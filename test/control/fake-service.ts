@@ -221,6 +221,8 @@ export const status: Required<StatusInfo> = {
   taken_over_at: '2026-01-31T12:50:00.000Z',
   stalls: 1,
   disk_free_bytes: 50 * 1024 * 1024,
+  limits: { workspaces: 1000, snapshots: null, calls: 8, calls_of_all: 64 },
+  used: null,
 }
 
 const times = (...micros: number[]) => {

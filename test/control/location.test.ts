@@ -59,8 +59,29 @@ t.test('what a PATH argument means', async (t) => {
     { in: 'acme', cwd: '/mnt/nexus2', want: /outside the mount/ },
     { in: '', want: /PATH is empty/ },
   ]
-  for (const { in: argument, cwd = '/home/ann', want } of rows) {
-    const run = () => resolvePath(argument, { cwd, mountpoint: '/mnt/nexus' })
+  const mounts = [
+    { mountpoint: '/', root: undefined },
+    { mountpoint: '/mnt/nexus', root: '/' },
+    { mountpoint: '/home/bound', root: '/workspace/a b/d' },
+    { mountpoint: '/mnt/nexus/workspace/acme/other', root: undefined },
+    { mountpoint: '/mnt/nexus/workspace/acme/again', root: '/tenants/t' },
+    { mountpoint: '/covered', root: '/workspace/below' },
+    { mountpoint: '/covered', root: '/workspace/above' },
+  ]
+  const bound: typeof rows = [
+    { in: '.', cwd: '/home/bound', want: '/workspace/a b/d' },
+    { in: '/home/bound', want: '/workspace/a b/d' },
+    { in: '/home/bound/x', want: '/workspace/a b/d/x' },
+    { in: 'x/../y', cwd: '/home/bound/z', want: '/workspace/a b/d/z/y' },
+    { in: '..', cwd: '/home/bound', want: /outside the mount/ },
+    { in: '.', cwd: '/home/bounds', want: /outside the mount/ },
+    { in: '.', cwd: `${inside}/other`, want: /outside the mount/ },
+    { in: 'other', cwd: inside, want: /outside the mount/ },
+    { in: 'again/x', cwd: inside, want: '/tenants/t/x' },
+    { in: '.', cwd: '/covered/x', want: '/workspace/above/x' },
+  ]
+  for (const { in: argument, cwd = '/home/ann', want } of [...rows, ...bound]) {
+    const run = () => resolvePath(argument, { cwd, mountpoint: '/mnt/nexus', mounts })
     if (typeof want === 'string') t.equal(run(), want, `${argument} in ${cwd}`)
     else t.throws(run, { code: 'NEXUS_USAGE', message: want }, `${argument} in ${cwd}`)
   }

@@ -298,6 +298,7 @@ t.test('lists and status hold what concerns the caller', async (t) => {
     taken_over_at: null,
     stalls: 0,
     disk_free_bytes: 0,
+    used: { workspaces: 0, snapshots: 0 },
   }
   t.strictSame(told, { ...status, ...nothing })
   t.strictSame(await serviceFor(fakeService(), context, 0).status(), status)

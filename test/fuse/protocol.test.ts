@@ -881,7 +881,6 @@ const WANTED_IN_5_10 =
   InitFlag.DONT_MASK |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
-  InitFlag.ASYNC_DIO |
   InitFlag.NO_OPEN_SUPPORT |
   InitFlag.NO_OPENDIR_SUPPORT |
   InitFlag.PARALLEL_DIROPS |

@@ -1,21 +1,11 @@
 /** Programs that copy permissions, and what moves whole trees: none of it changes who may. */
-import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { accessMountFor, grantsOn, Person, shAs, skip, uids } from './access.ts'
+import { accessMountFor, grantsOn, has, Person, shAs, skip, uids } from './access.ts'
 import { sh } from './guest.ts'
 
 const DATA = '/tenants/acme/data'
-
-function has(program: string): boolean {
-  try {
-    execFileSync('bash', ['-c', `command -v ${program}`])
-    return true
-  } catch {
-    return false
-  }
-}
 
 /** By alice, in a directory with f (666), which bob may read and carol may change: each leaves `copy`, readable or not. */
 const copiers: [name: string, script: string][] = [
@@ -41,7 +31,7 @@ t.test('programs that copy permissions freeze no rights', { skip }, async (t) =>
   }
   const names = copiers.map(([name], i) => [name, `${top}/${i}`] as const)
   for (const [i, [, script]] of copiers.entries()) {
-    shAs(uids.alice, `mkdir ${i}; cd ${i}; echo text > f; ${script}`, top)
+    shAs(uids.alice, `umask 0; mkdir ${i}; cd ${i}; echo text > f; ${script}`, top)
   }
   const look = ['read(D)', 'write(D, b"text\\n")']
   const is = async (who: keyof typeof people, wanted: string[], why: string): Promise<void> => {

@@ -20,7 +20,7 @@ interface Row {
   refused?: string[]
 }
 
-// Where fs.protected_hardlinks is on, link(2) is refused with EPERM to who may not write.
+// Where fs.protected_hardlinks is on, link(2) is refused with EPERM to who may not write. An owner without rights is none to the kernel.
 const rows: Row[] = [
   { name: 'stat the directory', needs: 'enter', run: 'os.stat(D)' },
   { name: 'chdir', needs: 'enter', run: 'os.chdir(D)' },
@@ -65,15 +65,16 @@ const rows: Row[] = [
   { name: 'fallocate', needs: 'write', run: "use(D + '/f', os.O_RDWR, lambda fd: os.posix_fallocate(fd, 0, 100))" },
   { name: 'copy_file_range in', needs: 'write', run: "same(copy_range(OWN + '/to', D + '/f'), 5)" },
   { name: 'utimes', needs: 'write', run: "os.utime(D + '/f')" },
-  { name: 'utimes of what is mine', needs: 'write', run: "os.utime(D + '/mine-%d' % ME, (5, 5))" },
-  { name: 'chmod of what is mine', needs: 'write', run: "os.chmod(D + '/mine-%d' % ME, 0o666)" },
-  { name: 'chown of what is mine', needs: 'write', run: "os.chown(D + '/mine-%d' % ME, -1, ME)" },
+  { name: 'utimes of what is mine', needs: 'write', run: "os.utime(D + '/mine-%d' % ME, (5, 5))", refused: ['EPERM'] },
+  { name: 'chmod of what is mine', needs: 'write', run: "os.chmod(D + '/mine-%d' % ME, 0o666)", refused: ['EPERM'] },
+  { name: 'chown of what is mine', needs: 'write', run: "os.chown(D + '/mine-%d' % ME, -1, ME)", refused: ['EPERM'] },
   { name: 'setxattr', needs: 'write', run: "os.setxattr(D + '/f', 'user.k', b'value')" },
   { name: 'removexattr', needs: 'write', run: "os.setxattr(D + '/f', 'user.q', b''); os.removexattr(D + '/f', 'user.q')" },
   {
     name: 'setting the ACL of what is mine',
     needs: 'write',
     run: "x = D + '/mine-%d' % ME; a = 'system.posix_acl_access'; os.setxattr(x, a, os.getxattr(x, a))",
+    refused: ['EPERM'],
   },
   { name: 'create', needs: 'write', run: "n = D + '/new-%d' % ME; make(n); os.unlink(n)" },
   { name: "create in root's open directory", needs: 'write', run: "use('x', os.O_CREAT, dir_fd=IN); os.unlink('x', dir_fd=IN)" },

@@ -145,6 +145,16 @@ function literal(value: unknown): string {
   return JSON.stringify(JSON.stringify(value))
 }
 
+/** Whether a program is on this machine. */
+export function has(program: string): boolean {
+  try {
+    execFileSync('bash', ['-c', `command -v ${program}`])
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** A shell script run by a uid: its stdout, or with what it failed. */
 export function shAs(uid: number, script: string, cwd: string): string {
   const words = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--', 'bash', '-euc', script]

@@ -8,6 +8,7 @@ import { mountFor, noMount, type TestMount } from './harness.ts'
 
 const skip = noMount ?? false
 const SCRIPT = fileURLToPath(new URL('../../../test/mount/direct.py', import.meta.url))
+const AIO_SCRIPT = fileURLToPath(new URL('../../../test/mount/aio.py', import.meta.url))
 const FILES = 50
 const { O_CREAT, O_EXCL, O_WRONLY, O_RDWR, O_DSYNC, O_APPEND } = fs.constants
 
@@ -75,6 +76,12 @@ t.test('who reads beside the writer sees each write at once', { skip }, async (t
   const mount = await mountFor(t)
   const said = execFileSync('python3', [SCRIPT, mount.at('beside'), '3'], { encoding: 'utf8', timeout: 60_000 })
   t.match(said, /^writes \d{2,} stale 0 back 0\n$/)
+})
+
+t.test('a reader beside asynchronous O_DIRECT writes sees each that has completed', { skip }, async (t) => {
+  const mount = await mountFor(t)
+  const words = [AIO_SCRIPT, mount.at('asynchronous'), '10']
+  t.match(execFileSync('python3', words, { encoding: 'utf8', timeout: 120_000 }), /^writes \d{2,} stale 0\n$/)
 })
 
 t.test('a set-uid bit goes with a direct write', { skip }, async (t) => {

@@ -73,3 +73,13 @@ export function shFails(script: string, cwd: string): string {
 export function fingerprint(directory: string): string {
   return execFileSync('python3', [scriptOf('fingerprint.py'), directory], { encoding: 'utf8', maxBuffer: 256 << 20 })
 }
+
+/** A fingerprint of files as a snapshot shows them: nobody may open one for writing. */
+export function inSnapshot(print: string): string {
+  return print.replace(/ 0o100(\d{3,4}) /g, (_, mode: string) => ` 0o100${withoutWriting(mode)} `)
+}
+
+/** The permission bits of a file in a snapshot, in octal digits. */
+export function withoutWriting(mode: string): string {
+  return (Number.parseInt(mode, 8) & ~0o222).toString(8).padStart(mode.length, '0')
+}

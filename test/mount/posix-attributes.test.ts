@@ -154,7 +154,13 @@ const capabilities: Check = (t, { directory }) =>
     ),
   )
 
-const utimensat: Check = (t, { directory }) => {
+/** In nanoseconds. */
+function nearest(seconds: string, onMount: boolean): string {
+  const [first, last] = onMount ? [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER] : [-(2 ** 31), 15_032_385_535]
+  return `${BigInt(seconds) < 0n ? first : last}000000000`
+}
+
+const utimensat: Check = (t, { directory, onMount }) => {
   const now = (result: string): boolean => BigInt(result) > 1_700_000_000_000_000_000n
   table(t, directory, [
     [['create', 'f', 'text']],
@@ -190,6 +196,23 @@ const utimensat: Check = (t, { directory }) => {
     ],
     [['stat', 'f', 'ctime_ns'], now],
     [['utimensat', 'none', '1', '1'], 'ENOENT'],
+    // What cannot be stored becomes the nearest time that can, without a fraction. ext4 stores 34 bits.
+    ...(['9223372036854775807', '-9223372036854775807', '9007199254740992', '-9007199254740992'] as const).flatMap(
+      (seconds): Row[] => [
+        [['utimensat', 'f', `${seconds}000000007`, `${seconds}000000007`]],
+        [
+          ['stat', 'f', 'atime_ns', 'mtime_ns'],
+          [nearest(seconds, onMount), nearest(seconds, onMount)],
+        ],
+      ],
+    ),
+    [['utimensat', 'f', '9007199254740991000000007', '-9007199254740990000000007']],
+    [
+      ['stat', 'f', 'atime_ns', 'mtime_ns'],
+      onMount
+        ? ['9007199254740991000000007', '-9007199254740990000000007']
+        : [nearest('9007199254740991', false), nearest('-9007199254740991', false)],
+    ],
     // The owner sets any time; who may write can only set it to now; others neither.
     [['chmod', 'f', 0o666]],
     [['become', USER]],

@@ -68,7 +68,7 @@ function shortened(call: unknown): string {
 export function posixTests(checks: Record<string, Check>): void {
   const skip = noMount ?? notRoot ?? false
   t.test('the local disk', { skip }, async (t) => runAll(t, plainFor(t), false, checks))
-  t.test('the mount', { skip }, async (t) => runAll(t, (await mountFor(t)).at(), true, checks))
+  t.test('the mount', { skip }, async (t) => runAll(t, (await mountFor(t, { flags: ['--suid', '--dev'] })).at(), true, checks))
 }
 
 async function runAll(t: Test, base: string, onMount: boolean, checks: Record<string, Check>): Promise<void> {

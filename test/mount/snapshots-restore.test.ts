@@ -37,7 +37,7 @@ const EVERYTHING = `
   cp file program; chmod 6755 program; chmod 0700 deep; chmod 1777 empty
   printf 'a\\xff' > "$(printf 'odd\\xffname')"
   setfattr -n user.one -v first file; setfattr -n user.two -v second deep
-  setfacl -m u:1234:rwx,g:99:r-x file; setfacl -d -m u:1234:rwx many
+  setfacl --set u::rwx,g::r-x,o::- file; setfacl -d --set u::rwx,g::rwx,o::- many
   touch -d '2001-02-03 04:05:06.123456789' file; touch -h -d '2002-02-03 04:05:06.5' dangling
   touch -a -d '2003-02-03 04:05:06.987654321' big; touch -d '1965-01-01 00:00:00.25' deep/er
 `

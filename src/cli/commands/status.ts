@@ -32,8 +32,19 @@ export function describeStatus(info: StatusInfo): string {
     ['requests', pairs(info.requests) || '-'],
     ['stalls', `${count(info.stalls, 'request')} of more than 50 ms`],
     ['disk', `${size(info.disk_free_bytes)} free`],
+    ['limits', describeLimits(info)],
     ...(info.taken_over_at === null ? [] : [['taken over', `${times(info.takeovers)}, last ${localTime(info.taken_over_at)}`]]),
   ])
+}
+
+/** Of each user and agent, and what the caller has of it. */
+function describeLimits({ limits, used }: StatusInfo): string {
+  const words = (['workspaces', 'snapshots'] as const).map((what) => {
+    const of = used === null ? '' : `${used[what]} of `
+    return limits[what] === null ? `${of}any number of ${what}` : `${of}${limits[what]} ${what}`
+  })
+  const calls = limits.calls === null ? [] : [`${limits.calls} calls at a time`]
+  return `${[...words, ...calls].join(', ')} for each user and agent`
 }
 
 function times(number: number): string {

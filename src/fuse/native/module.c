@@ -15,6 +15,8 @@ static const napi_property_descriptor exported[] = {
     {"notify", NULL, nexus_notify, NULL, NULL, NULL, napi_enumerable, NULL},
     {"syncFilesystem", NULL, nexus_sync_filesystem, NULL, NULL, NULL, napi_enumerable, NULL},
     {"flushFiles", NULL, nexus_flush_files, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"touch", NULL, nexus_touch, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"notifierThread", NULL, nexus_notifier_thread, NULL, NULL, NULL, napi_enumerable, NULL},
     {"takeResults", NULL, nexus_take_results, NULL, NULL, NULL, napi_enumerable, NULL},
     {"takeBack", NULL, nexus_take_back, NULL, NULL, NULL, napi_enumerable, NULL},
     {"stopNotifier", NULL, nexus_stop_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
@@ -26,6 +28,9 @@ static const napi_property_descriptor exported[] = {
     {"memoryFile", NULL, nexus_memory_file, NULL, NULL, NULL, napi_enumerable, NULL},
     {"mapShared", NULL, nexus_map_shared, NULL, NULL, NULL, napi_enumerable, NULL},
     {"dieWithParent", NULL, nexus_die_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"clockTimer", NULL, nexus_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"armClockTimer", NULL, nexus_arm_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"readClockTimer", NULL, nexus_read_clock_timer, NULL, NULL, NULL, napi_enumerable, NULL},
     {"sharesDescriptors", NULL, nexus_shares_descriptors, NULL, NULL, NULL, napi_enumerable, NULL},
 };
 

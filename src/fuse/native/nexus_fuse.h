@@ -10,6 +10,7 @@
 #include <node_api.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* error.c: errnos as JavaScript errors, and arguments out of JavaScript. */
 
@@ -35,6 +36,11 @@ napi_value make_int(napi_env env, int number);
 /* descriptor.c: the descriptor that comes over a socket, or -1 when that is closed without one. Waits. */
 int receive_descriptor(int socket);
 
+/* touch.c: does one errand through the mount, and waits as long as the kernel does. Returns 0 or a negative errno. */
+int32_t touch(const char *bytes, size_t length);
+/* A descriptor of the inode that the kernel has of a node, or a negative errno. */
+int open_node(int mount, uint64_t node, uint32_t generation, int flags);
+
 /* The functions that JavaScript sees. */
 napi_value nexus_mount(napi_env env, napi_callback_info info);
 napi_value nexus_umount(napi_env env, napi_callback_info info);
@@ -49,6 +55,8 @@ napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
 napi_value nexus_notify(napi_env env, napi_callback_info info);
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
 napi_value nexus_flush_files(napi_env env, napi_callback_info info);
+napi_value nexus_touch(napi_env env, napi_callback_info info);
+napi_value nexus_notifier_thread(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);
 napi_value nexus_take_back(napi_env env, napi_callback_info info);
 napi_value nexus_stop_notifier(napi_env env, napi_callback_info info);
@@ -60,6 +68,9 @@ napi_value nexus_receive_descriptor(napi_env env, napi_callback_info info);
 napi_value nexus_memory_file(napi_env env, napi_callback_info info);
 napi_value nexus_map_shared(napi_env env, napi_callback_info info);
 napi_value nexus_die_with_parent(napi_env env, napi_callback_info info);
+napi_value nexus_clock_timer(napi_env env, napi_callback_info info);
+napi_value nexus_arm_clock_timer(napi_env env, napi_callback_info info);
+napi_value nexus_read_clock_timer(napi_env env, napi_callback_info info);
 napi_value nexus_shares_descriptors(napi_env env, napi_callback_info info);
 
 #endif

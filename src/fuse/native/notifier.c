@@ -1,5 +1,6 @@
 /*
- * A thread of its own for what may wait in the kernel until we have answered a request: notifies, and syncfs of the mount.
+ * A thread of its own for what may wait in the kernel until we have answered a request: notifies, syncfs of the mount, and
+ * touching files in it.
  *
  * A notify can wait for a lock that another request holds, and that request may be waiting for the
  * serving thread: written from there it could hang for ever. Where syncfs waits for the pages that it
@@ -29,18 +30,19 @@
 
 /*
  * What a batch holds:
- * - MESSAGES: notifies
+ * - SEND: notifies
  * - SYNC: the path of a directory whose filesystem is to be written out
  * - FLUSH: the path of a directory, then struct file of that filesystem whose dirty pages are to be written
+ * - TOUCH: errands of touch.c
  */
-enum work { MESSAGES, SYNC, FLUSH };
+enum work { SEND, SYNC, FLUSH, TOUCH };
 
 struct file {
   uint64_t node;
   uint64_t generation;
 };
 
-/* Messages that were given together, and afterwards what became of each. */
+/* What was given together, and afterwards what became of each. */
 struct batch {
   struct batch *next;
   enum work work;
@@ -70,6 +72,7 @@ struct notifier {
   struct queue given;
   struct queue done;
   enum state state;
+  pid_t thread;
   int start_error;
   int owners;
 };
@@ -80,7 +83,7 @@ static struct batch *new_batch(size_t count, size_t length) {
   struct batch *batch = malloc(sizeof(*batch) + count * (sizeof(uint32_t) + sizeof(int32_t)) + length);
   if (batch == NULL) return NULL;
   batch->next = NULL;
-  batch->work = MESSAGES;
+  batch->work = SEND;
   batch->directory = -1;
   batch->count = count;
   batch->lengths = (uint32_t *)(batch + 1);
@@ -144,6 +147,7 @@ static bool start(struct notifier *notifier) {
   int error = take_own_table(notifier->fuse_fd, notifier->event_fd);
   pthread_mutex_lock(&notifier->mutex);
   notifier->state = error == 0 ? RUNNING : STOPPING;
+  notifier->thread = gettid();
   notifier->start_error = error;
   pthread_cond_broadcast(&notifier->changed);
   pthread_mutex_unlock(&notifier->mutex);
@@ -183,22 +187,15 @@ static int32_t sync_filesystem(const char *directory) {
 }
 
 /*
- * Writes one file's dirty pages and waits for them. It is opened by a handle as fuse_encode_fh makes it (fs/fuse/inode.c): no
- * request is needed for that while the kernel has the inode. Returns 0 or a negative errno; what sync_file_range(2) itself
+ * Writes one file's dirty pages and waits for them. It is opened by a handle, which needs no request while the
+ * kernel has the inode. Returns 0 or a negative errno; what sync_file_range(2) itself
  * returns may be of long ago, as with syncfs(2).
  */
 static int32_t flush_file(int directory, const char *bytes) {
-  enum { FILEID_INO64_GEN = 0x81, HANDLE_BYTES = 12 };
   struct file file;
   memcpy(&file, bytes, sizeof(file));
-  const uint32_t parts[] = {(uint32_t)(file.node >> 32), (uint32_t)file.node, (uint32_t)file.generation};
-  union {
-    struct file_handle handle;
-    char space[sizeof(struct file_handle) + HANDLE_BYTES];
-  } named = {.handle = {.handle_bytes = HANDLE_BYTES, .handle_type = FILEID_INO64_GEN}};
-  memcpy(named.space + offsetof(struct file_handle, f_handle), parts, sizeof(parts));
-  int fd = open_by_handle_at(directory, &named.handle, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return -errno;
+  int fd = open_node(directory, file.node, (uint32_t)file.generation, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) return fd;
   sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   close(fd);
   return 0;
@@ -212,9 +209,12 @@ static int32_t flush_next(struct batch *batch, const char *bytes) {
 }
 
 static int32_t carry_out(const struct notifier *notifier, struct batch *batch, const char *bytes, size_t length) {
-  if (batch->work == SYNC) return sync_filesystem(bytes);
-  if (batch->work == FLUSH) return flush_next(batch, bytes);
-  return write_message(notifier->fuse_fd, bytes, length);
+  switch (batch->work) {
+    case SYNC: return sync_filesystem(bytes);
+    case FLUSH: return flush_next(batch, bytes);
+    case TOUCH: return touch(bytes, length);
+    default: return write_message(notifier->fuse_fd, bytes, length);
+  }
 }
 
 /* A long batch looks between two messages whether it is to stop. */
@@ -384,7 +384,15 @@ static void enqueue(struct notifier *notifier, struct batch *batch) {
   pthread_mutex_unlock(&notifier->mutex);
 }
 
-napi_value nexus_notify(napi_env env, napi_callback_info info) {
+/* The thread's number, by which /dev/fuse names whoever asks. */
+napi_value nexus_notifier_thread(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  struct notifier *notifier;
+  if (!get_args(env, info, 1, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  return make_int(env, notifier->thread);
+}
+
+static napi_value give(napi_env env, napi_callback_info info, enum work work) {
   napi_value args[3];
   struct notifier *notifier;
   void *bytes, *lengths;
@@ -402,9 +410,14 @@ napi_value nexus_notify(napi_env env, napi_callback_info info) {
   }
   if (count > 0) memcpy(batch->lengths, lengths, count * sizeof(uint32_t));
   if (total > 0) memcpy(batch->bytes, bytes, total);
+  batch->work = work;
   enqueue(notifier, batch);
   return NULL;
 }
+
+napi_value nexus_notify(napi_env env, napi_callback_info info) { return give(env, info, SEND); }
+
+napi_value nexus_touch(napi_env env, napi_callback_info info) { return give(env, info, TOUCH); }
 
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
   napi_value args[2];
