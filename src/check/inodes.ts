@@ -52,7 +52,7 @@ export class InodeTable {
   readonly orphans = new Set<number>()
   readonly remains = new Map<number, Remains>()
   /** as they should be stored; `inoNext` is the least that it may be */
-  readonly counted: Super = { inoNext: 0, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0 }
+  readonly counted: Super = { inoNext: 0, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0, xattrBytes: 0 }
   /** as they are stored */
   stored: Super | undefined
 

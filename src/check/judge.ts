@@ -237,12 +237,14 @@ class Judgement {
 export function isCounted(given: Super, counted: Super): boolean {
   const { files, directories, bytes } = counted
   if (given.files !== files || given.directories !== directories || given.bytes !== bytes) return false
-  return Number.isNaN(given.inodes) || (given.allocated === counted.allocated && given.inodes === counted.inodes)
+  const isXattrs = Number.isNaN(given.xattrBytes) || given.xattrBytes === counted.xattrBytes
+  return Number.isNaN(given.inodes) || (given.allocated === counted.allocated && given.inodes === counted.inodes && isXattrs)
 }
 
-export function shownCounters({ files, directories, bytes, allocated, inodes }: Super): string {
+export function shownCounters({ files, directories, bytes, allocated, inodes, xattrBytes }: Super): string {
   const shown = `${files} files, ${directories} directories, ${bytes} bytes`
-  return Number.isNaN(inodes) ? shown : `${shown}, ${inodes} inodes with ${allocated} bytes`
+  const xattrs = Number.isNaN(xattrBytes) ? '' : ` and ${xattrBytes} of extended attributes`
+  return Number.isNaN(inodes) ? shown : `${shown}, ${inodes} inodes with ${allocated} bytes${xattrs}`
 }
 
 function octal(type: number): string {

@@ -4,9 +4,10 @@ import type { Address } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'
 import { type Attr, isDirectory, isRegular, readAttr, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import { BUCKET_ENTRIES_MAX, decodeBucket, slotOf } from '../volume/dirent.ts'
-import { INO_MAX, inoOf, Kind, kindOf, numberPart, SNAPSHOTS_INO } from '../volume/keys.ts'
+import { INO_MAX, inoOf, Kind, kindOf, numberPart, SNAPSHOTS_INO, stringPart } from '../volume/keys.ts'
 import { decodeWindow, WINDOW_BYTES, type Window } from '../volume/piece.ts'
 import { decodeSuper } from '../volume/volume.ts'
+import { xattrCost } from '../volume/xattrbytes.ts'
 import type { Report } from './finding.ts'
 import type { InodeTable } from './inodes.ts'
 
@@ -103,6 +104,7 @@ export class StateReader {
         break
       case Kind.xattr:
         current.xattrs++
+        this.#table.counted.xattrBytes += xattrCost(stringPart(key), value)
         break
       case Kind.link:
         this.#rowFor(ino, current, S_IFLNK)

@@ -74,6 +74,16 @@ export async function runNexusd(words: readonly string[]): Promise<number> {
 }
 
 /**
+ * What `nexusd mount` would make of its words.
+ * @throws CommanderError when they are none of its; it has said why
+ */
+export function readMountWords(words: readonly string[]): { mountpoint: string | undefined; data: string | undefined } {
+  const mount = nexusdProgram(words).commands.find((command) => command.name() === 'mount')
+  const [mountpoint] = mount?.parseOptions([...words]).operands ?? []
+  return { mountpoint, data: mount?.opts<MountFlags>().data }
+}
+
+/**
  * The tree of commands; `--help`, completion and the man page are made from it.
  * @param words what the program was called with, for `mount --background` to call it again
  */

@@ -116,6 +116,7 @@ const restored = record<api.RestoreInfo>({
   path: text,
   restored: text,
   undo: nullOr(text),
+  undo_path: nullOr(text),
   dry_run: boolean,
   changes,
   truncated: boolean,

@@ -3,7 +3,7 @@
  * kernel names it. There are few places, and they are shared fairly:
  *
  * - A user has at most `callsPerUidMax` places, and all users together `callsMax`.
- * - When all are taken, a user with fewer places than another takes one from a connection of the user who has most: the one
+ * - When all are taken, a user with none, or with two fewer than another, takes one from a connection of the user who has most: the one
  *   that came first of those with no call at work. Such a connection is still sending its request, or slow to take in the answer.
  * - A call that is at work keeps its place. When only such are left, a user who has no place gets one of a few more.
  */
@@ -55,7 +55,10 @@ export class Callers {
     const slow = [...this.#places].filter(([, { holds }]) => holds === 1)
     const most = slow.reduce((found, [, place]) => Math.max(found, this.#countOf(place.uid)), 0)
     const taken = slow.find(([, place]) => this.#countOf(place.uid) === most)
-    if (taken === undefined || most <= this.#countOf(uid)) return this.#countOf(uid) === 0 && this.#all < callsMax + spareMax
+    const own = this.#countOf(uid)
+    // Who has nearly as many would lose the place again at once.
+    const isFairer = own === 0 || own + 2 <= most
+    if (taken === undefined || !isFairer) return own === 0 && this.#all < callsMax + spareMax
     const [socket, place] = taken
     this.#places.delete(socket)
     this.#leave(place)

@@ -70,6 +70,8 @@ export interface RestoreInfo {
   restored: string
   /** the automatic snapshot that undoes this restore; null for a dry run */
   undo: string | null
+  /** what to restore to that snapshot: the directory around, where the one restored was not there; null for a dry run */
+  undo_path: string | null
   dry_run: boolean
   changes: Change[]
   truncated: boolean
@@ -87,7 +89,7 @@ export interface ForkInfo {
 export interface QuotaInfo {
   path: string
   number: number
-  /** allocated to files, as du(1) counts them; snapshots are not counted */
+  /** allocated to files, as du(1) counts them, and extended attributes; snapshots are not counted */
   bytes_used: number
   /** null: none */
   bytes_limit: number | null

@@ -7,8 +7,9 @@ import type { RestoreOptions } from '../snapshots/restore.ts'
 import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
 import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
-import type { NewWorkspace } from '../workspaces/workspaces.ts'
+import { listWorkspaces, type NewWorkspace } from '../workspaces/workspaces.ts'
 import { Caller } from './caller.ts'
+import { diskUsageWithin } from './diskusage.ts'
 import { policy } from './policy.ts'
 
 type AnyCall = (...args: unknown[]) => Promise<unknown>
@@ -23,11 +24,11 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
   return {
     ...allowed,
     status: async () => ({ ...publicPart(await allowed.status()), used: context.registry.chargedTo(caller.subject) }),
-    workspaceList: async () => (await allowed.workspaceList()).filter(({ number }) => caller.mayReadWorkspace(number)),
-    quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayReadWorkspace(number)),
+    workspaceList: () => listWorkspaces(context, (number) => caller.mayList(number)),
+    quotaList: async () => (await allowed.quotaList()).filter(({ number }) => caller.mayList(number)),
     quotaShow: async (path) => {
       const shown = await allowed.quotaShow(path)
-      return { ...shown, around: shown.around.filter(({ number }) => caller.mayReadWorkspace(number)) }
+      return { ...shown, around: shown.around.filter(({ number }) => caller.mayList(number)) }
     },
     workspaceCreate: (path, options) => {
       const limited: NewWorkspace = { ...options, owner: options.owner ?? caller.subject, isLimited: true }
@@ -49,11 +50,6 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
       rule()
       return await diffSnapshots(context, path, from, to, limit, { sees: caller.sees(), permit: still(caller, path, rule) })
     },
-    diskUsage: async (path) => {
-      const usage = await allowed.diskUsage(path)
-      policy.diskUsage(ask, path)
-      return usage
-    },
     restore: (path, snapshot, options) => {
       const permit = still(caller, path, () => policy.restore(ask, path, snapshot, options))
       const reported: RestoreOptions = { ...options, sees: caller.sees(), permit }
@@ -63,6 +59,11 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
     whoCan: async (permission, path) => {
       policy.whoCan({ caller, context }, permission, path)
       return whoCanFor(context, caller.subject, permission, path)
+    },
+    diskUsage: async (path) => {
+      policy.diskUsage({ caller, context }, path)
+      // The policy has refused the whole store.
+      return await diskUsageWithin(context, path ?? '/', (number) => caller.mayList(number))
     },
     explain: async (subject, permission, path) => {
       policy.explain({ caller, context }, subject, permission, path)
@@ -76,7 +77,7 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
 function still(caller: Caller, path: string, rule: () => void): Permit {
   return (place) => {
     rule()
-    const now = caller.lookUp(path)
+    const now = caller.nearest(path)
     if (now.volume.number === place.volume.number && now.ino === place.ino) return
     throw new NexusError('NEXUS_BUSY', `${path} was replaced at this very moment: try again`)
   }

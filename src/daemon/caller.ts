@@ -2,7 +2,7 @@
  * A user who asks for something by command: what he may, by relations and by the permissions of plain directories. He is
  * led to a path as the kernel would lead him, so that a refusal tells no more than stat(2) at the mount.
  */
-import { NexusError } from '../errors.ts'
+import { FsError, NexusError } from '../errors.ts'
 import type { Sees } from '../snapshots/trees.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
@@ -66,8 +66,31 @@ export class Caller {
     return this.#hasRelation(permission, place.volume.number, place.ino)
   }
 
-  mayReadWorkspace(number: number): boolean {
-    return this.#hasRelation('read', number, ROOT_INO)
+  /** Whether a workspace is named to the caller: who may read it, and could stat(2) it. */
+  mayList(number: number): boolean {
+    return this.#hasRelation('read', number, ROOT_INO) && this.#reaches(number)
+  }
+
+  /** Whether each directory on the way to a workspace may be entered. */
+  #reaches(number: number): boolean {
+    const { core, registry } = this.#context
+    const seen = new Set<number>()
+    try {
+      for (let record = registry.workspace(number); record !== undefined && record.number !== 0; ) {
+        // Records that lie in each other, which only damage makes, lead nowhere.
+        if (seen.has(record.number)) return false
+        seen.add(record.number)
+        const { volume } = core.place(nodeOf(record.parent_volume, ROOT_INO))
+        for (const ino of ancestors(volume, record.parent_ino)) {
+          if (!this.#mayUse(core.place(nodeOf(volume.number, ino)), ENTER)) return false
+        }
+        record = registry.workspace(record.parent_volume)
+      }
+      return true
+    } catch (error) {
+      if (error instanceof FsError || error instanceof NexusError) return false
+      throw error
+    }
   }
 
   /**
@@ -76,6 +99,19 @@ export class Caller {
    */
   lookUp(path: string): Place {
     return this.#walk(namesOf(path), path)
+  }
+
+  /** The same, or the nearest directory around it when there is nothing. */
+  nearest(path: string): Place {
+    const names = namesOf(path)
+    for (;;) {
+      try {
+        return this.#walk(names, path)
+      } catch (error) {
+        const isMissing = error instanceof NexusError && error.code === 'NEXUS_NOT_FOUND'
+        if (!isMissing || names.pop() === undefined) throw error
+      }
+    }
   }
 
   /** What mkdir(2) at a path would say. @throws NexusError NEXUS_DENIED, NEXUS_NOT_FOUND */

@@ -5,6 +5,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
+import { allMounts } from '../control/mounts.ts'
 import { serveControl } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier, WallAlarm } from '../fuse/binding.ts'
@@ -25,6 +26,7 @@ import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
 import type { Handover } from './handover.ts'
+import { HolderSearch } from './holders.ts'
 import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { parseScrapeAddress, Scrape } from './scrape.ts'
@@ -174,8 +176,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     service.prepare()
     // Before anything else is read: it sends everything again that is not answered.
     if (terms !== undefined) await kernel.resend()
-    const { gates, crowds } = engine.fs.core
+    const { gates, crowds, tainted } = engine.fs.core
     crowds.serve(kernel, logger, terms !== undefined)
+    const device = singleUser ? undefined : allMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device
+    if (device !== undefined) {
+      const search = new HolderSearch({ device, logger })
+      tainted.serve({ kernel, look: () => search.look(), logger })
+    }
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')
@@ -281,6 +288,7 @@ async function finish(running: Running): Promise<Why> {
     )
   }
   await closeAll(controls)
+  engine.fs.core.tainted.stop()
   session.stop()
   polling?.close()
   for (const notifier of notifiers) notifier.stop()

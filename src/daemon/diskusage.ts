@@ -1,5 +1,5 @@
 /** `nexusctl df`: what the store holds, and which workspaces show how much. */
-import type { DiskUsageInfo } from '../control/service.ts'
+import type { DiskUsageInfo, WorkspaceInfo } from '../control/service.ts'
 import { type Context, targetAt } from '../workspaces/context.ts'
 import { listWorkspaces } from '../workspaces/workspaces.ts'
 import type { Engine } from './engine.ts'
@@ -8,7 +8,7 @@ import type { Engine } from './engine.ts'
 export async function diskUsage(context: Context, engine: Engine, path: string | null): Promise<DiskUsageInfo> {
   const wanted = path === null ? undefined : numbersAt(context, path)
   const measured = await engine.usage()
-  const workspaces = listWorkspaces(context)
+  const workspaces = await listWorkspaces(context)
   const logical = workspaces.reduce((sum, { bytes }) => sum + bytes, 0)
   const { liveBytes, snapshotBytes, contentBytes, physicalBytes } = measured
   return {
@@ -19,10 +19,31 @@ export async function diskUsage(context: Context, engine: Engine, path: string |
     reclaimable_bytes: Math.max(0, physicalBytes - liveBytes - snapshotBytes),
     logical_bytes: logical,
     deduplication: contentBytes === 0 ? 1 : logical / contentBytes,
-    workspaces: workspaces
-      .filter(({ number }) => wanted === undefined || wanted.has(number))
-      .map(({ path: at, bytes, file_count, snapshot_count }) => ({ path: at, bytes, file_count, snapshot_count })),
+    workspaces: workspaces.filter(({ number }) => wanted === undefined || wanted.has(number)).map(rowOf),
   }
+}
+
+/**
+ * What a user is told of a workspace or of what lies in it: nothing of the store as a whole, in which all others are.
+ * @param isShown which workspaces are
+ */
+export async function diskUsageWithin(
+  context: Context,
+  path: string,
+  isShown: (number: number) => boolean,
+): Promise<DiskUsageInfo> {
+  const wanted = numbersAt(context, path)
+  const workspaces = await listWorkspaces(context, (number) => wanted.has(number) && isShown(number))
+  return {
+    ...{ measured_at: new Date().toISOString(), physical_bytes: 0, live_bytes: 0, snapshot_bytes: 0, reclaimable_bytes: 0 },
+    logical_bytes: workspaces.reduce((sum, { bytes }) => sum + bytes, 0),
+    deduplication: 1,
+    workspaces: workspaces.map(rowOf),
+  }
+}
+
+function rowOf({ path, bytes, file_count, snapshot_count }: WorkspaceInfo): DiskUsageInfo['workspaces'][number] {
+  return { path, bytes, file_count, snapshot_count }
 }
 
 function numbersAt(context: Context, path: string): Set<number> {

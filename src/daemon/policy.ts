@@ -9,10 +9,13 @@
 import type { CallName } from '../control/calls.ts'
 import type { Service } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
+import { goalAt, missingIn } from '../snapshots/gone.ts'
 import { originOf } from '../snapshots/graft.ts'
+import { stateOfSnapshot } from '../snapshots/snapshots.ts'
 import type { Place } from '../vfs/core.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Context, findSnapshot, targetAt } from '../workspaces/context.ts'
+import { isInside } from '../workspaces/paths.ts'
 import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import type { Caller } from './caller.ts'
 
@@ -49,12 +52,21 @@ export const policy: { readonly [K in CallName]: Rule<K> } = {
     refuseHidden(caller, context, `compare snapshots of ${path}`)
   },
   restore: ({ caller, context }, path, snapshot) => {
-    const place = caller.lookUp(path)
+    // Of what is not there, the nearest directory around it decides.
+    const place = caller.nearest(path)
     caller.demandAll('restore', place, path)
-    const target = targetAt(context, path)
-    const record = findSnapshot(context, target, snapshot)
+    const goal = goalAt(context, path)
+    const record = findSnapshot(context, goal.target, snapshot)
+    if (goal.missing.length > 0) {
+      const source = missingIn(context, goal, record).at(-1)
+      const then = stateOfSnapshot(context, record).get(place.volume.number)
+      const wasInside = then !== undefined && source !== undefined && isInside(then, source, place.ino)
+      if (!wasInside) demandOnRoot(caller, 'restore', place, path)
+      return
+    }
     // Another directory that lay at this path is not what the caller was given this one for.
-    if (place.ino !== ROOT_INO && originOf(context, target, record) !== place.ino) demandOnRoot(caller, 'restore', place, path)
+    if (place.ino !== ROOT_INO && originOf(context, goal.target, record) !== place.ino)
+      demandOnRoot(caller, 'restore', place, path)
   },
   fork: ({ caller, context }, path, newPath, { withGrants, owner }) => {
     const place = caller.lookUp(path)

@@ -53,14 +53,22 @@ function write(connection: Connection, request: Request, reply: Reply): Answer {
 /** Pages that were dirtied through mappings: in the name of nobody. @returns bytes */
 function writeBack(connection: Connection, request: Request, node: number, offset: number, length: number): number {
   const { fs, direct } = connection
+  const failed = (error: unknown, isRefused: boolean): never => {
+    fs.notWrittenBack?.(node)
+    connection.writeBackFailed(node, error, isRefused)
+    throw error
+  }
+  try {
+    fs.admitWriteBack?.(node)
+  } catch (error) {
+    failed(error, true)
+  }
   direct?.cached(node)
   fs.writtenBack?.(node, offset, request.buffer, DATA_AT, length)
   try {
     return fs.write(KERNEL, node, offset, request.buffer, DATA_AT, length, false)
   } catch (error) {
-    fs.notWrittenBack?.(node)
-    connection.writeBackFailed(node, error)
-    throw error
+    return failed(error, false)
   }
 }
 

@@ -272,8 +272,8 @@ export class Dispatcher implements Connection {
     this.#options.writeBacks?.came(node)
   }
 
-  writeBackFailed(node: number, error: unknown): void {
-    this.#options.writeBacks?.failed(node, error)
+  writeBackFailed(node: number, error: unknown, isRefused: boolean): void {
+    this.#options.writeBacks?.failed(node, error, isRefused)
   }
 
   forget(node: number, times: number): void {

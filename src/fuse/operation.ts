@@ -50,8 +50,8 @@ export interface Connection {
   interrupt(uniqueLow: number, uniqueHigh: number): void
   /** A WRITE came from the kernel's write-back, so more of them may be queued. */
   noteWriteBack(node: number): void
-  /** And could not be stored. */
-  writeBackFailed(node: number, error: unknown): void
+  /** And was not stored. @param isRefused by what the page itself is: it is no failure of the store */
+  writeBackFailed(node: number, error: unknown, isRefused: boolean): void
   /** Passes a FORGET on; what goes wrong is logged, since nobody waits for an answer. */
   forget(node: number, times: number): void
 }

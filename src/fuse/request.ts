@@ -8,7 +8,7 @@ import type { Caller } from '../vfs/filesystem.ts'
 import { IN_HEADER_BYTES } from './protocol.ts'
 import { readI64, readNode, readOffset, readOffsetCapped } from './wire.ts'
 
-/** The kernel itself, writing back pages that some program dirtied: it was checked when they were mapped. */
+/** The kernel itself, writing back pages that some program dirtied. Which, it does not say: see vfs/tainted.ts. */
 export const KERNEL: Readonly<Caller> = Object.freeze({ uid: 0, gid: 0, pid: 0 })
 
 export class Request {

@@ -101,11 +101,11 @@ export class WriteBacks {
     for (const wait of this.#waits) if (wait.concerns(node)) wait.lastAt = performance.now()
   }
 
-  /** It could not be stored. */
-  failed(node: number, error: unknown): void {
+  /** It was not stored. @param isRefused it never will be, and nobody who asks has to know */
+  failed(node: number, error: unknown, isRefused: boolean): void {
     if (this.#waits.size === 0) return
     const { fsError } = toFsError(error)
-    if (!STORE_FAILURES.includes(fsError.code)) return
+    if (isRefused || !STORE_FAILURES.includes(fsError.code)) return
     for (const wait of this.#waits) if (wait.concerns(node)) wait.failure = fsError
   }
 

@@ -30,6 +30,8 @@ export interface Origin {
   source: number
   /** workspaces that lay inside and now lie elsewhere → the number that takes their place */
   volumes: ReadonlyMap<number, number>
+  /** the next number that is free, where some were given already */
+  inoNext?: number | undefined
 }
 
 /**
@@ -99,7 +101,7 @@ class Graft {
   readonly inos = new Map<number, number>()
   #inoNext: number
 
-  constructor(place: Place, then: Volume, now: Volume, { source, volumes }: Origin) {
+  constructor(place: Place, then: Volume, now: Volume, { source, volumes, inoNext }: Origin) {
     this.#place = place
     this.#then = then
     this.#now = now
@@ -107,7 +109,7 @@ class Graft {
     this.#volumes = volumes
     this.#old = subtree(then, source)
     this.#current = subtree(now, place.ino)
-    this.#inoNext = place.volume.super.inoNext
+    this.#inoNext = inoNext ?? place.volume.super.inoNext
   }
 
   changes(): Change[] {

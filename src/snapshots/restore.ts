@@ -15,22 +15,23 @@ import {
   snapshotsChanged,
   stateOf,
   type Target,
-  targetAt,
   targetNow,
   volumesOf,
 } from '../workspaces/context.ts'
 import { demandRoomToRestore } from '../workspaces/limits.ts'
-import { isInside } from '../workspaces/paths.ts'
+import { directoryAt, isInside } from '../workspaces/paths.ts'
 import type { NestedRecord, SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
 import { workspaceKey } from '../workspaces/records.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import { guardPages, invalidateBetween, type PageGuard, unguardPages } from './caches.ts'
 import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
+import { type Goal, goalAt, type Made, makeMissing, missingIn } from './gone.ts'
 import { graft, originOf } from './graft.ts'
 import { settleSizes } from './sizes.ts'
 import { compare, limited, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import type { Sees } from './trees.ts'
+import { pruneUndos } from './undos.ts'
 
 export interface RestoreOptions {
   dryRun?: boolean
@@ -63,13 +64,14 @@ async function restorePinned(
   pin: Pin,
 ): Promise<RestoreInfo> {
   const start = performance.now()
-  const target = targetAt(context, path)
+  const goal = goalAt(context, path)
+  const { target } = goal
   const record = findSnapshot(context, target, wanted)
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
-  if (!isWhole(target, record)) originOf(context, target, record)
+  sourceOf(context, goal, record)
   await context.kernel.writeBack(volumesOf(context, target))
-  if (options.dryRun === true) return dryRun(context, target, record, { options, restored, start, pin })
+  if (options.dryRun === true) return dryRun(context, goal, record, { options, restored, start, pin })
 
   const { core } = context
   const { undo, before, guards, reached } = await core.volumes.merged(
@@ -79,6 +81,7 @@ async function restorePinned(
       pin.add(states.values())
       // From here to the commit nothing is waited for.
       const now = targetNow(context, target, options.permit)
+      const wantedNow = goalNow(goal, now)
       findSnapshot(context, now, record.id)
       refuseUnmerged(context, now, states)
       const made = snapshotRecord(context, now, states, {
@@ -86,8 +89,8 @@ async function restorePinned(
         metadata: { reason: `before restore of ${record.id}` },
       })
       const old = liveState(context, states)
-      const changes = restoreChanges(context, now, record, old)
-      demandRoomToRestore(context, now, isWhole(now, record), changes)
+      const changes = restoreChanges(context, wantedNow, record, old)
+      demandRoomToRestore(context, { ...now, path }, isWhole(wantedNow, record), changes)
       core.volumes.commit([...snapshotChanges(context, made), ...changes])
       const reached = context.access.restored([...old.keys()])
       const guards = new Map([...old].map(([number, volume]) => [number, guardPages(core, number, volume, changes)]))
@@ -104,7 +107,7 @@ async function restorePinned(
     await core.gates.expire(before.keys())
     const gone = [...before.keys()].filter((number) => core.volumes.get(number) === undefined)
     await rightsChanged(context, [...reached, ...gone], true)
-    const stateAfter = (): State | Promise<State> => (isWhole(target, record) ? restored : mergedNow(context, before, pin))
+    const stateAfter = (): State | Promise<State> => (isWhole(goal, record) ? restored : mergedNow(context, before, pin))
     resized.push(...(await tellKernel(context, before, guards, stateAfter)))
   } finally {
     for (const node of resized) core.staleSizes.add(node)
@@ -112,18 +115,20 @@ async function restorePinned(
   }
   await settleSizes(context, resized)
   await snapshotsChanged(context, undo.workspace, undo.id)
+  await pruneUndos(context, undo.workspace)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
-  const changes = mayKnow(options, target) ? report(target, record, { before, restored }, options) : WITHHELD
-  return { path, restored: record.id, undo: undo.id, dry_run: false, ...changes, elapsed_ms }
+  const changes = mayKnow(context, goal, options) ? report(context, goal, record, { before, restored }, options) : WITHHELD
+  return { path, restored: record.id, undo: undo.id, undo_path: undo.path, dry_run: false, ...changes, elapsed_ms }
 }
 
 async function dryRun(
   context: Context,
-  target: Target,
+  goal: Goal,
   record: SnapshotRecord,
   { options, restored, start, pin }: { options: RestoreOptions; restored: State; start: number; pin: Pin },
 ): Promise<RestoreInfo> {
+  const { target, path } = goal
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
@@ -133,16 +138,17 @@ async function dryRun(
     },
   )
   options.permit?.(target.place)
-  const changes = report(target, record, { before: live, restored }, options)
-  return { path: target.path, restored: record.id, undo: null, dry_run: true, ...changes, elapsed_ms: performance.now() - start }
+  const changes = report(context, goal, record, { before: live, restored }, options)
+  const elapsed_ms = performance.now() - start
+  return { path, restored: record.id, undo: null, undo_path: null, dry_run: true, ...changes, elapsed_ms }
 }
 
 const WITHHELD: Pick<RestoreInfo, 'changes' | 'truncated'> = { changes: [], truncated: true }
 
 /** A restore that is done is answered, but names are told only to a caller who may still have them. */
-function mayKnow({ permit }: RestoreOptions, { place }: Target): boolean {
+function mayKnow(context: Context, { target, missing, path }: Goal, { permit }: RestoreOptions): boolean {
   try {
-    permit?.(place)
+    permit?.(missing.length === 0 ? target.place : directoryAt(context.core, path))
     return true
   } catch (error) {
     if (error instanceof NexusError) return false
@@ -152,12 +158,33 @@ function mayKnow({ permit }: RestoreOptions, { place }: Target): boolean {
 
 /** What a restore changes in the state before it. */
 function report(
-  target: Target,
+  context: Context,
+  goal: Goal,
   record: SnapshotRecord,
   { before, restored }: { before: State; restored: State },
   { limit = CHANGES_LIMIT, sees }: RestoreOptions,
 ): Pick<RestoreInfo, 'changes' | 'truncated'> {
-  return limited(compare(before, restored, target, record, sees), limit)
+  const { target, missing } = goal
+  if (missing.length === 0) return limited(compare(before, restored, target, record, sees), limit)
+  const { volumes } = context.core
+  // Of what was gone, all is new.
+  const nothing = new Map([...restored].map(([number, { domain }]) => [number, volumes.view(number, domain, null)]))
+  const source = { ...target, place: { ...target.place, ino: sourceOf(context, goal, record) } }
+  return limited(compare(nothing, restored, source, record, sees), limit)
+}
+
+/** The directory of the snapshot that is restored. @throws NexusError when it has none, or it is a snapshot of another */
+function sourceOf(context: Context, goal: Goal, record: SnapshotRecord): number {
+  if (goal.missing.length > 0) return missingIn(context, goal, record).at(-1) ?? ROOT_INO
+  return isWhole(goal, record) ? ROOT_INO : originOf(context, goal.target, record)
+}
+
+/** What is missing below the directory that is held must still be missing. */
+function goalNow(goal: Goal, target: Target): Goal {
+  const { missing, path } = goal
+  const isThere = missing.length > 0 && target.place.volume.entry(target.place.ino, missing[0] ?? '') !== undefined
+  if (isThere) throw new NexusError('NEXUS_BUSY', `${path} was made at this very moment: try again`)
+  return { ...goal, target }
 }
 
 /** A workspace that came into the directory during the merge would go without being in the undo snapshot. */
@@ -178,9 +205,10 @@ async function catchUp(volumes: Volumes, first: Map<number, MergedState>): Promi
   return states
 }
 
-function restoreChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
+function restoreChanges(context: Context, goal: Goal, record: SnapshotRecord, live: State): Change[] {
+  const { target } = goal
   const { place, workspace } = target
-  if (!isWhole(target, record)) return graftChanges(context, target, record, live)
+  if (!isWhole(goal, record)) return graftChanges(context, goal, record, live)
   const current = context.registry.workspace(workspace.number) ?? workspace
   const inoNext = place.volume.super.inoNext
   return [
@@ -191,13 +219,15 @@ function restoreChanges(context: Context, target: Target, record: SnapshotRecord
   ]
 }
 
-function graftChanges(context: Context, target: Target, record: SnapshotRecord, live: State): Change[] {
-  const source = originOf(context, target, record)
+function graftChanges(context: Context, goal: Goal, record: SnapshotRecord, live: State): Change[] {
+  const source = sourceOf(context, goal, record)
+  const made = goal.missing.length === 0 ? undefined : madeFor(context, goal, record)
+  const target = made === undefined ? goal.target : { ...goal.target, place: made.place }
   const here = new Set(nestedIn(context, target.place).map(({ number }) => number))
   const wanted = record.nested.filter((one) => isBelow(context, target, record, source, one.record))
   const elsewhere = wanted.filter(({ record: { number } }) => !here.has(number) && context.core.volumes.get(number) !== undefined)
   const volumes = new Map(elsewhere.map((one) => [one.record.number, context.registry.allocateNumber()]))
-  const { changes, inos } = graft(context, target, record, live, { source, volumes })
+  const { changes, inos } = graft(context, target, record, live, { source, volumes, inoNext: made?.inoNext })
   const state = stateOfSnapshot(context, record)
   const back = wanted.flatMap((nested) => {
     const { record: then } = nested
@@ -209,7 +239,13 @@ function graftChanges(context: Context, target: Target, record: SnapshotRecord, 
     return returnChanges(context, nested, { ...then, number, parent_volume, parent_ino: parent_ino ?? then.parent_ino, quota })
   })
   const inner = elsewhere.flatMap(({ record: then }) => repointed(state, volumes, then))
-  return [...changes, ...goneChanges(context, target, wanted), ...back, ...inner]
+  return [...(made?.changes ?? []), ...changes, ...goneChanges(context, target, wanted), ...back, ...inner]
+}
+
+function madeFor(context: Context, goal: Goal, record: SnapshotRecord): Made {
+  const then = stateOfSnapshot(context, record).get(goal.target.workspace.number)
+  if (then === undefined) throw new NexusError('NEXUS_INTERNAL', 'a restore has lost its workspace')
+  return makeMissing(context.core, goal, then, missingIn(context, goal, record))
 }
 
 /** Workspaces inside that the snapshot does not have go; the undo snapshot has them. */
@@ -289,6 +325,6 @@ function mergedNow(context: Context, before: State, pin: Pin): Promise<State> {
 }
 
 /** True when the root of the workspace is simply replaced by the snapshot's. */
-function isWhole(target: Target, record: SnapshotRecord): boolean {
-  return target.place.ino === ROOT_INO && record.ino === ROOT_INO
+function isWhole({ target, missing }: Goal, record: SnapshotRecord): boolean {
+  return missing.length === 0 && target.place.ino === ROOT_INO && record.ino === ROOT_INO
 }

@@ -17,6 +17,7 @@ import type { GateName } from './lasting.ts'
 import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
+import { TaintedFiles } from './tainted.ts'
 import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -117,6 +118,7 @@ export class Core {
   readonly gates: Gates
   readonly mapped: MappedPages
   readonly crowds: Crowds
+  readonly tainted: TaintedFiles
   /** by volume */
   readonly replacements = new Map<number, Set<Replacement>>()
   readonly staleSizes = new StaleSizes()
@@ -138,6 +140,7 @@ export class Core {
     this.gates = new Gates(this)
     this.mapped = new MappedPages(this)
     this.crowds = new Crowds(options.guard)
+    this.tainted = new TaintedFiles(this)
   }
 
   /**

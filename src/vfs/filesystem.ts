@@ -123,6 +123,8 @@ export interface Filesystem {
    * they are not to be written.
    */
   isStale?(node: number): boolean
+  /** asked before pages that the kernel writes back are written: they carry no caller; throws what refuses them */
+  admitWriteBack?(node: number): void
   /**
    * Where a WRITE of a descriptor with O_APPEND belongs, while the kernel may not know where the file ends; undefined
    * when it does, as nearly always: then it belongs where the kernel says.

@@ -28,8 +28,10 @@ export const HOLE_PAGE = 4
 export const TAIL_PAGE = 8
 /** The kernel has written back what a mapping dirtied. */
 export const STORED_INTO = 16
+/** a process that may not write it could change it without a request (tainted.ts) */
+const TAINTED = 32
 /** The kernel was given pages of the inode, and may have dirty ones. */
-export const ANY_PAGE = 32
+export const ANY_PAGE = 64
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -172,9 +174,8 @@ export class KnownNodes {
   /** Whether an inode is written directly, and the kernel may have pages of it. */
   isCached(volume: number, ino: number): boolean {
     const page = this.#pageOf(volume, ino)
-    if (page === undefined) return false
     const both = WRITTEN_DIRECTLY | CACHED
-    return ((page.bytes[flagsAt(page, ino)] as number) & both) === both
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & both) === both
   }
 
   /** The kernel may have pages of these kinds now (HOLE_PAGE, TAIL_PAGE, STORED_INTO, ANY_PAGE). */
@@ -199,6 +200,20 @@ export class KnownNodes {
     const flags = page.bytes[at] as number
     page.bytes[at] = flags & ~kind
     return (flags & kind) !== 0
+  }
+
+  /** Of an inode that the kernel holds. It ends with the last reference: whoever holds a file open holds one. */
+  setTainted(volume: number, ino: number, isTainted: boolean): void {
+    const page = this.#pageOf(volume, ino)
+    if (page === undefined || page.words[countAt(page, ino)] === 0) return
+    const at = flagsAt(page, ino)
+    const flags = page.bytes[at] as number
+    page.bytes[at] = isTainted ? flags | TAINTED : flags & ~TAINTED
+  }
+
+  isTainted(volume: number, ino: number): boolean {
+    const page = this.#pageOf(volume, ino)
+    return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & TAINTED) !== 0
   }
 
   #pageOf(volume: number, ino: number): Page | undefined {

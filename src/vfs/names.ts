@@ -5,6 +5,7 @@ import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'
 import { INO_MAX, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
+import { xattrCost } from '../volume/xattrbytes.ts'
 import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
@@ -133,10 +134,10 @@ export function makeWorkspace(
 export function tmpfile(core: Core, caller: Caller, parent: number, mode: number, umask: number): Stat {
   const directory = core.writableDirectory(parent)
   const { volume } = directory
-  core.quotas.admit(volume.number, 0, 1)
   admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
+  core.quotas.admit(volume.number, bytesOf(inode.changes), 1)
   const attr = altered(inode.attr, { nlink: 0 })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
@@ -306,10 +307,10 @@ function make(core: Core, caller: Caller, parent: number, name: string, wanted: 
 /** The same in a directory that is known to be free of that name. */
 function makeIn(core: Core, caller: Caller, directory: Place, name: string, wanted: Wanted): Stat {
   const { volume } = directory
-  core.quotas.admit(volume.number, 0, 1)
   admitPlain(core, caller, volume)
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, wanted)
+  core.quotas.admit(volume.number, bytesOf(inode.changes), 1)
   const attr = altered(inode.attr, { parent: directory.ino, name })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
@@ -329,6 +330,13 @@ function makeIn(core: Core, caller: Caller, directory: Place, name: string, want
 function admitPlain(core: Core, { uid }: Caller, volume: Volume, links = 0): void {
   if (volume.number !== 0) return
   core.quotas.admitPlain(core.guard.chargedSubject(uid), () => Math.max(links, volume.namesOf(uid)))
+}
+
+/** What the ACLs that a new inode inherits count for. */
+function bytesOf(changes: readonly Change[]): number {
+  let bytes = 0
+  for (const change of changes) if (change.kind === 'xattr') bytes += xattrCost(change.name, change.value)
+  return bytes
 }
 
 /** Attributes of a new inode, and the ACLs that its directory gives it. */

@@ -21,6 +21,20 @@ export interface NexusFsOptions extends CoreOptions {
 /** Inodes are numbered, not allocated: this many can be in use is as good an answer as any. */
 const FILES_MAX = 2 ** 32
 
+/**
+ * What users who share a store are told of its disk: free space in steps, for else each could see what the others do, and
+ * whether what one stores is there already.
+ */
+const STEP_BYTES = 64 * 1024 * 1024
+/** Of a small disk a step is no more than this part. */
+const STEPS_MIN = 16
+
+function inSteps<S extends { blockBytes: number; blocks: number; blocksFree: number; blocksAvailable: number }>(space: S): S {
+  const step = Math.max(1, Math.min(Math.floor(STEP_BYTES / space.blockBytes), Math.floor(space.blocks / STEPS_MIN)))
+  const floor = (blocks: number): number => blocks - (blocks % step)
+  return { ...space, blocksFree: floor(space.blocksFree), blocksAvailable: floor(space.blocksAvailable) }
+}
+
 /** FALLOCATE and COPY_FILE_RANGE do not say, as WRITE does, that the caller lacks CAP_FSETID: we go by its uid. */
 function losesSetId(caller: Caller): boolean {
   return caller.uid !== 0
@@ -138,6 +152,10 @@ export class NexusFs implements Filesystem {
     return write(this.core, node, offset, buffer, start, length, killSuidGid)
   }
 
+  admitWriteBack(node: number): void {
+    this.core.tainted.admitWriteBack(node)
+  }
+
   isStale(node: number): boolean {
     return this.core.isStale(node)
   }
@@ -196,11 +214,17 @@ export class NexusFs implements Filesystem {
     return new Pace().run(passHidden(this.core, caller, node, cookie))
   }
 
-  statfs(_caller: Caller, node: number): StatFs {
-    const counters = this.core.volumes.numbers().map((number) => this.core.volumes.get(number)?.super)
-    const used = counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
-    const disk = { ...this.#options.space(), files: FILES_MAX, filesFree: FILES_MAX - used, nameBytesMax: NAME_BYTES_MAX }
-    return this.core.quotas.within(volumeOf(node), disk)
+  statfs(caller: Caller, node: number): StatFs {
+    const number = volumeOf(node)
+    const isWhole = this.core.guard.chargedSubject(caller.uid) === undefined
+    const space = isWhole ? this.#options.space() : inSteps(this.#options.space())
+    const filesFree = FILES_MAX - this.#filesIn(isWhole ? this.core.volumes.numbers() : [number])
+    return this.core.quotas.within(number, { ...space, files: FILES_MAX, filesFree, nameBytesMax: NAME_BYTES_MAX })
+  }
+
+  #filesIn(volumes: readonly number[]): number {
+    const counters = volumes.map((number) => this.core.volumes.get(number)?.super)
+    return counters.reduce((sum, one) => sum + (one === undefined ? 0 : one.files + one.directories), 0)
   }
 
   setxattr(caller: Caller, node: number, name: string, value: Uint8Array, flags: number, killSgid: boolean): void {

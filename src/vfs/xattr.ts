@@ -2,6 +2,7 @@
 import { FS } from '../errors.ts'
 import { altered, groupBits, isDirectory, isRegular, withMask } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
+import { xattrCost } from '../volume/xattrbytes.ts'
 import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl, isOpenAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
 import { type Core, type Place, volumeOf } from './core.ts'
@@ -11,6 +12,8 @@ import { shownAcl, snapshotsAcl, WRITE } from './guard.ts'
 /** linux/limits.h */
 const NAME_BYTES_MAX = 255
 const VALUE_BYTES_MAX = 65536
+/** Of all extended attributes of an inode together, two of the largest. */
+const INODE_BYTES_MAX = 2 * (VALUE_BYTES_MAX + 512)
 /** setxattr(2) */
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
@@ -86,6 +89,17 @@ export function setxattr(core: Core, node: number, name: string, value: Uint8Arr
   commit(core, place, name, Buffer.from(value), place.attr.mode)
 }
 
+/**
+ * Lets an inode have an extended attribute, or not.
+ * @throws ENOSPC beyond what one inode may have, as on ext4; EDQUOT beyond what a quota leaves
+ */
+function admit(core: Core, { volume, ino, attr }: Place, name: string, value: Uint8Array): void {
+  const more = xattrCost(name, value) - xattrCost(name, attr.xattrs === 0 ? undefined : volume.xattr(ino, name))
+  if (more <= 0) return
+  if ((attr.xattrs === 0 ? 0 : volume.xattrBytesOf(ino)) + more > INODE_BYTES_MAX) throw FS.ENOSPC
+  core.quotas.admit(volume.number, more, 0)
+}
+
 export function removexattr(core: Core, node: number, name: string): void {
   checkName(name)
   const place = core.writable(node)
@@ -124,6 +138,7 @@ function setAcl(core: Core, place: Place, name: string, value: Uint8Array, killS
 
 function commit(core: Core, place: Place, name: string, value: Uint8Array | null, mode: number): void {
   const { volume, ino, attr } = place
+  if (value !== null) admit(core, place, name, value)
   const count = attr.xattrs + (value === null ? 0 : 1) - (has(place, name) ? 1 : 0)
   const after = altered(attr, { mode, xattrs: count, ctime: core.now() })
   const changes: Change[] = [{ kind: 'attr', volume: volume.number, ino, attr: after }]

@@ -27,6 +27,7 @@ import {
 } from './keys.ts'
 import { type InodeDelta, Layer } from './layer.ts'
 import { type Piece, pieceOf, piecesIn, type Source, splice, WINDOW_BYTES, type Window, ZERO_WINDOW } from './piece.ts'
+import { xattrCost } from './xattrbytes.ts'
 
 /** Counters kept beside the tree's entries, so that nobody has to count. */
 export interface Super {
@@ -40,35 +41,43 @@ export interface Super {
   allocated: number
   /** all of them, those without a name too; NaN likewise, and both stay so until `taken` counts */
   inodes: number
+  /** what extended attributes count for (`xattrbytes.ts`); NaN likewise */
+  xattrBytes: number
 }
 
 /** What a quota limits. */
 export interface Taken {
-  /** allocated, as du(1) counts: without holes */
+  /** allocated, as du(1) counts, without holes; and extended attributes */
   bytes: number
   inodes: number
 }
 
 export function encodeSuper(counters: Super): Buffer {
   const out = new ByteWriter(56).u64(counters.inoNext).u64(counters.files).u64(counters.directories).u64(counters.bytes)
-  return (Number.isNaN(counters.inodes) ? out : out.u64(counters.allocated).u64(counters.inodes)).view()
+  if (Number.isNaN(counters.inodes)) return out.view()
+  out.u64(counters.allocated).u64(counters.inodes)
+  return (Number.isNaN(counters.xattrBytes) ? out : out.u64(counters.xattrBytes)).view()
 }
 
 export function decodeSuper(value: Buffer): Super {
   const input = new ByteReader(value)
   const counters = { inoNext: input.u64(), files: input.u64(), directories: input.u64(), bytes: input.u64() }
   // Trees of before there were quotas end here.
-  if (input.done) return { ...counters, allocated: Number.NaN, inodes: Number.NaN }
-  return { ...counters, allocated: input.u64(), inodes: input.u64() }
+  if (input.done) return { ...counters, allocated: Number.NaN, inodes: Number.NaN, xattrBytes: Number.NaN }
+  const taken = { ...counters, allocated: input.u64(), inodes: input.u64() }
+  // And trees of before extended attributes were counted here.
+  return { ...taken, xattrBytes: input.done ? Number.NaN : input.u64() }
 }
 
 const EMPTY_WINDOW: Window = []
-const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0 }
+const NOTHING: Super = { inoNext: FIRST_FREE_INO, files: 0, directories: 0, bytes: 0, allocated: 0, inodes: 0, xattrBytes: 0 }
 /**
  * Windows of a file that changed since the last checkpoint, for what is reserved in one go: a map holds 16 million at most, and
  * a change that is in the log and cannot be applied would keep the store from opening.
  */
 const RESERVED_WINDOWS_MAX = 4 * 1024 * 1024
+/** Inodes whose extended attributes were summed up, at most. */
+const XATTR_SUMS_MAX = 10_000
 const SUPER_KEY = plainKey(0, Kind.super)
 
 export class Volume {
@@ -101,6 +110,8 @@ export class Volume {
   #lastStored: number | undefined
   /** by uid, once somebody has asked */
   #namesByOwner: Map<number, number> | undefined
+  /** by inode, of those that were asked for: a file may have thousands of attributes */
+  readonly #xattrBytes = new Map<number, number>()
   /** called once, when the counters are next about to change */
   onCount: (() => void) | undefined
 
@@ -157,18 +168,16 @@ export class Volume {
 
   /** What it takes of quotas. Of a tree that does not say it is counted, once, which takes as long as reading the tree. */
   get taken(): Taken {
-    if (Number.isNaN(this.super.inodes)) {
-      const { bytes: allocated, inodes } = this.#countTaken()
-      Object.assign(this.super, { allocated, inodes })
-    }
-    return { bytes: this.super.allocated, inodes: this.super.inodes }
+    if (Number.isNaN(this.super.inodes) || Number.isNaN(this.super.xattrBytes)) Object.assign(this.super, this.#countTaken())
+    const { allocated, xattrBytes, inodes } = this.super
+    return { bytes: allocated + xattrBytes, inodes }
   }
 
   /** How many names there are of what a user owns. The first time it takes as long as reading the tree. */
   namesOf(uid: number): number {
     if (this.#namesByOwner === undefined) {
       this.#namesByOwner = new Map()
-      for (const attr of this.#attrs()) this.#countOwner(attr, 1)
+      for (const [, attr] of this.#attrs()) this.#countOwner(attr, 1)
     }
     return this.#namesByOwner.get(uid) ?? 0
   }
@@ -259,6 +268,16 @@ export class Volume {
     return present(names)
   }
 
+  /** What the extended attributes of an inode count for. */
+  xattrBytesOf(ino: number): number {
+    const known = this.#xattrBytes.get(ino)
+    if (known !== undefined) return known
+    const bytes = this.xattrs(ino).reduce((sum, name) => sum + xattrCost(name, this.xattr(ino, name)), 0)
+    if (this.#xattrBytes.size >= XATTR_SUMS_MAX) this.#xattrBytes.clear()
+    this.#xattrBytes.set(ino, bytes)
+    return bytes
+  }
+
   setAttr(ino: number, attr: Attr): void {
     const before = this.attr(ino)
     if (before !== undefined) this.#count(before, -1)
@@ -270,6 +289,8 @@ export class Volume {
   drop(ino: number): void {
     const before = this.attr(ino)
     if (before !== undefined) this.#count(before, -1)
+    if (before?.xattrs !== 0) this.super.xattrBytes -= this.xattrBytesOf(ino)
+    this.#xattrBytes.delete(ino)
     this.active.touch(ino).wipe()
     this.#forgetBucket()
   }
@@ -299,6 +320,11 @@ export class Volume {
   }
 
   setXattr(ino: number, name: string, value: Uint8Array | null): void {
+    if (this.onCount !== undefined) this.#tellCount()
+    const more = xattrCost(name, value) - xattrCost(name, this.xattr(ino, name))
+    this.super.xattrBytes += more
+    const known = this.#xattrBytes.get(ino)
+    if (known !== undefined) this.#xattrBytes.set(ino, known + more)
     this.active.touch(ino).setXattr(name, value)
   }
 
@@ -377,6 +403,7 @@ export class Volume {
     this.epoch++
     this.orphanInos = new Set()
     this.#namesByOwner = undefined
+    this.#xattrBytes.clear()
     this.super = { ...NOTHING }
     try {
       for (const ino of this.#loadOrphans()) this.orphanInos.add(ino)
@@ -466,24 +493,25 @@ export class Volume {
     for (const [key] of this.#tree.scan(this.root, orphanKey(0), plainKey(0, Kind.orphan + 1))) yield key.readUInt32BE(5)
   }
 
-  #countTaken(): Taken {
-    const taken: Taken = { bytes: 0, inodes: 0 }
-    for (const { allocated } of this.#attrs()) {
-      taken.bytes += allocated
+  #countTaken(): Pick<Super, 'allocated' | 'inodes' | 'xattrBytes'> {
+    const taken = { allocated: 0, inodes: 0, xattrBytes: 0 }
+    for (const [ino, { allocated, xattrs }] of this.#attrs()) {
+      taken.allocated += allocated
       taken.inodes++
+      if (xattrs > 0) taken.xattrBytes += this.xattrBytesOf(ino)
     }
     return taken
   }
 
   /** Of all inodes. */
-  *#attrs(): Generator<Attr> {
+  *#attrs(): Generator<[ino: number, attr: Attr]> {
     const changed = new Set([...this.active.inodes.keys(), ...(this.frozen?.inodes.keys() ?? [])])
     for (const ino of changed) {
       const attr = this.attr(ino)
-      if (attr !== undefined) yield attr
+      if (attr !== undefined) yield [ino, attr]
     }
     for (const [key, value] of this.#tree.scan(this.root, plainKey(ROOT_INO, 0))) {
-      if (kindOf(key) === Kind.attr && !changed.has(inoOf(key))) yield readAttr(new ByteReader(value))
+      if (kindOf(key) === Kind.attr && !changed.has(inoOf(key))) yield [inoOf(key), readAttr(new ByteReader(value))]
     }
   }
 

@@ -5,6 +5,7 @@ import type { Attr } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Taken, Volume } from '../volume/volume.ts'
+import { xattrCost } from '../volume/xattrbytes.ts'
 import { type Context, type Target, targetAt } from './context.ts'
 import { pathOf } from './paths.ts'
 import { remaining } from './quotas.ts'
@@ -116,6 +117,12 @@ export function takenMore(context: Context, changes: readonly Change[]): Taken {
     if (taken !== undefined) add(-taken.bytes, -taken.inodes)
   }
   const attrs = new Map<Volume, Map<number, Attr | undefined>>()
+  const xattrs = new Map<Volume, XattrsAfter>()
+  const xattrsOf = (volume: Volume): XattrsAfter => {
+    const found = xattrs.get(volume) ?? new XattrsAfter(volume)
+    xattrs.set(volume, found)
+    return found
+  }
   for (const change of changes) {
     if (change.kind === 'unvolume') without(change.volume)
     else if (change.kind === 'root') {
@@ -127,8 +134,13 @@ export function takenMore(context: Context, changes: readonly Change[]): Taken {
       if (volume === undefined) continue
       const last = attrs.get(volume) ?? new Map<number, Attr | undefined>()
       attrs.set(volume, last.set(change.ino, change.kind === 'attr' ? change.attr : undefined))
+      if (change.kind === 'drop') xattrsOf(volume).drop(change.ino)
+    } else if (change.kind === 'xattr') {
+      const volume = volumes.get(change.volume)
+      if (volume !== undefined) xattrsOf(volume).set(change.ino, change.name, change.value)
     }
   }
+  for (const after of xattrs.values()) add(after.more, 0)
   for (const [volume, last] of attrs) {
     for (const [ino, after] of last) {
       const before = volume.attr(ino)
@@ -138,12 +150,45 @@ export function takenMore(context: Context, changes: readonly Change[]): Taken {
   return more
 }
 
+/** Extended attributes of a volume after changes that are not made yet. */
+class XattrsAfter {
+  readonly #volume: Volume
+  /** of an inode, what is said of its attributes, and whether that is all that it has */
+  readonly #inodes = new Map<number, { values: Map<string, Uint8Array | null>; isWhole: boolean }>()
+
+  constructor(volume: Volume) {
+    this.#volume = volume
+  }
+
+  drop(ino: number): void {
+    this.#inodes.set(ino, { values: new Map(), isWhole: true })
+  }
+
+  set(ino: number, name: string, value: Uint8Array | null): void {
+    const inode = this.#inodes.get(ino) ?? { values: new Map<string, Uint8Array | null>(), isWhole: false }
+    inode.values.set(name, value)
+    this.#inodes.set(ino, inode)
+  }
+
+  /** How many bytes more they count for. */
+  get more(): number {
+    let more = 0
+    for (const [ino, { values, isWhole }] of this.#inodes) {
+      if (isWhole) more -= this.#volume.xattrBytesOf(ino)
+      for (const [name, value] of values) {
+        more += xattrCost(name, value) - (isWhole ? 0 : xattrCost(name, this.#volume.xattr(ino, name)))
+      }
+    }
+    return more
+  }
+}
+
 /** What had no name then and nobody has open now goes at once. */
 function takenByRoot({ core }: Context, number: number, state: Volume): Taken {
   let { bytes, inodes } = state.taken
   for (const ino of state.orphanInos) {
     if (core.known.has(number, ino)) continue
-    bytes -= state.attr(ino)?.allocated ?? 0
+    bytes -= (state.attr(ino)?.allocated ?? 0) + state.xattrBytesOf(ino)
     inodes--
   }
   return { bytes, inodes }

@@ -2,7 +2,8 @@
  * Telling the kernel that rights changed: it holds compiled ACLs of whatever was looked at. The daemon refuses by the new
  * rights from the moment they are stored. The kernel refuses by them when it has dropped the attributes: first of the
  * workspaces' roots, so that nobody gets in any more, then of what lies inside. Nothing can hold that up. Names and pages
- * come after it: a process may hold a directory or a page.
+ * come after it: a process may hold a directory or a page. At last, files that a process without the right holds for writing
+ * are marked: what it changes through a mapping is a request of nobody's.
  */
 import { NexusError } from '../errors.ts'
 import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
@@ -32,6 +33,7 @@ export async function rightsChanged(context: Context, workspaces: Iterable<numbe
   await Promise.all(roots)
   for (const number of numbers) await tellAll(dropAttributes(context, number))
   await Promise.all([...expired, ...numbers.map((number) => tellAll(dropContents(context, number, revoked)))])
+  if (revoked) await core.tainted.revoked(numbers)
 }
 
 /**

@@ -2,6 +2,7 @@
 import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
 import type { Metadata, WorkspaceInfo } from '../control/service.ts'
 import { FsError, NexusError } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
 import { rename } from '../vfs/rename.ts'
@@ -79,10 +80,21 @@ function makerOf({ access }: Context, owner: string | undefined, parent: Place):
   return uid === undefined ? { uid: parent.attr.uid, gid: parent.attr.gid } : { uid, gid: uid }
 }
 
-export function listWorkspaces(context: Context): WorkspaceInfo[] {
-  return [...context.registry.workspaces()]
-    .map((record) => workspaceInfo(context, record))
-    .sort((a, b) => (a.path < b.path ? -1 : 1))
+/** By path. @param isShown which workspaces; all when not given */
+export async function listWorkspaces(
+  context: Context,
+  isShown: (number: number) => boolean = () => true,
+): Promise<WorkspaceInfo[]> {
+  const found: WorkspaceInfo[] = []
+  const pace = new Pace()
+  for (const record of [...context.registry.workspaces()]) {
+    // One may have gone while others had their turn.
+    const now = context.registry.workspace(record.number)
+    if (now !== undefined && isShown(record.number)) found.push(workspaceInfo(context, now))
+    const wait = pace.pause()
+    if (wait !== undefined) await wait
+  }
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1))
 }
 
 export function showWorkspace(context: Context, path: string): WorkspaceInfo {

@@ -193,8 +193,18 @@ export const rows: Row[] = [
     want: [['attributes', null]],
   },
   {
+    name: 'the sum of extended attributes',
+    make: ({ volume: { super: now } }) => [
+      { key: plainKey(0, Kind.super), value: encodeSuper({ ...now, xattrBytes: now.xattrBytes + 1 }) },
+    ],
+    want: [['counters', null]],
+  },
+  {
     name: 'extended attributes of nothing',
-    make: () => [{ key: stringKey(3000, Kind.xattr, 'user.x'), value: Buffer.from('1') }],
+    make: ({ volume: { super: now } }) => [
+      { key: stringKey(3000, Kind.xattr, 'user.x'), value: Buffer.from('1') },
+      { key: plainKey(0, Kind.super), value: encodeSuper({ ...now, xattrBytes: now.xattrBytes + 23 }) },
+    ],
     want: [['attributes', null]],
   },
   {

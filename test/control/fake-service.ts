@@ -73,6 +73,7 @@ export const restored: Required<RestoreInfo> = {
   path: '/workspace/acme',
   restored: snapshot.snapshot_id,
   undo: 'snap_01KG9Z0000000000000000000B',
+  undo_path: '/workspace/acme',
   dry_run: false,
   changes,
   truncated: true,

@@ -91,7 +91,7 @@ const post = (call: string, body: string): Buffer =>
 
 const seeds: Record<string, readonly Buffer[]> = {
   attr: [encodeAttr(attr), encodeAttr(attrOf(S_IFDIR | 0o755, 0, { name: '' }))],
-  super: [encodeSuper({ inoNext: 7, files: 2, directories: 1, bytes: 2 ** 40, allocated: 4096, inodes: 3 })],
+  super: [encodeSuper({ inoNext: 7, files: 2, directories: 1, bytes: 2 ** 40, allocated: 4096, inodes: 3, xattrBytes: 77 })],
   bucket: [encodeBucket([entry]), encodeBucket([{ ...entry, index: 0, name: 'b', volume: 7, ino: 1 }, entry])],
   window: [
     encodeWindow([{ kind: 'zero', start: 0, length: 9 }]),

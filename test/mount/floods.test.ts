@@ -1,5 +1,4 @@
 /** What one user does must not fill the store, nor keep others out: limits of each user and agent, at a real mount. */
-import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import t, { type Test } from 'tap'
 import { publicSocketOf } from '../../src/control/location.ts'
@@ -146,38 +145,41 @@ t.test('limits are words of the mount, and a single user has none', { skip }, as
   }
 })
 
-/** Connections that ask nothing, or half of something, and are made again when they end. */
+/** Eight connections that send half of a request, and are made again when they have ended. */
 const SLOW = `
-import select, socket, sys
-def opened():
+import socket
+def opened(path):
     s = socket.socket(socket.AF_UNIX)
-    s.connect(sys.argv[1])
+    s.connect(path)
     s.sendall(b'POST /v1/status HTTP/1.1\\r\\nHost: x\\r\\nContent-Le')
+    s.setblocking(False)
     return s
-held = [opened() for _ in range(8)]
-print('ready', flush=True)
-while True:
-    for s in select.select(held, [], [])[0]:
-        if s.recv(65536): continue
-        s.close()
-        held[held.index(s)] = opened()
+
+def ended(s):
+    try:
+        return s.recv(65536) is not None
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+def flood(path):
+    held[:] = [opened(path) if ended(s) else s for s in held]
+
+held = []
 `
 
 t.test('slow connections of eight users leave the others theirs', { skip }, async (t) => {
   const { mount, ctl } = await floodedFor(t, [])
-  const socket = publicSocketOf(mount.data)
-  for (let i = 0; i < 9; i++) {
-    const uid = 4000 + i
-    const words = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', 'python3', '-c', SLOW, socket]
-    const slow = spawn('setpriv', words, { stdio: ['ignore', 'pipe', 'ignore'] })
-    t.teardown(() => slow.kill('SIGKILL'))
-    await new Promise((resolve) => slow.stdout.once('data', resolve))
+  const socket = JSON.stringify(publicSocketOf(mount.data))
+  const slow: Person[] = []
+  for (let uid = 4000; uid < 4008; uid++) {
+    const person = await Person.start(t, uid)
+    t.equal(await person.run(`${SLOW}\nheld = [opened(${socket}) for _ in range(8)]`), null)
+    slow.push(person)
   }
-  const outcomes: Outcome[] = []
-  for (let i = 0; i < 3; i++) outcomes.push(await ctl('alice', 'workspace show /tenants/acme'))
-  t.same(
-    outcomes.filter(({ status }) => status !== 0),
-    [],
-    'every call is served',
-  )
+  for (let i = 0; i < 3; i++) {
+    t.match(await ctl('alice', 'workspace show /tenants/acme'), { status: 0, stderr: '' }, 'every call is served')
+    for (const person of slow) t.equal(await person.try(`flood(${socket})`), 'ok')
+  }
 })

@@ -296,6 +296,46 @@ t.test('programs that look at modes', { skip }, async (t) => {
   } else t.comment('NO dpkg-deb HERE: it is not tried')
 })
 
+t.test('the mask goes where the mode goes', { skip }, async (t) => {
+  const { mount } = await accessMountFor(t)
+  mount.ctl('grant', 'carol', 'editor', '/tenants/acme')
+  const top = mount.at('tenants/acme')
+  shAs(uids.alice, 'umask 022; echo text > data/f; echo text > data/g; ln data/f data/h; mkdir data/d; echo text > data/d/f', top)
+  const carol = await Person.start(t, uids.carol)
+  const writes = (path: string): Promise<string> => carol.try(`write(${JSON.stringify(mount.at(path))})`)
+  t.equal(await writes('tenants/acme/data/f'), 'ok')
+  mount.ctl('snapshot', '/tenants/acme', '--name', 's')
+  shAs(uids.alice, 'chmod 644 data/f; chmod 640 data/d/f', top)
+  t.same([await writes('tenants/acme/data/f'), await writes('tenants/acme/data/h')], ['EACCES', 'EACCES'])
+  const { changes } = mount.json<{ changes: { path: string; what: string[] }[] }>('snapshot', 'diff', '/tenants/acme', 's')
+  const modes = changes.filter(({ what }) => what.includes('mode')).map(({ path }) => path)
+  t.ok(
+    modes.some((path) => /data\/[fh]$/.test(path)),
+    'a diff tells of a mask alone',
+    { changes },
+  )
+  t.ok(modes.includes('data/d/f'), 'and of a mode')
+  t.notOk(modes.includes('data/g'))
+  mount.ctl('fork', '/tenants/acme', '/tenants/live', '--with-grants')
+  mount.ctl('fork', '/tenants/acme', '/tenants/old', '--with-grants', '--snapshot', 's')
+  t.same([await writes('tenants/live/data/f'), await writes('tenants/live/data/g')], ['EACCES', 'ok'], 'a fork')
+  t.same([await writes('tenants/old/data/f'), await writes('tenants/old/data/d/f')], ['ok', 'ok'], 'of a snapshot')
+  mount.ctl('restore', '/tenants/acme/data/d', 's')
+  t.same([await writes('tenants/acme/data/d/f'), await writes('tenants/acme/data/f')], ['ok', 'EACCES'], 'a directory restored')
+  mount.ctl('restore', '/tenants/acme', 's')
+  t.equal(await writes('tenants/acme/data/f'), 'ok', 'a workspace restored')
+  shAs(uids.alice, 'mv data/g data/d/moved; ln data/d/moved data/link', top)
+  t.equal(await writes('tenants/acme/data/link'), 'ok', 'other names')
+  t.equal(await mount.stop(), 0)
+  await mount.start()
+  t.same(
+    [await writes('tenants/acme/data/link'), await writes('tenants/live/data/f')],
+    ['ok', 'EACCES'],
+    'merged, and mounted again',
+  )
+  t.match(mount.ctl('fsck'), /0 problems|no problem|nothing|clean|ok/i)
+})
+
 t.test('nobody but root can open a file of a snapshot for writing', { skip }, async (t) => {
   const { mount } = await accessMountFor(t)
   mount.ctl('grant', 'carol', 'editor', '/tenants/acme')

@@ -35,7 +35,7 @@ t.test('below use, only what does not add goes on', async (t) => {
   t.throws(() => test.mkdir(`${A}/d`), EDQUOT)
   t.throws(() => test.engine.fs.mkdir({ uid: 0, gid: 0, pid: 1 }, test.stat(A).node, 'd', 0o755, 0), EDQUOT, 'root too')
   test.engine.fs.link(caller, node, test.stat(A).node, 'g')
-  test.engine.fs.setxattr(caller, node, 'user.x', Buffer.alloc(1000), 0, false)
+  t.throws(() => test.engine.fs.setxattr(caller, node, 'user.x', Buffer.alloc(1000), 0, false), EDQUOT)
   test.engine.fs.setattr(caller, node, { size: 0 })
   test.write(`${A}/f`, Buffer.alloc(KIB))
   t.throws(() => test.write(`${A}/f`, 'x', KIB), EDQUOT)
@@ -89,24 +89,124 @@ t.test('what a restore removed and somebody has open counts until it goes', asyn
   t.match(await test.service.quotaShow(A), { bytes_used: 0, inodes_used: 2 })
 })
 
-t.test('trees of before there were quotas are counted', async (t) => {
+const oldTrees = [
+  { name: 'there were quotas', unknown: { allocated: Number.NaN, inodes: Number.NaN }, size: 32 },
+  { name: 'extended attributes counted', unknown: { xattrBytes: Number.NaN }, size: 48 },
+]
+for (const { name, unknown, size } of oldTrees)
+  t.test(`trees of before ${name} are counted`, async (t) => {
+    const test = await engineFor(t)
+    const { volumes } = test.engine
+    test.write(`${A}/f`, Buffer.alloc(5 * KIB))
+    await volumes.checkpoint()
+    const volume = volumeAt(test, A)
+    const old = encodeSuper({ ...volume.super, ...unknown })
+    t.equal(old.length, size, 'as they were stored')
+    const root = volumes.tree.editNow(volume.root, [{ key: plainKey(0, Kind.super), value: old }])
+    volumes.commit([{ kind: 'root', volume: volume.number, root, domain: volume.domain, inoNext: volume.super.inoNext }])
+    test.write(`${A}/g`, Buffer.alloc(3 * KIB))
+    t.equal((await test.engine.check()).total, 0, 'nothing is wrong with that')
+    test.write(`${A}/f`, Buffer.alloc(KIB), 5 * KIB)
+    test.engine.fs.setxattr(caller, test.stat(`${A}/f`).node, 'user.x', Buffer.alloc(KIB - 22), 0, false)
+    t.match(await test.service.quotaSet(A, { bytes: 11 * KIB }), { bytes_used: 10 * KIB, inodes_used: 3 })
+    await volumes.checkpoint()
+    test.unlink(`${A}/g`)
+    await volumes.checkpoint()
+    t.match(await test.service.quotaShow(A), { bytes_used: 10 * KIB, inodes_used: 3 }, 'held still')
+    t.equal((await test.engine.check()).total, 0)
+  })
+
+t.test('extended attributes count, and so do those that come with a fork or a restore', async (t) => {
   const test = await engineFor(t)
-  const { volumes } = test.engine
-  test.write(`${A}/f`, Buffer.alloc(5 * KIB))
-  await volumes.checkpoint()
-  const volume = volumeAt(test, A)
-  const old = encodeSuper({ ...volume.super, allocated: Number.NaN, inodes: Number.NaN })
-  t.equal(old.length, 32, 'as they were stored')
-  const root = volumes.tree.editNow(volume.root, [{ key: plainKey(0, Kind.super), value: old }])
-  volumes.commit([{ kind: 'root', volume: volume.number, root, domain: volume.domain, inoNext: volume.super.inoNext }])
-  test.write(`${A}/g`, Buffer.alloc(3 * KIB))
-  t.equal((await test.engine.check()).total, 0, 'nothing is wrong with that')
-  test.write(`${A}/f`, Buffer.alloc(KIB), 5 * KIB)
-  t.match(await test.service.quotaSet(A, { bytes: 10 * KIB }), { bytes_used: 9 * KIB, inodes_used: 3 })
-  await volumes.checkpoint()
-  test.unlink(`${A}/g`)
-  await volumes.checkpoint()
-  t.match(await test.service.quotaShow(A), { bytes_used: 9 * KIB, inodes_used: 3 }, 'held still')
+  const { fs } = test.engine
+  const used = async (path: string): Promise<number> => (await test.service.quotaShow(path)).bytes_used
+  const put = (file: string, name: string, bytes: number): void =>
+    fs.setxattr(caller, test.stat(file).node, name, Buffer.alloc(bytes, 1), 0, false)
+  const cost = (name: string, bytes: number): number => 16 + name.length + bytes
+  await test.service.quotaSet(A, { bytes: 100 * KIB })
+  test.write(`${A}/f`, '')
+  test.mkdir(`${A}/d`)
+  const { node } = test.stat(`${A}/d`)
+  const g = fs.create(caller, node, 'g', 0o644, 0, 0).node
+  t.equal(await used(A), 0, 'what comes with an inode does not')
+  put(`${A}/f`, 'user.a', 1000)
+  t.equal(await used(A), cost('user.a', 1000))
+  put(`${A}/f`, 'user.a', 10)
+  put(`${A}/f`, 'user.bb', 0)
+  t.equal(await used(A), cost('user.a', 10) + cost('user.bb', 0))
+  put(`${A}/d/g`, 'user.big', 60 * KIB)
+  t.throws(() => put(`${A}/f`, 'user.big', 60 * KIB), EDQUOT)
+  t.throws(() => put(`${A}/d`, 'user.big', 60 * KIB), EDQUOT)
+  fs.removexattr(caller, test.stat(`${A}/f`).node, 'user.bb')
+  const all = cost('user.a', 10) + cost('user.big', 60 * KIB)
+  t.equal(await used(A), all)
+
+  // Where it lies in the tree, in the layers, or in both.
+  await test.engine.volumes.checkpoint()
+  put(`${A}/f`, 'user.a', 20)
+  t.equal(await used(A), all + 10)
+  put(`${A}/f`, 'user.a', 10)
+  const { snapshot_id } = await test.service.snapshotCreate(A, {})
+  await test.service.fork(A, '/workspace/b', {})
+  t.equal(await used('/workspace/b'), all)
+  test.unlink(`${A}/d/g`)
+  fs.forget(g, 1000)
+  t.equal(await used(A), cost('user.a', 10), 'what is gone counts no more')
+  put(`${A}/f`, 'user.big', 60 * KIB)
+  // A directory comes back beside what was added since: together that is too much.
+  await t.rejects(test.service.restore(`${A}/d`, snapshot_id, {}), { code: 'NEXUS_NO_SPACE' })
+  fs.removexattr(caller, test.stat(`${A}/f`).node, 'user.big')
+  await test.service.restore(`${A}/d`, snapshot_id, {})
+  t.equal(await used(A), all)
+  put(`${A}/d`, 'user.new', 100)
+  await test.service.restore(A, snapshot_id, {})
+  t.equal(await used(A), all)
+  t.equal((await test.engine.check()).total, 0)
+  await test.engine.volumes.checkpoint()
+  t.equal((await test.engine.check()).total, 0)
+})
+
+t.test('a large ACL counts, and each inode that inherits it', async (t) => {
+  const test = await engineFor(t)
+  const { fs } = test.engine
+  const entry = (tag: number, id: number): Buffer => {
+    const bytes = Buffer.alloc(8)
+    bytes.writeUInt16LE(tag, 0)
+    bytes.writeUInt16LE(7, 2)
+    bytes.writeUInt32LE(id, 4)
+    return bytes
+  }
+  const none = 0xffff_ffff
+  const named = Array.from({ length: 1000 }, (_, i) => entry(2, 5000 + i))
+  const acl = Buffer.concat([Buffer.from([2, 0, 0, 0]), entry(1, none), ...named, ...[4, 16, 32].map((tag) => entry(tag, none))])
+  const cost = 16 + 'system.posix_acl_default'.length + acl.length
+  await test.service.quotaSet(A, { bytes: 2.5 * cost })
+  test.mkdir(`${A}/d`)
+  fs.setxattr(caller, test.stat(`${A}/d`).node, 'system.posix_acl_default', acl, 0, false)
+  t.match(await test.service.quotaShow(A), { bytes_used: cost })
+  test.mkdir(`${A}/d/sub`)
+  t.match(await test.service.quotaShow(A), { bytes_used: 2 * cost })
+  t.throws(() => test.mkdir(`${A}/d/more`), EDQUOT)
+  t.equal((await test.engine.check()).total, 0)
+})
+
+t.test('one inode has no more than so many bytes of extended attributes', async (t) => {
+  const test = await engineFor(t)
+  const { fs } = test.engine
+  const node = test.write(`${A}/f`, '')
+  const put = (name: string, bytes: number): void => fs.setxattr(caller, node, name, Buffer.alloc(bytes), 0, false)
+  put('user.a', 64 * KIB)
+  put('user.b', 64 * KIB)
+  t.throws(() => put('user.c', KIB), { code: 'ENOSPC' })
+  put('user.b', 63 * KIB)
+  put('user.c', KIB)
+  const many = test.write(`${A}/g`, '')
+  let count = 0
+  const fill = (): void => {
+    for (; count < 10_000; count++) fs.setxattr(caller, many, `user.${count}`, Buffer.alloc(0), 0, false)
+  }
+  t.throws(fill, { code: 'ENOSPC' })
+  t.ok(count > 4000, `${count} small ones`)
   t.equal((await test.engine.check()).total, 0)
 })
 

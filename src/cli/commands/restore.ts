@@ -31,7 +31,7 @@ function describeDryRun(info: RestoreInfo): string {
 function describeRestore(info: RestoreInfo): string {
   const path = printable(info.path)
   const done = `restored ${path} to ${printable(info.restored)} in ${elapsed(info.elapsed_ms)}`
-  return info.undo === null ? done : `${done}\nundo with: nexusctl restore ${path} ${info.undo}`
+  return info.undo === null ? done : `${done}\nundo with: nexusctl restore ${printable(info.undo_path ?? info.path)} ${info.undo}`
 }
 
 export function addRestoreCommand(program: Command, open: OpenSession): void {
@@ -40,6 +40,10 @@ export function addRestoreCommand(program: Command, open: OpenSession): void {
     .description('set a workspace or directory back to a snapshot, after taking one that undoes this')
     .option('--dry-run', 'show what would change, and change nothing')
     .addOption(limitOption())
+    .addHelpText(
+      'after',
+      '\nOf the snapshots that restores take, the newest 10 of a workspace are kept: see workspace update --meta keep-undos=N',
+    )
     .addHelpText('after', examples('restore /workspace/acme before-upgrade --dry-run'))
     .action(async (path: string, snapshot: string, options: { dryRun?: boolean; limit: number }) => {
       const { service, output, resolve } = open()

@@ -73,7 +73,8 @@ function describeDiskUsage(info: DiskUsageInfo): string {
     { title: 'FILES', align: 'right' },
     { title: '' },
   ] as const
-  return `${store}\n\n${table(columns, rows)}`
+  // A user is told nothing of the store as a whole.
+  return info.physical_bytes === 0 ? table(columns, rows) : `${store}\n\n${table(columns, rows)}`
 }
 
 export function addSpaceCommands(program: Command, open: OpenSession): void {
