@@ -31,6 +31,7 @@ import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { parseScrapeAddress, Scrape } from './scrape.ts'
 import { DaemonService } from './service.ts'
+import { WriteBack } from './write-back.ts'
 
 export interface DaemonOptions {
   /** real path */
@@ -129,12 +130,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     channel = opened
     const writer = new Notifier(opened)
     notifiers.push(writer)
-    const writeBack: WriteBack = (concerns) => session.writeBack(concerns, () => writer.syncFilesystem(mountpoint))
     const kernel = new KernelNotifier({
       newSender: () => new Notifier(opened),
       isDirectory: (node) => isDirectoryIn(engine.fs.core, node),
       canDropNames: () => session.dropsNames,
-      writeBack: (volumes) => writeBack((node) => volumes.includes(volumeOf(node))),
+      writeBack: (volumes) => writeBack.of(volumes),
       logger,
     })
     notifiers.push(kernel)
@@ -157,6 +157,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       onServed: polling?.note.bind(polling),
       onAccept: (agreed) => handover.accept(agreed),
     })
+    const writeBack = new WriteBack({ session, writer, mountpoint, core: engine.fs.core })
     const stop = (by: 'command' | 'signal'): void => end(by)
     const service = new DaemonService({
       engine,
@@ -214,8 +215,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     throw error
   }
 }
-
-type WriteBack = (concerns: (node: number) => boolean) => Promise<void>
 
 /** Outside of workspaces, directories list for each caller the workspaces that they may see. */
 function listingsOutsideWorkspaces(pages: PrivateListingPages): PrivateListings {
@@ -314,11 +313,7 @@ async function detach({ writeBack, logger, engine, mountpoint }: Running): Promi
     await unmount(mountpoint, false)
   } catch {
     // Detaching waits for nothing.
-    await withTimeout(
-      writeBack(() => true),
-      WRITE_BACK_MS_MAX,
-      'the kernel did not write back',
-    ).catch(() => undefined)
+    await withTimeout(writeBack.all(), WRITE_BACK_MS_MAX, 'the kernel did not write back').catch(() => undefined)
     await unmount(mountpoint, true).catch((error: unknown) =>
       logger.warn({ err: error }, `${mountpoint} could not be unmounted: umount -l it`),
     )

@@ -47,6 +47,7 @@ interface Addon {
   notifierFd(notifier: NotifierHandle): number
   notify(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   syncFilesystem(notifier: NotifierHandle, directory: string): void
+  flushFiles(notifier: NotifierHandle, directory: string, files: Uint8Array): void
   touch(notifier: NotifierHandle, bytes: Uint8Array, lengths: Uint32Array): void
   notifierThread(notifier: NotifierHandle): number
   takeResults(notifier: NotifierHandle): Int32Array[]
@@ -340,14 +341,28 @@ export class Notifier {
   }
 
   /**
-   * Writes everything of the filesystem that holds a directory to its disk (syncfs(2)).
-   * @throws a system error: ENOENT, ENOTDIR, EIO; ECANCELED when it was stopped before
+   * Writes everything of the filesystem that holds a directory to its disk (syncfs(2)), as far as that can be done.
+   * @throws a system error of open(2), such as ENOENT, ENOTDIR; ECANCELED when it was stopped before
    */
   async syncFilesystem(directory: string): Promise<void> {
     if (this.#stopped) throw systemError(-os.errno.ECANCELED, 'syncfs', directory)
     addon.syncFilesystem(this.#handle, directory)
     const [errno = 0] = await this.#results(1)
     if (errno !== 0) throw systemError(errno, 'syncfs', directory)
+  }
+
+  /**
+   * Writes the dirty pages of files of a FUSE filesystem, and waits for them (sync_file_range(2)). Files that cannot be
+   * opened are left out; without CAP_DAC_READ_SEARCH these are all.
+   * @param directory a directory of the filesystem
+   * @throws a system error of open(2) of the directory; ECANCELED when it was stopped before
+   */
+  async flushFiles(directory: string, files: readonly { node: number; generation: number }[]): Promise<void> {
+    if (this.#stopped) throw systemError(-os.errno.ECANCELED, 'open', directory)
+    const numbers = files.flatMap(({ node, generation }) => [BigInt(node), BigInt(generation)])
+    addon.flushFiles(this.#handle, directory, new Uint8Array(BigUint64Array.from(numbers).buffer))
+    const [errno = 0] = await this.#results(1 + files.length)
+    if (errno !== 0) throw systemError(errno, 'open', directory)
   }
 
   /** The number of the thread that does all this, by which its own requests are known. */

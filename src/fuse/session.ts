@@ -218,9 +218,10 @@ export class Session {
    * Resolves when what mappings of some nodes dirtied is stored (write-back.ts). syncfs(2) alone does not wait for that
    * (seen on 6.18: it came back after a quarter of the pages).
    * @param sync syncfs(2) of the mount
+   * @param flush sync_file_range(2) of each of the nodes
    */
-  async writeBack(concerns: (node: number) => boolean, sync: () => Promise<void>): Promise<void> {
-    if (this.#state === 'serving') await this.#writeBacks.wait(concerns, sync)
+  async writeBack(concerns: (node: number) => boolean, sync: () => Promise<void>, flush: () => Promise<void>): Promise<void> {
+    if (this.#state === 'serving') await this.#writeBacks.wait(concerns, sync, flush)
   }
 
   /** The descriptor is readable. A turn that is due anyway will see it. */

@@ -2,14 +2,21 @@
  * Waits for what mappings dirtied to arrive as WRITE requests. syncfs(2) of the mount has the kernel queue all dirty pages of
  * the mount; of the errors that it returns, and of what it goes on to wait for, only some concerns who asked. So a wait is
  * for nodes that it names: it ends when no more of their pages come, and fails only when a page of theirs could not be stored.
+ *
+ * syncfs(2) may leave pages out: newer kernels (SB_I_NO_DATA_INTEGRITY, also in 6.18) only wake the flusher, and that skips a
+ * file while CONGESTION_THRESHOLD (init.ts) requests of write-back and readahead are under way (fuse_writepages). So when the
+ * mount was busy meanwhile, the nodes' own files are written one by one; that takes a few microseconds for each that the
+ * kernel has pages of.
  */
-import { FS, type FsError, toFsError } from '../errors.ts'
+import { type FsError, toFsError } from '../errors.ts'
 
 /**
  * The kernel keeps at most BACKGROUND_MAX (init.ts) requests of its write-back among those that can be read, in
  * the order they came, and refills as we answer. After so many without a single one, there are none.
  */
 const DRAINED_REQUESTS = 4096
+/** With fewer requests meanwhile there cannot have been CONGESTION_THRESHOLD at a time. */
+const BUSY_REQUESTS = 32
 /** After so long without a page of theirs while others dirty pages without end, none is queued any more. */
 const OTHERS_MS_MAX = 2000
 /** Longest wait, should pages of theirs be dirtied faster than they can be written. */
@@ -22,22 +29,17 @@ const STORE_FAILURES: readonly string[] = ['EIO', 'ENOSPC']
 
 interface Wait {
   concerns(node: number): boolean
+  /** how many requests came meanwhile */
+  requests: number
   /** set when the kernel has queued what there is */
   resolve: (() => void) | undefined
   /** when a page of theirs came last, as of `performance.now` */
   lastAt: number
   failure: FsError | undefined
-  /** errnos that any page was refused with: syncfs(2) may give one of them */
-  readonly refusals: Set<number>
 }
 
 export class WriteBacks {
   readonly #waits = new Set<Wait>()
-  /**
-   * Errnos that a syncfs(2) may give for pages that earned their refusal before it: the kernel keeps an error of the whole
-   * mount until one has told of it (errseq_t of the superblock), and gives EIO for any errno of a page (filemap_check_errors).
-   */
-  readonly #untold = new Set<number>()
   /** requests since the last one of the kernel's write-back */
   #since = 0
   readonly #onWait: () => void
@@ -54,18 +56,17 @@ export class WriteBacks {
 
   /**
    * Resolves when all pages of these nodes that were dirty are stored.
-   * @param sync has the kernel queue them: syncfs(2), off this thread
-   * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with, unless it tells of others
+   * @param sync has the kernel queue them: syncfs(2), off this thread; its errors are nobody's
+   * @param flush has the kernel write these nodes alone and waits for it, off this thread
+   * @throws FsError EIO, ENOSPC when one of them could not be stored; what `sync` is rejected with
    */
-  async wait(concerns: (node: number) => boolean, sync: () => Promise<void>): Promise<void> {
-    const wait: Wait = { concerns, resolve: undefined, lastAt: 0, failure: undefined, refusals: new Set() }
+  async wait(concerns: (node: number) => boolean, sync: () => Promise<void>, flush: () => Promise<void>): Promise<void> {
+    const wait: Wait = { concerns, requests: 0, resolve: undefined, lastAt: 0, failure: undefined }
     this.#waits.add(wait)
     try {
-      await sync().catch((error: unknown) => {
-        if (!isErrnoOf(error, wait.refusals) && !isErrnoOf(error, this.#untold)) throw error
-        this.#untold.clear()
-      })
+      await sync()
       await this.#drained(wait)
+      if (wait.requests >= BUSY_REQUESTS) await flush()
     } finally {
       this.#waits.delete(wait)
     }
@@ -81,7 +82,9 @@ export class WriteBacks {
   served(): void {
     this.#since++
     const now = performance.now()
-    for (const { resolve, lastAt } of this.#waits) {
+    for (const wait of this.#waits) {
+      wait.requests++
+      const { resolve, lastAt } = wait
       if (this.#since >= DRAINED_REQUESTS || now - lastAt > OTHERS_MS_MAX) resolve?.()
     }
   }
@@ -101,11 +104,8 @@ export class WriteBacks {
   /** It could not be stored. */
   failed(node: number, error: unknown): void {
     const { fsError } = toFsError(error)
-    if (!STORE_FAILURES.includes(fsError.code)) this.#untold.add(fsError.errno).add(FS.EIO.errno)
-    for (const wait of this.#waits) {
-      wait.refusals.add(fsError.errno)
-      if (STORE_FAILURES.includes(fsError.code) && wait.concerns(node)) wait.failure = fsError
-    }
+    if (!STORE_FAILURES.includes(fsError.code)) return
+    for (const wait of this.#waits) if (wait.concerns(node)) wait.failure = fsError
   }
 
   async #drained(wait: Wait): Promise<void> {
@@ -119,8 +119,4 @@ export class WriteBacks {
     })
     clearTimeout(timer)
   }
-}
-
-function isErrnoOf(error: unknown, errnos: ReadonlySet<number>): boolean {
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && errnos.has(-error.errno)
 }

@@ -30,6 +30,8 @@ export const TAIL_PAGE = 8
 export const STORED_INTO = 16
 /** A process that may not write the inode could change it without a request (tainted.ts). */
 const TAINTED = 32
+/** The kernel was given pages of the inode, and may have dirty ones. */
+export const ANY_PAGE = 64
 /** Volumes are numbered below this, as node ids have it; pages up to that of the largest inode. */
 const VOLUMES_MAX = 2 ** 21
 const NUMBER_MAX = 2 ** 32 / PAGE_INODES - 1
@@ -158,13 +160,15 @@ export class KnownNodes {
     page.bytes[at] = (page.bytes[at] as number) | WRITTEN_DIRECTLY | (isOld ? CACHED : 0)
   }
 
-  /** Of an inode that is written directly, the kernel may have pages now, or has none. */
+  /** The kernel may have pages of an inode now; or, of one that is written directly, has none. */
   setCached(volume: number, ino: number, isCached: boolean): void {
     const page = this.#pageOf(volume, ino)
     if (page === undefined) return
     const at = flagsAt(page, ino)
     const flags = page.bytes[at] as number
-    if ((flags & WRITTEN_DIRECTLY) !== 0) page.bytes[at] = isCached ? flags | CACHED : flags & ~CACHED
+    const isDirect = (flags & WRITTEN_DIRECTLY) !== 0
+    if (isCached) page.bytes[at] = flags | ANY_PAGE | (isDirect ? CACHED : 0)
+    else if (isDirect) page.bytes[at] = flags & ~CACHED
   }
 
   /** Whether an inode is written directly, and the kernel may have pages of it. */
@@ -174,7 +178,7 @@ export class KnownNodes {
     return page !== undefined && ((page.bytes[flagsAt(page, ino)] as number) & both) === both
   }
 
-  /** The kernel may have pages of these kinds now (HOLE_PAGE, TAIL_PAGE, STORED_INTO). */
+  /** The kernel may have pages of these kinds now (HOLE_PAGE, TAIL_PAGE, STORED_INTO, ANY_PAGE). */
   setPages(volume: number, ino: number, kinds: number): void {
     const page = this.#pageOf(volume, ino)
     if (page === undefined) return

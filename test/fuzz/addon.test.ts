@@ -43,6 +43,7 @@ t.test('arguments of other types', async (t) => {
     notifierFd: [{}],
     notify: [{}, buffer, new Uint32Array(1)],
     syncFilesystem: [{}, '/nowhere/at/all'],
+    flushFiles: [{}, '/nowhere/at/all', buffer],
     takeResults: [{}],
     stopNotifier: [{}],
     takeBack: [{}],

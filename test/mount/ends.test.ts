@@ -9,7 +9,7 @@ import { childrenOf, noMount, plainFor } from './harness.ts'
 import { isRunning, mountsBelow, needsRoot, type Running, type Scratch, scratchFor } from './nexusd.ts'
 
 const skip = noMount ?? needsRoot
-const timeout = 180_000
+const timeout = 600_000
 const WAIT_MS_MAX = 60_000
 
 interface Mounted {

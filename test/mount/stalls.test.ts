@@ -60,9 +60,9 @@ async function soon<T>(t: Test, what: string, promise: Promise<T>): Promise<T> {
   }
 }
 
-t.test('a held directory delays only what concerns it', { skip, timeout: 240_000 }, async (t) => {
+t.test('a held directory delays only what concerns it', { skip, timeout: 600_000 }, async (t) => {
   for (const where of ['directory', 'listing', 'file'] as const) {
-    await t.test(where, { timeout: 120_000 }, async (t) => {
+    await t.test(where, { timeout: 300_000 }, async (t) => {
       const { mount, service } = await accessMountFor(t)
       const evil = mount.at('workspace/evil')
       shAs(uids.eve, `mkdir evil; mkdir evil/d; echo old > evil/d/f; echo gone > evil/d/g`, mount.at('workspace'))
@@ -106,7 +106,7 @@ t.test('a held directory delays only what concerns it', { skip, timeout: 240_000
   }
 })
 
-t.test('who holds /workspace delays nobody elsewhere, and no revocation', { skip, timeout: 240_000 }, async (t) => {
+t.test('who holds /workspace delays nobody elsewhere, and no revocation', { skip, timeout: 600_000 }, async (t) => {
   const { mount, service } = await accessMountFor(t)
   shAs(uids.alice, 'mkdir own; echo text > own/f', mount.at('workspace'))
   const own = mount.at('workspace/own')

@@ -14,6 +14,7 @@ static const napi_property_descriptor exported[] = {
     {"notifierFd", NULL, nexus_notifier_fd, NULL, NULL, NULL, napi_enumerable, NULL},
     {"notify", NULL, nexus_notify, NULL, NULL, NULL, napi_enumerable, NULL},
     {"syncFilesystem", NULL, nexus_sync_filesystem, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"flushFiles", NULL, nexus_flush_files, NULL, NULL, NULL, napi_enumerable, NULL},
     {"touch", NULL, nexus_touch, NULL, NULL, NULL, napi_enumerable, NULL},
     {"notifierThread", NULL, nexus_notifier_thread, NULL, NULL, NULL, napi_enumerable, NULL},
     {"takeResults", NULL, nexus_take_results, NULL, NULL, NULL, napi_enumerable, NULL},

@@ -38,6 +38,8 @@ int receive_descriptor(int socket);
 
 /* touch.c: does one errand through the mount, and waits as long as the kernel does. Returns 0 or a negative errno. */
 int32_t touch(const char *bytes, size_t length);
+/* A descriptor of the inode that the kernel has of a node, or a negative errno. */
+int open_node(int mount, uint64_t node, uint32_t generation, int flags);
 
 /* The functions that JavaScript sees. */
 napi_value nexus_mount(napi_env env, napi_callback_info info);
@@ -52,6 +54,7 @@ napi_value nexus_start_notifier(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_fd(napi_env env, napi_callback_info info);
 napi_value nexus_notify(napi_env env, napi_callback_info info);
 napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info);
+napi_value nexus_flush_files(napi_env env, napi_callback_info info);
 napi_value nexus_touch(napi_env env, napi_callback_info info);
 napi_value nexus_notifier_thread(napi_env env, napi_callback_info info);
 napi_value nexus_take_results(napi_env env, napi_callback_info info);

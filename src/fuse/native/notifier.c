@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,14 +28,25 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What is done with each of a batch's byte strings: written to /dev/fuse; the path of a directory whose filesystem is
- * written out; an errand of touch.c. */
-enum work { SEND, SYNC, TOUCH };
+/*
+ * What a batch holds:
+ * - SEND: notifies
+ * - SYNC: the path of a directory whose filesystem is to be written out
+ * - FLUSH: the path of a directory, then struct file of that filesystem whose dirty pages are to be written
+ * - TOUCH: errands of touch.c
+ */
+enum work { SEND, SYNC, FLUSH, TOUCH };
+
+struct file {
+  uint64_t node;
+  uint64_t generation;
+};
 
 /* What was given together, and afterwards what became of each. */
 struct batch {
   struct batch *next;
   enum work work;
+  int directory; /* of FLUSH, while it is carried out */
   size_t count;
   uint32_t *lengths;
   int32_t *results;
@@ -72,6 +84,7 @@ static struct batch *new_batch(size_t count, size_t length) {
   if (batch == NULL) return NULL;
   batch->next = NULL;
   batch->work = SEND;
+  batch->directory = -1;
   batch->count = count;
   batch->lengths = (uint32_t *)(batch + 1);
   batch->results = (int32_t *)(batch->lengths + count);
@@ -160,18 +173,45 @@ static int32_t write_message(int fd, const char *bytes, size_t length) {
   }
 }
 
-/* Opened for each, because an open directory keeps its mount from being unmounted. Returns 0 or a negative errno. */
+/*
+ * Opened for each, because an open directory keeps its mount from being unmounted. What syncfs(2) returns is the error of
+ * some page of the whole filesystem, perhaps of long ago (errseq_sample: one that nobody has seen yet), so it says nothing to
+ * whoever asks: a page that is refused is refused by our own answer. Returns 0 or a negative errno of open(2).
+ */
 static int32_t sync_filesystem(const char *directory) {
   int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return -errno;
-  int32_t result = syncfs(fd) == 0 ? 0 : -errno;
+  syncfs(fd);
   close(fd);
-  return result;
+  return 0;
 }
 
-static int32_t carry_out(const struct notifier *notifier, const struct batch *batch, const char *bytes, size_t length) {
+/*
+ * Writes one file's dirty pages and waits for them. It is opened by a handle, which needs no request while the
+ * kernel has the inode. Returns 0 or a negative errno; what sync_file_range(2) itself
+ * returns may be of long ago, as with syncfs(2).
+ */
+static int32_t flush_file(int directory, const char *bytes) {
+  struct file file;
+  memcpy(&file, bytes, sizeof(file));
+  int fd = open_node(directory, file.node, (uint32_t)file.generation, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) return fd;
+  sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  close(fd);
+  return 0;
+}
+
+/* The first of FLUSH is the directory, which the others need. */
+static int32_t flush_next(struct batch *batch, const char *bytes) {
+  if (batch->directory >= 0) return flush_file(batch->directory, bytes);
+  batch->directory = open(bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  return batch->directory < 0 ? -errno : 0;
+}
+
+static int32_t carry_out(const struct notifier *notifier, struct batch *batch, const char *bytes, size_t length) {
   switch (batch->work) {
     case SYNC: return sync_filesystem(bytes);
+    case FLUSH: return flush_next(batch, bytes);
     case TOUCH: return touch(bytes, length);
     default: return write_message(notifier->fuse_fd, bytes, length);
   }
@@ -188,9 +228,11 @@ static bool is_running(struct notifier *notifier) {
 static void carry_out_batch(struct notifier *notifier, struct batch *batch) {
   const char *bytes = batch->bytes;
   for (size_t i = 0; i < batch->count; i++) {
-    batch->results[i] = is_running(notifier) ? carry_out(notifier, batch, bytes, batch->lengths[i]) : -ECANCELED;
+    bool is_lost = batch->work == FLUSH && i > 0 && batch->directory < 0;
+    batch->results[i] = is_running(notifier) && !is_lost ? carry_out(notifier, batch, bytes, batch->lengths[i]) : -ECANCELED;
     bytes += batch->lengths[i];
   }
+  if (batch->directory >= 0) close(batch->directory);
 }
 
 static void hand_over(struct notifier *notifier, struct batch *batch) {
@@ -391,6 +433,37 @@ napi_value nexus_sync_filesystem(napi_env env, napi_callback_info info) {
     batch->work = SYNC;
     batch->lengths[0] = (uint32_t)bytes;
     memcpy(batch->bytes, directory, bytes);
+    enqueue(notifier, batch);
+  }
+  free(directory);
+  return NULL;
+}
+
+/* A directory, and struct file of each that is to be flushed. */
+napi_value nexus_flush_files(napi_env env, napi_callback_info info) {
+  napi_value args[3];
+  struct notifier *notifier;
+  void *files;
+  size_t total;
+  if (!get_args(env, info, 3, args) || !get_notifier(env, args[0], &notifier)) return NULL;
+  if (!get_bytes(env, args[2], &files, &total)) return NULL;
+  if (total % sizeof(struct file) != 0) {
+    throw_errno(env, EINVAL, "sync_file_range", NULL);
+    return NULL;
+  }
+  char *directory = get_string(env, args[1]);
+  if (directory == NULL) return NULL;
+  size_t bytes = strlen(directory) + 1;
+  size_t count = total / sizeof(struct file);
+  struct batch *batch = new_batch(1 + count, bytes + total);
+  if (batch == NULL) {
+    throw_errno(env, ENOMEM, "malloc", NULL);
+  } else {
+    batch->work = FLUSH;
+    batch->lengths[0] = (uint32_t)bytes;
+    for (size_t i = 1; i <= count; i++) batch->lengths[i] = sizeof(struct file);
+    memcpy(batch->bytes, directory, bytes);
+    if (total > 0) memcpy(batch->bytes + bytes, files, total);
     enqueue(notifier, batch);
   }
   free(directory);

@@ -33,14 +33,14 @@ struct errand {
 };
 
 /* The inode that the kernel has of a node, if it has one: no name is looked up. Returns a descriptor or a negative errno. */
-static int open_node(int mount, uint64_t node, uint32_t generation) {
+int open_node(int mount, uint64_t node, uint32_t generation, int flags) {
   uint32_t words[HANDLE_WORDS] = {(uint32_t)(node >> 32), (uint32_t)node, generation};
   struct file_handle *handle = malloc(sizeof(*handle) + sizeof(words));
   if (handle == NULL) return -ENOMEM;
   handle->handle_bytes = sizeof(words);
   handle->handle_type = HANDLE_TYPE;
   memcpy(handle->f_handle, words, sizeof(words));
-  int fd = open_by_handle_at(mount, handle, O_PATH | O_CLOEXEC);
+  int fd = open_by_handle_at(mount, handle, flags);
   int error = errno;
   free(handle);
   return fd < 0 ? -error : fd;
@@ -66,7 +66,7 @@ static int32_t set_times(int fd, const struct errand *errand) {
 }
 
 static int32_t touch_in(int mount, const struct errand *errand, const char *path) {
-  int fd = open_node(mount, errand->node, errand->generation);
+  int fd = open_node(mount, errand->node, errand->generation, O_PATH | O_CLOEXEC);
   /* Without CAP_DAC_READ_SEARCH only paths are left. */
   if (fd == -EPERM) fd = open_path(mount, path, O_PATH);
   if (fd < 0) return fd;
