@@ -9,6 +9,7 @@ t.setTimeout(600_000)
 
 const FIRST = 5000
 const COUNT = 540
+const AT_ONCE = 60
 /** an agent, who is not among user:* */
 const AGENT = 4999
 const PUB = '/tenants/acme/data/pub'
@@ -74,8 +75,21 @@ async function crowdFor(t: Test): Promise<Place> {
   const guest = new Guest(t, '/')
   const problem = await guest.run(`W = ${JSON.stringify(W)}; D = W + '/pub'\n${AS}`)
   if (problem !== null) throw new Error(String(problem))
-  const ask: Place['ask'] = async (look, uids, together = 1) =>
-    await guest.run(`ask(${JSON.stringify(look)}, ${uids}, ${together})`)
+  // A few at a time: on a busy machine a command to a guest has its limit.
+  const ask: Place['ask'] = async (look, uids, together = 1) => {
+    const all = await guest.run<number[]>(`list(${uids})`)
+    const answers: Record<string, number[]> = {}
+    for (let at = 0; at < all.length; at += AT_ONCE) {
+      const some = JSON.stringify(all.slice(at, at + AT_ONCE))
+      const found = await guest.run<Record<string, number[]>>(`ask(${JSON.stringify(look)}, ${some}, ${together})`)
+      for (const [answer, told] of Object.entries(found)) {
+        const known = answers[answer] ?? [0]
+        const first = [...known.slice(0, -1), ...told.slice(0, -1)].slice(0, 5)
+        answers[answer] = [...first, (known.at(-1) ?? 0) + (told.at(-1) ?? 0)]
+      }
+    }
+    return answers
+  }
   return { service, ask }
 }
 
