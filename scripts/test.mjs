@@ -40,6 +40,7 @@ const PROGRAMS = {
   zip: 'zip',
   unzip: 'unzip',
   fusermount3: 'fuse3',
+  'ssh-keygen': 'openssh-client',
   zsh: 'zsh',
   fish: 'fish',
   groff: 'groff',
