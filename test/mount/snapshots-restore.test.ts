@@ -70,7 +70,7 @@ t.test('everything comes back, and an undo brings back what was before', { skip 
     'removed new/file',
     'added sparse',
     'added deep/er/est/file',
-    'added many/1',
+    'renamed many/1',
     'modified big',
   ]) {
     t.ok(paths.includes(path), `a dry run tells: ${path}`)
