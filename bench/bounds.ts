@@ -166,7 +166,7 @@ async function instants(bench: Bench, workspace: string): Promise<void> {
     change()
     times.snapshot.push((await bench.control.snapshotCreate(`/${workspace}`, { name: `s${i}` })).elapsed_ms as number)
     change()
-    times.restore.push((await bench.control.restore(`/${workspace}`, `s${i}`, {})).elapsed_ms)
+    times.restore.push((await bench.control.restore(`/${workspace}`, `s${i}`, { force: true })).elapsed_ms)
     change()
     times.fork.push((await bench.control.fork(`/${workspace}`, `/workspace/fork-${i}`, {})).elapsed_ms)
   }

@@ -116,7 +116,7 @@ while at < ${size} << 20:
   states('snapshot after a change', takeSnapshot),
   states('restore after a change', async (job, workspace, round) => {
     if (round === 0) await takeSnapshot(job, workspace, 0)
-    return (await storeOf(job).service.restore(workspace, 's0', {})).elapsed_ms
+    return (await storeOf(job).service.restore(workspace, 's0', { force: true })).elapsed_ms
   }),
   states('fork after a change', async (job, workspace, round) => {
     const { service } = storeOf(job)

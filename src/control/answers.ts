@@ -121,6 +121,8 @@ const restored = record<api.RestoreInfo>({
   dry_run: boolean,
   changes,
   truncated: boolean,
+  writers: listOf(record<api.WriterInfo>({ pid: number, command: text, files: number })),
+  writers_hidden: number,
   elapsed_ms: number,
 })
 

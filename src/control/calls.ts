@@ -102,7 +102,16 @@ const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } 
     field('to', nullable(checkSnapshotReference)),
     field('limit', checkLimit),
   ],
-  restore: [path, snapshot, options<'restore'>({ dryRun: optional(checkBoolean), limit: optional(checkLimit) })],
+  restore: [
+    path,
+    snapshot,
+    options<'restore'>({
+      dryRun: optional(checkBoolean),
+      limit: optional(checkLimit),
+      force: optional(checkBoolean),
+      stop: optional(checkBoolean),
+    }),
+  ],
   fork: [
     path,
     newPath,

@@ -80,7 +80,30 @@ export interface RestoreInfo {
   dry_run: boolean
   changes: Change[]
   truncated: boolean
+  /** of a dry run: the processes that it would be refused for; a user sees those of their own uid */
+  writers: WriterInfo[]
+  /** of a dry run: how many more there are, of other users */
+  writers_hidden: number
   elapsed_ms: number
+}
+
+/** A process that has files open for writing where something is restored, or mapped so that it can change them. */
+export interface WriterInfo {
+  pid: number
+  /** as in /proc/PID/comm */
+  command: string
+  /** how many files */
+  files: number
+}
+
+export interface RestoreWish {
+  dryRun?: boolean
+  /** how many changes to report */
+  limit?: number
+  /** restores also while processes have files there open for writing */
+  force?: boolean
+  /** sends those processes SIGTERM, and waits until none is left */
+  stop?: boolean
 }
 
 export interface ForkInfo {
@@ -344,7 +367,7 @@ export interface Service {
   snapshotDelete(path: string, snapshot: string): Promise<SnapshotInfo>
   /** @param to another snapshot, or null for the live state */
   snapshotDiff(path: string, from: string, to: string | null, limit: number): Promise<DiffInfo>
-  restore(path: string, snapshot: string, options: { dryRun?: boolean; limit?: number }): Promise<RestoreInfo>
+  restore(path: string, snapshot: string, options: RestoreWish): Promise<RestoreInfo>
   fork(path: string, newPath: string, options: { snapshot?: string; withGrants?: boolean; owner?: string }): Promise<ForkInfo>
   /** from now on a process with this uid is that subject; a uid has one subject, a subject any number of uids */
   identityAdd(subject: string, uid: number): Promise<IdentityInfo>

@@ -52,7 +52,7 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
     },
     restore: (path, snapshot, options) => {
       const permit = still(caller, path, () => policy.restore(ask, path, snapshot, options))
-      const reported: RestoreOptions = { ...options, sees: caller.sees(), permit }
+      const reported: RestoreOptions = { ...options, sees: caller.sees(), permit, uid: caller.uid }
       // Where relations hide parts, that tells no names at all.
       return allowed.restore(path, snapshot, context.access.hides ? { ...reported, limit: 0 } : reported)
     },

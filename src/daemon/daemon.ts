@@ -141,6 +141,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     engine.fs.core.mapped.serve(kernel.pages)
     const toucher = new Toucher({ newSender: () => new Notifier(opened), mountpoint, threads: engine.fs.core.touchers, logger })
     notifiers.push(toucher)
+    const device = allMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device
+    const search = device === undefined ? undefined : new HolderSearch({ device, logger })
+    if (search !== undefined) notifiers.push(search)
+    const look = search && (() => search.look())
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
     const session: Session = new Session({
       channel: opened,
@@ -164,6 +168,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       logger,
       kernel,
       toucher,
+      lookForHolders: look,
       session,
       handover,
       mountpoint,
@@ -178,11 +183,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     if (terms !== undefined) await kernel.resend()
     const { gates, crowds, tainted } = engine.fs.core
     crowds.serve(kernel, logger, terms !== undefined)
-    const device = singleUser ? undefined : allMounts().findLast((entry) => entry.mountpoint === mountpoint)?.device
-    if (device !== undefined) {
-      const search = new HolderSearch({ device, logger })
-      tainted.serve({ kernel, look: () => search.look(), logger })
-    }
+    if (!singleUser && look !== undefined) tainted.serve({ kernel, look, logger })
     if (terms !== undefined && !singleUser && session.expiresNames) gates.takeOver(kernel, logger)
     session.start()
     await withTimeout(session.ready, READY_MS_MAX, 'the kernel did not answer the mount')

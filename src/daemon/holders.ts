@@ -6,15 +6,23 @@
  *   for as long as another filesystem of that process' user likes, so a child process looks, and is killed when it is
  *   silent for too long; another child goes on with the processes that are left.
  * - A user whose process cannot be looked into in time delays a look once a minute, whatever number of processes they have.
+ *
+ * Most of a first look is the start of the child, so it stays for a while and is asked again.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from '../logger.ts'
 import type { Holders, Process } from '../vfs/holders.ts'
 import type { Found } from './procscan.ts'
 
-/** What the child says, a line each. */
+/** What the child is asked, a line each: what not to look into (procscan-child.ts). */
+export interface ScanQuestion {
+  skip: string[]
+}
+
+/** What it says, a line each; `done` is the last of an answer. */
 export type ScanLine = { look: Process } | { found: Found } | { done: { seesAll: boolean } }
 
 export interface HolderSearchOptions {
@@ -28,12 +36,15 @@ export interface HolderSearchOptions {
 }
 
 const SILENCE_MS = 2000
-/** The child has to start before it says anything. */
+/** The child may have to start before it says anything. */
 const START_MS = 20_000
 /** A search ends, incomplete, when so many looks had to be killed. */
 const STUCK_MAX = 8
 /** Processes that could not be looked into are not tried again before. */
 const STUCK_MS = 60_000
+
+/** A child that is not asked again ends after this. */
+const KEEP_MS = 10_000
 
 const CHILD = fileURLToPath(new URL('./procscan-child.js', import.meta.url))
 
@@ -45,6 +56,8 @@ export class HolderSearch {
   #running: Promise<Holders> | undefined
   #next: Promise<Holders> | undefined
   #stuck: { process: Process; until: number }[] = []
+  #child: Child | undefined
+  #isStopped = false
 
   constructor(options: HolderSearchOptions) {
     this.#options = options
@@ -60,6 +73,12 @@ export class HolderSearch {
     return this.#next
   }
 
+  /** Ends the child; a search that runs ends incomplete. */
+  stop(): void {
+    this.#isStopped = true
+    this.#child?.end()
+  }
+
   #begin(): Promise<Holders> {
     const running = this.#search().finally(() => {
       if (this.#running === running) this.#running = undefined
@@ -71,16 +90,16 @@ export class HolderSearch {
   async #search(): Promise<Holders> {
     const now = performance.now()
     this.#stuck = this.#stuck.filter(({ until }) => until > now)
-    for (let looks = 0; looks < STUCK_MAX; looks++) {
-      const look = new Look(this.#options, this.#skipped())
-      const end = await look.end
-      if (end === 'done') return this.#answer(look, look.seesAll)
-      if (end === 'failed') return this.#answer(look, false)
+    for (let looks = 0; looks < STUCK_MAX && !this.#isStopped; looks++) {
+      if (this.#child?.isUsable !== true) this.#child = new Child(this.#options)
+      const look = await this.#child.look(this.#skipped())
+      if (look.end === 'done') return this.#answer(look, look.seesAll)
+      if (look.end === 'failed') return this.#answer(look, false)
       this.#options.logger.warn(
-        { pid: end.pid, uid: end.uid },
+        { pid: look.end.pid, uid: look.end.uid },
         'a process cannot be looked into: it counts as one that has files open for writing',
       )
-      this.#stuck.push({ process: end, until: performance.now() + STUCK_MS })
+      this.#stuck.push({ process: look.end, until: performance.now() + STUCK_MS })
     }
     return { holders: [], unreadable: this.#stuckProcesses(), isComplete: false }
   }
@@ -99,61 +118,117 @@ export class HolderSearch {
   }
 }
 
-/** One child, from its start to its end. */
-class Look {
-  readonly holders: Holders['holders'] = []
-  readonly unreadable: Process[] = []
-  readonly end: Promise<End>
-  seesAll = false
-  #looked: Process | undefined
-  #isDone = false
+/** What one look of a child has found. */
+interface Look {
+  holders: Holders['holders']
+  unreadable: Process[]
+  end: End
+  seesAll: boolean
+}
+
+/** A process that looks, as often as it is asked, one look after the other. */
+class Child {
+  readonly #options: HolderSearchOptions
+  readonly #process: ChildProcess
+  #look: (Look & { looked?: Process; resolve: (look: Look) => void }) | undefined
+  /** of the silence while it looks, and of the pause after that */
+  #timer: NodeJS.Timeout | undefined
+  #hasEnded = false
   #said = ''
 
-  constructor({ device, logger, silenceMs = SILENCE_MS, child: program = CHILD }: HolderSearchOptions, skip: readonly string[]) {
-    const child = spawn(process.execPath, [program, device, ...skip], { cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] })
-    this.end = new Promise((resolve) => {
-      const finish = (isSilent: boolean): void => {
-        clearTimeout(timer)
-        if (!this.#isDone && !(isSilent && this.#looked !== undefined)) {
-          logger.error({ said: this.#said.slice(0, 500) }, 'the processes that have files open for writing cannot be looked for')
-        }
-        resolve(this.#isDone ? 'done' : ((isSilent ? this.#looked : undefined) ?? 'failed'))
-      }
-      const giveUp = (): void => {
-        // It may wait in the kernel for long. The search goes on without it.
-        child.kill('SIGKILL')
-        child.stdout.destroy()
-        child.stderr.destroy()
-        child.unref()
-        finish(true)
-      }
-      let timer = setTimeout(giveUp, START_MS)
-      createInterface({ input: child.stdout }).on('line', (text) => {
-        clearTimeout(timer)
-        timer = setTimeout(giveUp, silenceMs)
-        this.#hear(JSON.parse(text) as ScanLine)
-      })
-      child.stderr.on('data', (text: Buffer) => {
-        this.#said += text.toString()
-      })
-      child.once('error', (error) => {
-        this.#said += error.message
-        finish(false)
-      })
-      child.once('close', () => finish(false))
+  constructor(options: HolderSearchOptions) {
+    this.#options = options
+    const { device, child: program = CHILD } = options
+    const child = spawn(process.execPath, [program, device], { cwd: '/', stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#process = child
+    createInterface({ input: child.stdout }).on('line', (text) => this.#hear(JSON.parse(text) as ScanLine))
+    child.stderr.on('data', (text: Buffer) => {
+      this.#said += text.toString()
+    })
+    // One that has ended cannot be asked; that is told by its end.
+    child.stdin.on('error', () => undefined)
+    child.once('error', (error) => {
+      this.#said += error.message
+      this.#ended()
+    })
+    child.once('close', () => this.#ended())
+  }
+
+  /** Whether it can be asked. */
+  get isUsable(): boolean {
+    return !this.#hasEnded && this.#look === undefined
+  }
+
+  /** Never rejects. */
+  look(skip: string[]): Promise<Look> {
+    return new Promise((resolve) => {
+      this.#look = { holders: [], unreadable: [], end: 'failed', seesAll: false, resolve }
+      this.#keepsRunning(true)
+      this.#wait(START_MS)
+      const question: ScanQuestion = { skip }
+      this.#process.stdin?.write(`${JSON.stringify(question)}\n`)
     })
   }
 
+  /** It may wait in the kernel for long; nothing waits for it. */
+  end(): void {
+    this.#process.kill('SIGKILL')
+    this.#process.stdout?.destroy()
+    this.#process.stderr?.destroy()
+    this.#keepsRunning(false)
+    this.#answer('failed')
+    this.#ended()
+  }
+
   #hear(line: ScanLine): void {
+    const look = this.#look
+    if (look === undefined) return
+    this.#wait(this.#options.silenceMs ?? SILENCE_MS)
     if ('look' in line) {
-      this.#looked = line.look
+      look.looked = line.look
     } else if ('found' in line) {
       const { process: looked, holders, isReadable } = line.found
-      if (isReadable) this.holders.push(...holders)
-      else this.unreadable.push(looked)
+      if (isReadable) look.holders.push(...holders)
+      else look.unreadable.push(looked)
     } else {
-      this.#isDone = true
-      this.seesAll = line.done.seesAll
+      look.seesAll = line.done.seesAll
+      this.#keepsRunning(false)
+      this.#answer('done')
+      this.#timer = setTimeout(() => this.end(), KEEP_MS).unref()
     }
+  }
+
+  /** Gives up when nothing is heard for so long. */
+  #wait(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      const looked = this.#look?.looked
+      if (looked === undefined) this.#ended()
+      else this.#answer(looked)
+      this.end()
+    }, ms)
+  }
+
+  #ended(): void {
+    this.#hasEnded = true
+    clearTimeout(this.#timer)
+    if (this.#look === undefined) return
+    const said = this.#said.slice(0, 500)
+    this.#options.logger.error({ said }, 'the processes that have files open for writing cannot be looked for')
+    this.#answer('failed')
+  }
+
+  #answer(end: End): void {
+    clearTimeout(this.#timer)
+    const look = this.#look
+    this.#look = undefined
+    look?.resolve({ ...look, end })
+  }
+
+  /** Whether this process goes on for the child's sake. */
+  #keepsRunning(does: boolean): void {
+    const { stdin, stdout, stderr } = this.#process
+    const handles = [this.#process, ...[stdin, stdout, stderr].filter((stream) => stream instanceof Socket)]
+    for (const handle of handles) does ? handle.ref() : handle.unref()
   }
 }

@@ -13,6 +13,7 @@ import { hauntUndone, refreshKernel } from '../snapshots/refresh.ts'
 import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
+import type { LookForHolders } from '../vfs/holders.ts'
 import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
   addIdentity,
@@ -55,6 +56,8 @@ export interface ServiceOptions {
   kernel: KernelCaches
   /** there is none without a mount */
   toucher?: FileToucher
+  /** there is none without a mount */
+  lookForHolders?: LookForHolders | undefined
   session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
   mountpoint: string
   data: string
@@ -79,7 +82,7 @@ export class DaemonService implements api.Service {
   constructor(options: ServiceOptions) {
     this.#options = options
     const ulid = monotonicFactory()
-    const { engine, kernel, toucher } = options
+    const { engine, kernel, toucher, lookForHolders } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
       inBackground: (what, run) => this.#inBackground(what, run),
@@ -89,6 +92,7 @@ export class DaemonService implements api.Service {
       quotas: engine.quotas,
       kernel,
       toucher,
+      lookForHolders,
       now: () => new Date(),
       newId,
     }
@@ -216,7 +220,7 @@ export class DaemonService implements api.Service {
     return diffSnapshots(this.#context, path, from, to, limit)
   }
 
-  restore(path: string, snapshot: string, options: { dryRun?: boolean; limit?: number }): Promise<api.RestoreInfo> {
+  restore(path: string, snapshot: string, options: api.RestoreWish): Promise<api.RestoreInfo> {
     return this.#changing(() => restore(this.#context, path, snapshot, options))
   }
 

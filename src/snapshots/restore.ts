@@ -1,5 +1,5 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
-import type { RestoreInfo } from '../control/service.ts'
+import type { RestoreInfo, RestoreWish } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import { volumeOf } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'
@@ -11,7 +11,6 @@ import {
   type Context,
   findSnapshot,
   nestedIn,
-  type Permit,
   snapshotsChanged,
   stateOf,
   type Target,
@@ -32,14 +31,11 @@ import { graft, originOf } from './graft.ts'
 import { settleSizes, tellWatchers } from './sizes.ts'
 import { compare, firstOf, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import { pruneUndos } from './undos.ts'
+import { demandNoWriters, type Restored, reportWriters, type WritersOptions } from './writers.ts'
 
-export interface RestoreOptions {
-  dryRun?: boolean
-  /** how many changes to report */
-  limit?: number
+export interface RestoreOptions extends RestoreWish, WritersOptions {
   /** leaves out of the report what lies in other directories */
   sees?: Sees
-  permit?: Permit
 }
 
 const CHANGES_LIMIT = 1000
@@ -69,9 +65,10 @@ async function restorePinned(
   const record = findSnapshot(context, target, wanted)
   const restored = stateOfSnapshot(context, record)
   pin.add(restored.values())
-  sourceOf(context, goal, record)
+  const wish: Restored = { goal, states: restored, source: sourceOf(context, goal, record) }
+  if (options.dryRun !== true) await demandNoWriters(context, wish, options)
   await context.kernel.writeBack(volumesOf(context, target))
-  if (options.dryRun === true) return dryRun(context, goal, record, { options, restored, start, pin })
+  if (options.dryRun === true) return dryRun(context, wish, record, { options, start, pin })
 
   const { core } = context
   const { undo, before, guards, reached } = await core.volumes.merged(
@@ -121,16 +118,19 @@ async function restorePinned(
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))
   const elapsed_ms = performance.now() - start
   const changes = mayKnow(context, goal, options) ? report(context, goal, record, { before, restored }, options) : WITHHELD
-  return { path, restored: record.id, undo: undo.id, undo_path: undo.path, dry_run: false, ...changes, elapsed_ms }
+  const done = { path, restored: record.id, undo: undo.id, undo_path: undo.path, dry_run: false, ...changes }
+  return { ...done, writers: [], writers_hidden: 0, elapsed_ms }
 }
 
 async function dryRun(
   context: Context,
-  goal: Goal,
+  wish: Restored,
   record: SnapshotRecord,
-  { options, restored, start, pin }: { options: RestoreOptions; restored: State; start: number; pin: Pin },
+  { options, start, pin }: { options: RestoreOptions; start: number; pin: Pin },
 ): Promise<RestoreInfo> {
+  const { goal, states: restored } = wish
   const { target, path } = goal
+  const writers = await reportWriters(context, wish, options)
   const live = await context.core.volumes.merged(
     () => volumesOf(context, target),
     (states) => {
@@ -142,7 +142,7 @@ async function dryRun(
   options.permit?.(target.place)
   const changes = report(context, goal, record, { before: live, restored }, options)
   const elapsed_ms = performance.now() - start
-  return { path, restored: record.id, undo: null, undo_path: null, dry_run: true, ...changes, elapsed_ms }
+  return { path, restored: record.id, undo: null, undo_path: null, dry_run: true, ...changes, ...writers, elapsed_ms }
 }
 
 const WITHHELD: Pick<RestoreInfo, 'changes' | 'truncated'> = { changes: [], truncated: true }

@@ -3,6 +3,7 @@ import type { Access } from '../acl/access.ts'
 import { NexusError } from '../errors.ts'
 import { type Core, nodeOf, type Place } from '../vfs/core.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
+import type { LookForHolders } from '../vfs/holders.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/table.ts'
 import { directoryAt, isInside } from './paths.ts'
@@ -18,6 +19,8 @@ export interface Context {
   kernel: KernelCaches
   /** there is none without a mount */
   toucher?: FileToucher | undefined
+  /** finds the processes that have files open for writing; there is none without a mount */
+  lookForHolders?: LookForHolders | undefined
   /** for what follows a call and nobody waits for; failures are logged */
   inBackground(what: string, run: () => Promise<void>): void
   now(): Date

@@ -72,6 +72,7 @@ t.test('fields and types of the JSON documents', async (t) => {
     Diff: diff,
     Change: renamed,
     Restore: restored,
+    Writer: restored.writers[0] ?? {},
     Fork: forked,
     Checkpoint: { elapsed_ms: 1 },
     Identity: identity,

@@ -209,6 +209,8 @@ const rows: CommandRow[] = [
     service: { restore: async () => ({ ...restored, undo: null, dry_run: true }) },
     want: [
       ...changeLines,
+      'evil\\x1b[2J (4711) has 2 files open for writing there',
+      '3 processes of other users have files open for writing there',
       `2 changes and more (raise --limit to see them) would restore /workspace/acme to ${id}; nothing was changed`,
     ],
   },

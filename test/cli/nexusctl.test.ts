@@ -63,6 +63,8 @@ t.test('words become calls, and --json prints the answer as one document', async
     { in: `snapshot diff ${path} a`, call: ['snapshotDiff', path, 'a', null, limit], want: diff },
     { in: `snapshot diff ${path} a b --limit 5`, call: ['snapshotDiff', path, 'a', 'b', 5], want: diff },
     { in: `restore ${path} N`, call: ['restore', path, 'N', { limit }], want: restored },
+    { in: `restore ${path} N --force`, call: ['restore', path, 'N', { force: true, limit }], want: restored },
+    { in: `restore ${path} N --stop`, call: ['restore', path, 'N', { stop: true, limit }], want: restored },
     { in: `restore ${path} N --dry-run`, call: ['restore', path, 'N', { dryRun: true, limit }], want: restored },
     { in: `fork ${path} /workspace/trial`, call: ['fork', path, '/workspace/trial', {}], want: forked },
     {

@@ -79,6 +79,8 @@ export const restored: Required<RestoreInfo> = {
   dry_run: false,
   changes,
   truncated: true,
+  writers: [{ pid: 4711, command: 'evil\u001b[2J', files: 2 }],
+  writers_hidden: 3,
   elapsed_ms: 3,
 }
 

@@ -217,7 +217,7 @@ t.test('a restore, a grant and a snapshot go on where the next process serves', 
   for (let i = 0; i < 200; i++) fs.readFileSync(at(`f${i}`))
   await replace(mount)
   // What the kernel cached before is known to the process that did not see it happen.
-  mount.ctl('restore', '/workspace/w', 'one')
+  mount.ctl('restore', '/workspace/w', 'one', '--force')
   t.same(
     Array.from({ length: 200 }, (_, i) => fs.readFileSync(at(`f${i}`), 'utf8')),
     Array.from({ length: 200 }, (_, i) => `first ${i}`),

@@ -120,15 +120,17 @@ test('a question that comes while a search runs is answered by the next one', { 
 
 /** Waits in the kernel as long as it is let: a look at such a process, as far as one can tell from outside. */
 const STUCK = `
-  const [, , , ...skipped] = process.argv
   const say = (line) => require('node:fs').writeSync(1, JSON.stringify(line) + '\\n')
-  for (const process of [{ pid: 7, uid: 1001, comm: 'slow' }, { pid: 8, uid: 0, comm: 'slower' }]) {
-    if (skipped.some((word) => word.split(',')[0] === String(process.pid))) continue
-    say({ look: process })
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-  }
-  say({ found: { process: { pid: 9, uid: 1002, comm: 'w' }, holders: [{ pid: 9, uid: 1002, comm: 'w', node: 5, how: 'writes' }], isReadable: true } })
-  say({ done: { seesAll: true } })
+  require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+    const { skip } = JSON.parse(line)
+    for (const process of [{ pid: 7, uid: 1001, comm: 'slow' }, { pid: 8, uid: 0, comm: 'slower' }]) {
+      if (skip.some((word) => word.split(',')[0] === String(process.pid))) continue
+      say({ look: process })
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+    }
+    say({ found: { process: { pid: 9, uid: 1002, comm: 'w' }, holders: [{ pid: 9, uid: 1002, comm: 'w', node: 5, how: 'writes' }], isReadable: true } })
+    say({ done: { seesAll: true } })
+  })
 `
 
 test('a process that cannot be looked into does not end the search for the others', async (t) => {

@@ -233,7 +233,7 @@ const ways: Way[] = [
       sh('cp -a elsewhere d', W)
       await s.service.grant(s.who, 'editor', dirOf(s), {})
     },
-    take: (s) => s.service.restore(s.top, 'without', {}),
+    take: (s) => s.service.restore(s.top, 'without', { force: true }),
     isGone: true,
     isUnlinked: true,
   },
@@ -247,7 +247,7 @@ const ways: Way[] = [
       sh('mkdir -m 777 given; mv d given/d', W)
       await s.service.grant(s.who, 'editor', `${s.top}/given`, {})
     },
-    take: (s) => s.service.restore(s.top, 'outside', {}),
+    take: (s) => s.service.restore(s.top, 'outside', { force: true }),
   },
 ]
 

@@ -30,7 +30,7 @@ async function worldFor(t: Test): Promise<World> {
 }
 
 function restore(mount: TestMount, name: string): RestoreInfo {
-  return mount.json<RestoreInfo>('restore', '/workspace/a', name)
+  return mount.json<RestoreInfo>('restore', '/workspace/a', name, '--force')
 }
 
 /** Longer than a page, so that pages at the wrong place are others. */

@@ -111,7 +111,7 @@ t.test('an undo has all that was written before the restore, and nothing that ca
   mount.ctl('snapshot', '/workspace/a', '--name', 's0')
   for (let round = 0; round < UNDOS; round++) {
     await pause(PAUSE_MS)
-    const { undo } = mount.json<RestoreInfo>('restore', '/workspace/a', 's0')
+    const { undo } = mount.json<RestoreInfo>('restore', '/workspace/a', 's0', '--force')
     await pause(PAUSE_MS)
     for (let i = 0; i < FILES; i++) {
       const kept = recordsOf(`${dir}/.snapshots/${undo}/log-${i}`).at(-1)
@@ -145,7 +145,7 @@ t.test('restores while everybody hammers', { skip, timeout: 120_000 }, async (t)
   const ends = hammers.map((hammer) => once(hammer, 'exit'))
   let slowest = 0
   for (let i = 0; i < RESTORES; i++) {
-    const { stdout } = await run('restore', '/workspace/a', `s${i % 2}`)
+    const { stdout } = await run('restore', '/workspace/a', `s${i % 2}`, '--force')
     slowest = Math.max(slowest, (JSON.parse(stdout) as RestoreInfo).elapsed_ms)
     await pause(PAUSE_MS)
   }

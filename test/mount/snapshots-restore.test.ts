@@ -20,7 +20,7 @@ function snapshot(mount: TestMount, name: string, path = '/workspace/a'): Snapsh
 }
 
 function restore(mount: TestMount, name: string, path = '/workspace/a'): RestoreInfo {
-  return mount.json<RestoreInfo>('restore', path, name)
+  return mount.json<RestoreInfo>('restore', path, name, '--force')
 }
 
 /** One of everything that a filesystem can hold. */

@@ -81,7 +81,7 @@ t.test('a held directory delays only what concerns it', { skip, timeout: 600_000
       )
 
       // Drops names, listings and pages of what is held; the file's lock too, as h is deleted.
-      await soon(t, 'a restore of what is held', service.restore('/workspace/evil', 's', {}))
+      await soon(t, 'a restore of what is held', service.restore('/workspace/evil', 's', { force: true }))
       const bob = await Person.start(t, uids.bob, acme)
       for (let round = 0; round < 3; round++) {
         await soon(t, 'grant', service.grant('user:bob', 'viewer', '/tenants/acme', {}))

@@ -1,5 +1,5 @@
 /** `nexusctl restore` */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { RestoreInfo, Service } from '../../control/service.ts'
 import { countChanges, describeChanges } from '../changes.ts'
 import { elapsed, printable } from '../format.ts'
@@ -12,6 +12,8 @@ export interface RestoreArguments {
   snapshot: string
   dryRun?: boolean
   limit?: number
+  force?: boolean
+  stop?: boolean
 }
 
 export async function runRestore(
@@ -25,7 +27,16 @@ export async function runRestore(
 
 function describeDryRun(info: RestoreInfo): string {
   const summary = `${countChanges(info)} would restore ${printable(info.path)} to ${printable(info.restored)}; nothing was changed`
-  return [describeChanges(info.changes), summary].filter((text) => text !== '').join('\n')
+  return [describeChanges(info.changes), ...describeWriters(info), summary].filter((text) => text !== '').join('\n')
+}
+
+function describeWriters({ writers, writers_hidden }: RestoreInfo): string[] {
+  const lines = writers.map(({ pid, command, files }) => {
+    return `${printable(command)} (${pid}) has ${files} ${files === 1 ? 'file' : 'files'} open for writing there`
+  })
+  if (writers_hidden === 0) return lines
+  const others = writers_hidden === 1 ? '1 process of another user has' : `${writers_hidden} processes of other users have`
+  return [...lines, `${others} files open for writing there`]
 }
 
 function describeRestore(info: RestoreInfo): string {
@@ -39,13 +50,15 @@ export function addRestoreCommand(program: Command, open: OpenSession): void {
     .command('restore <PATH> <SNAPSHOT>')
     .description('set a workspace or directory back to a snapshot, after taking one that undoes this')
     .option('--dry-run', 'show what would change, and change nothing')
+    .option('--force', 'restore also while processes have files there open for writing')
+    .addOption(new Option('--stop', 'end those processes first (SIGTERM)').conflicts('force'))
     .addOption(limitOption())
     .addHelpText(
       'after',
       '\nOf the snapshots that restores take, the newest 10 of a workspace are kept: see workspace update --meta keep-undos=N',
     )
     .addHelpText('after', examples('restore /workspace/acme before-upgrade --dry-run'))
-    .action(async (path: string, snapshot: string, options: { dryRun?: boolean; limit: number }) => {
+    .action(async (path: string, snapshot: string, options: Omit<RestoreArguments, 'path' | 'snapshot'>) => {
       const { service, output, resolve } = open()
       await runRestore(service, { path: await resolve(path), snapshot, ...options }, output)
     })
