@@ -205,7 +205,8 @@ for d in range(${MANY / 1000}):
   sh('ls -lR > /dev/null', dir)
   const elapsed = [1, 2, 3].map((round) => {
     sh(`echo ${round} > 3/3`, dir)
-    const { elapsed_ms } = mount.json<RestoreInfo>('restore', '/workspace/a', 'full')
+    // Without --force it takes what a look at all processes of the machine takes.
+    const { elapsed_ms } = mount.json<RestoreInfo>('restore', '/workspace/a', 'full', '--force')
     return elapsed_ms
   })
   t.comment(`restores: ${elapsed.map((ms) => ms.toFixed(1)).join(', ')} ms`)
