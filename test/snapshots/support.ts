@@ -113,9 +113,9 @@ const ROOM_BEFORE = 80
 const ROOM_BEHIND = 1024
 
 /** A fresh engine with the workspace /workspace/a, closed and removed when the test ends. */
-export async function engineFor(t: Test, limits: EngineOptions['limits'] = {}): Promise<TestEngine> {
+export async function engineFor(t: Test, limits: EngineOptions['limits'] = {}, singleUser = false): Promise<TestEngine> {
   const data = fs.mkdtempSync(path.join(os.tmpdir(), 'nexus-engine-'))
-  const engine = await Engine.open({ data, logger: silentLogger, limits })
+  const engine = await Engine.open({ data, logger: silentLogger, limits, singleUser })
   t.teardown(async () => {
     await engine.close()
     fs.rmSync(data, { recursive: true, force: true })
