@@ -52,7 +52,7 @@ interface Item {
 interface Queue {
   readonly key: string
   readonly waiting: Item[]
-  /** who has some of them */
+  /** who has some of them: as long as there is one, the queue is kept, because they may come back to it */
   thread: Thread | undefined
   /** the one in the kernel is past its deadline */
   isStuck: boolean
@@ -241,7 +241,8 @@ export class NamesLane {
     for (const { item, queue } of back.toReversed()) {
       item.attempt++
       queue.waiting.unshift(item)
-      queue.thread = thread.sent[0]?.queue === queue ? thread : undefined
+      // Its first may be done, and not heard of yet: then another directory's is in the kernel.
+      queue.thread = thread.sent.some((sent) => sent.queue === queue) ? thread : undefined
     }
   }
 

@@ -28,15 +28,18 @@ interface Sent {
 
 /** One thread after the other; each is stuck at what goes to a held directory until that is let go. */
 class Kernel {
-  readonly held = new Set<number>()
+  readonly held = new Set<number | string>()
+  /** what is done is not heard of yet, as by a process that is busy */
+  isUnheard = false
   readonly threads: Thread[] = []
   /** what was done, in order */
   done: string[] = []
   epochs = 0
   hasEpoch = true
 
-  letGo(node: number): void {
-    this.held.delete(node)
+  /** @param what a directory, or one notify to it as it is in `done` */
+  letGo(what: number | string): void {
+    this.held.delete(what)
     for (const thread of this.threads) thread.run()
   }
 
@@ -64,6 +67,7 @@ class Kernel {
 class Thread implements NotifySender {
   readonly #kernel: Kernel
   readonly #given: Sent[] = []
+  readonly #unheard: Sent[] = []
   isStopped = false
 
   constructor(kernel: Kernel) {
@@ -92,11 +96,16 @@ class Thread implements NotifySender {
   }
 
   run(): void {
-    for (let next = this.#given[0]; next !== undefined && !this.#kernel.held.has(next.node); next = this.#given[0]) {
+    for (let next = this.#given[0]; next !== undefined && !this.#isHeld(next); next = this.#given[0]) {
       this.#given.shift()
       this.#kernel.done.push(`${next.node}/${next.name}`)
-      next.settle(0)
+      this.#unheard.push(next)
     }
+    if (!this.#kernel.isUnheard) for (const { settle } of this.#unheard.splice(0)) settle(0)
+  }
+
+  #isHeld({ node, name }: Sent): boolean {
+    return this.#kernel.held.has(node) || this.#kernel.held.has(`${node}/${name}`)
   }
 }
 
@@ -192,4 +201,27 @@ t.test('a kernel without epochs is waited for, and it is said', async (t) => {
   kernel.letGo(HELD)
   await Promise.all(all)
   t.same(kernel.done, [`${HELD}/a`, `${HELD}/b`])
+})
+
+t.test('a directory whose turn came while nobody listened loses none, and has one thread', async (t) => {
+  const kernel = new Kernel()
+  const lane = kernel.laneFor(t)
+  kernel.isUnheard = true
+  const [first, second, third] = [`${HELD}/first`, `${HELD}/second`, `${HELD}/third`]
+  kernel.held.add(first).add(second)
+  const settled: string[] = []
+  const send = (node: number, name: string): void => void lane.send(dropped(node, name)).then(() => settled.push(`${node}/${name}`))
+  send(1, 'other')
+  for (const name of ['first', 'second', 'third']) send(HELD, name)
+  await until(() => kernel.done.length === 1)
+  // So slow that the thread is left to what it has: of both directories, as far as the lane knows.
+  await sleep(100)
+  kernel.isUnheard = false
+  kernel.letGo(first)
+  await until(() => settled.includes(first))
+  await sleep(100)
+  kernel.letGo(second)
+  await until(() => settled.length === 4)
+  t.same(kernel.done, ['1/other', first, second, third])
+  t.same(settled, ['1/other', first, second, third])
 })

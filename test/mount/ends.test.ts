@@ -140,10 +140,19 @@ t.test('when no process can serve, the mount is aborted', { skip, timeout }, asy
   await scratch.mount([mountpoint, '--data', scratch.at('data')])
 })
 
+/** Who takes over. Not before its program runs: the supervisor itself waits for execve(2) of its child (uv_spawn). */
 async function nextOf(supervisor: number, before: number): Promise<number> {
   for (const deadline = Date.now() + WAIT_MS_MAX; Date.now() < deadline; await sleep(2)) {
-    const next = childrenOf(supervisor).find((pid) => pid !== before)
+    const next = childrenOf(supervisor).find((pid) => pid !== before && wordsOf(pid).includes('serve'))
     if (next !== undefined) return next
   }
   throw new Error('nobody takes over')
+}
+
+function wordsOf(pid: number): string[] {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  } catch {
+    return []
+  }
 }
