@@ -210,7 +210,8 @@ t.test('a directory whose turn came while nobody listened loses none, and has on
   const [first, second, third] = [`${HELD}/first`, `${HELD}/second`, `${HELD}/third`]
   kernel.held.add(first).add(second)
   const settled: string[] = []
-  const send = (node: number, name: string): void => void lane.send(dropped(node, name)).then(() => settled.push(`${node}/${name}`))
+  const send = (node: number, name: string): void =>
+    void lane.send(dropped(node, name)).then(() => settled.push(`${node}/${name}`))
   send(1, 'other')
   for (const name of ['first', 'second', 'third']) send(HELD, name)
   await until(() => kernel.done.length === 1)
