@@ -131,7 +131,7 @@ class Supervisor {
       clearTimeout(this.#timer)
       if (death === undefined) {
         if (this.#child !== undefined) this.#stuck.push(this.#child)
-        // One that was only stopped would keep this process until it is overdue.
+        // A child that is only stopped (SIGSTOP) would keep this process alive until it is overdue.
         this.#child?.kill()
         await this.#release()
         throw new NexusError('NEXUS_INTERNAL', 'the mount was aborted: no process could serve it; nothing acknowledged is lost')

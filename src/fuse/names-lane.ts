@@ -241,7 +241,7 @@ export class NamesLane {
     for (const { item, queue } of back.toReversed()) {
       item.attempt++
       queue.waiting.unshift(item)
-      // Its first may be done, and not heard of yet: then another directory's is in the kernel.
+      // The thread's first notify may be done, and its result not heard of yet: then the one in the kernel is another directory's.
       queue.thread = thread.sent.some((sent) => sent.queue === queue) ? thread : undefined
     }
   }

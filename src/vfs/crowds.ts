@@ -11,6 +11,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../logger.ts'
+import { atMost } from './atmost.ts'
 import type { Place } from './core.ts'
 import type { KernelCaches } from './filesystem.ts'
 import { type Guard, NAMED_MAX } from './guard.ts'
@@ -119,18 +120,11 @@ export class Crowds {
     return made
   }
 
-  async #bounded(promise: Promise<void>, uid: number, node: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(() => {
-        this.#serving?.logger.warn({ uid, node }, 'a user was answered before the kernel had dropped an ACL without them')
-        resolve()
-      }, WAIT_MS_MAX)
-    })
+  #bounded(promise: Promise<void>, uid: number, node: number): Promise<void> {
     const failed = (error: unknown): void =>
       this.#serving?.logger.error({ err: error }, 'the kernel was not told to drop an ACL; it refuses some who may')
-    await Promise.race([promise.catch(failed), late])
-    clearTimeout(timer)
+    const late = 'a user was answered before the kernel had dropped an ACL without them'
+    return atMost(promise.catch(failed), WAIT_MS_MAX, () => this.#serving?.logger.warn({ uid, node }, late))
   }
 }
 

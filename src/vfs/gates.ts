@@ -16,6 +16,7 @@ import type { Logger } from '../logger.ts'
 import { Pace } from '../pace.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { AclEntry } from './acl.ts'
+import { atMost } from './atmost.ts'
 import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
 import type { KernelCaches, Stat } from './filesystem.ts'
 import { gateAcl, gateMode, isAlike, withoutShown } from './gateshape.ts'
@@ -348,16 +349,9 @@ export class Gates {
     }
   }
 
-  async #bounded(promise: Promise<void>, uid: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(() => {
-        this.#serving?.logger.warn({ uid }, 'a new user is refused until the kernel has dropped the names that are not for them')
-        resolve()
-      }, WAIT_MS_MAX)
-    })
-    await Promise.race([promise, late])
-    clearTimeout(timer)
+  #bounded(promise: Promise<void>, uid: number): Promise<void> {
+    const late = 'a new user is refused until the kernel has dropped the names that are not for them'
+    return atMost(promise, WAIT_MS_MAX, () => this.#serving?.logger.warn({ uid }, late))
   }
 
   #failed(error: unknown): void {
