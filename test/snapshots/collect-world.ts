@@ -288,11 +288,14 @@ export class World {
     const kept = this.snapshots.get(id)
     if (kept === undefined || this.begun !== undefined) return
     const { workspace } = kept
+    const number = volumeOf(this.#root(workspace))
     await this.#begin(
       () => this.service.snapshotDiff(pathOf(workspace), id, null, 1000),
       'writeBack',
       (error) => {
-        if (error !== undefined) assert(!this.live.has(workspace), `diff: ${error}`)
+        // A workspace that was removed may be there anew, under its name and with another number.
+        const isThere = this.live.has(workspace) && volumeOf(this.#root(workspace)) === number
+        if (error !== undefined) assert(!isThere, `diff: ${error}`)
       },
     )
   }
