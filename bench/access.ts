@@ -8,7 +8,7 @@ import path from 'node:path'
 import { pino } from 'pino'
 import { Access, type AccessTree } from '../src/acl/access.ts'
 import { Engine } from '../src/daemon/engine.ts'
-import { DaemonService } from '../src/daemon/service.ts'
+import { daemonService } from '../src/daemon/service.ts'
 import { nodeOf, type Place } from '../src/vfs/core.ts'
 import type { KernelCaches } from '../src/vfs/filesystem.ts'
 import { Catalog } from '../src/volume/catalog.ts'
@@ -100,7 +100,7 @@ async function measureEngine(): Promise<void> {
   const engine = await Engine.open({ data, logger })
   const session = { protocol: '', counts: {} }
   const stop = (): void => undefined
-  const service = new DaemonService({ engine, logger, kernel, session, mountpoint: '/', data, singleUser: false, stop })
+  const service = daemonService({ engine, logger, kernel, session, mountpoint: '/', data, singleUser: false, stop })
   try {
     for (let i = 0; i < 1000; i++)
       await service.workspaceCreate(`/tenants/t${i}`, { owner: i % 400 === 7 ? 'user:uid-7' : `user:u${i}` })

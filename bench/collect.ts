@@ -9,7 +9,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { Engine } from '../src/daemon/engine.ts'
-import { DaemonService } from '../src/daemon/service.ts'
+import { type DaemonService, daemonService } from '../src/daemon/service.ts'
 import { nodeOf } from '../src/vfs/core.ts'
 import { ROOT_INO } from '../src/volume/keys.ts'
 
@@ -49,7 +49,7 @@ class Bench {
     this.engine = engine
     const session = { protocol: '', counts: {} }
     const options = { engine, kernel, session, mountpoint: '/', data, singleUser: false, logger: pino({ level: 'silent' }) }
-    this.service = new DaemonService({ ...options, stop: () => undefined })
+    this.service = daemonService({ ...options, stop: () => undefined })
   }
 
   node(file: string): number {

@@ -9,9 +9,9 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
-import type { RestoreInfo } from '../src/control/service.ts'
+import type { RestoreInfo } from '../src/api/snapshots.ts'
 import { Engine } from '../src/daemon/engine.ts'
-import { DaemonService } from '../src/daemon/service.ts'
+import { daemonService } from '../src/daemon/service.ts'
 import { nodeOf } from '../src/vfs/core.ts'
 import type { KernelCaches } from '../src/vfs/filesystem.ts'
 import { ROOT_INO } from '../src/volume/keys.ts'
@@ -69,7 +69,7 @@ async function measure(count: number): Promise<Figures> {
 async function measureIn(data: string, count: number): Promise<Figures> {
   const engine = await Engine.open({ data, logger: pino({ level: 'silent' }) })
   const session = { protocol: '', counts: {} }
-  const service = new DaemonService({
+  const service = daemonService({
     engine,
     kernel,
     session,

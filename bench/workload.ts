@@ -1,7 +1,7 @@
 /** What a workload is, and what it is handed when it runs. */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Service } from '../src/control/service.ts'
+import type { Service } from '../src/api/calls.ts'
 import type { Inputs } from './inputs.ts'
 import type { Shell } from './shell.ts'
 

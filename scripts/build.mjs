@@ -83,6 +83,17 @@ async function writeManPages() {
   for (const { file, content } of pages()) writeFileSync(join(ROOT, 'dist', 'man', file), content)
 }
 
+/** What programs in other languages go by. */
+async function writeOpenApi() {
+  const compiled = join(ROOT, 'dist', 'src', 'api')
+  const target = join(ROOT, 'dist', 'openapi.json')
+  const newest = Math.max(...filesBelow(compiled).map(modifiedMs), modifiedMs(join(ROOT, 'package.json')))
+  if (modifiedMs(target) > newest) return
+  const { openApiText } = await import(pathToFileURL(join(compiled, 'pages.js')).href)
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  writeFileSync(target, openApiText(version))
+}
+
 checkNode()
 if (!addonIsCurrent()) needCompiler()
 if (!dependenciesAreCurrent()) installDependencies()
@@ -90,3 +101,4 @@ if (!addonIsCurrent()) buildAddon()
 compile()
 await parseModel()
 await writeManPages()
+await writeOpenApi()

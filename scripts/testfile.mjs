@@ -1,14 +1,16 @@
 /** Runs one compiled test file and reads its TAP. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { availableParallelism, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { Parser } from 'tap-parser'
 import { ROOT } from './lib.mjs'
 
+/** How long a file may take on an idle machine. */
 const TIMEOUT_SECONDS = 600
 
-/** tap ends a file that takes too long and says where it was; this is for one that cannot even do that. */
-const KILL_SECONDS = TIMEOUT_SECONDS + 30
+/** tap ends a file that takes too long and says where it was; this is how much later one is killed that cannot even do that. */
+const KILL_SECONDS = 30
 
 /** How long the output of a file that has ended may stay open: a process that it left behind holds it. */
 const DRAIN_MS = 5000
@@ -81,12 +83,14 @@ function formatReport(file, seconds, tally, output) {
 export async function runTestFile(file) {
   const begun = performance.now()
   const tally = { passed: 0, failures: [], skipped: [] }
+  // Where processes queue for the processors, each takes as many times longer.
+  const timeoutSeconds = Math.ceil(TIMEOUT_SECONDS * Math.max(1, loadavg()[0] / availableParallelism()))
   const child = spawn(process.execPath, ['--enable-source-maps', join('dist', file.replace(/\.ts$/, '.js'))], {
     cwd: ROOT,
-    env: { ...process.env, TAP: '1', TAP_TIMEOUT: String(TIMEOUT_SECONDS) },
+    env: { ...process.env, TAP: '1', TAP_TIMEOUT: String(timeoutSeconds) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), KILL_SECONDS * 1000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), (timeoutSeconds + KILL_SECONDS) * 1000)
   let output = ''
   child.stderr.on('data', (data) => {
     output += data

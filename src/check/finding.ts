@@ -1,5 +1,5 @@
 /** What a check finds, who holds the state that has it, and what would mend it. */
-import type { Finding } from '../control/service.ts'
+import type { Finding } from '../api/store.ts'
 import type { Attr } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
 import type { Volume } from '../volume/volume.ts'

@@ -1,6 +1,7 @@
 /** The check of a whole store: of every live volume, snapshot and ghost, all as of one instant, beside running writers. */
+
+import type { Finding } from '../api/store.ts'
 import { type Address, toHex } from '../cas/address.ts'
-import type { Finding } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import { Pace } from '../pace.ts'
 import { inoOf, Kind, kindOf } from '../volume/keys.ts'

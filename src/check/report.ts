@@ -1,5 +1,5 @@
 /** The result of a check as the control API has it. */
-import type { FsckInfo } from '../control/service.ts'
+import type { FsckInfo } from '../api/store.ts'
 import type { Checked } from './fsck.ts'
 
 export function fsckInfo(checked: Checked, elapsedMs: number, repaired = 0): FsckInfo {

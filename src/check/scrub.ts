@@ -3,9 +3,9 @@
  * checksum. How far it came is kept in the catalog, so that a daemon that starts again goes on.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { BadContent, ScrubInfo } from '../api/store.ts'
 import { type Address, fromHex, toHex } from '../cas/address.ts'
 import { AddressMap } from '../cas/addressmap.ts'
-import type { BadContent, ScrubInfo } from '../control/service.ts'
 import type { Logger } from '../logger.ts'
 import { Pace } from '../pace.ts'
 import type { Volumes } from '../volume/volumes.ts'

@@ -1,5 +1,5 @@
 /** How a list of changes looks to people, for `snapshot diff` and `restore`. */
-import type { Change } from '../control/service.ts'
+import type { Change } from '../api/snapshots.ts'
 import { align, count } from './format.ts'
 
 /** One line for each change: what happened, the path (directories end in `/`), what differs. */

@@ -1,6 +1,6 @@
 /** Files of the host that a command reads: a file by name, or stdin by `-`. */
 import { createReadStream } from 'node:fs'
-import { shown, usage } from '../control/validate.ts'
+import { shown, usage } from '../api/text.ts'
 import { NexusError, systemCode } from '../errors.ts'
 
 /**

@@ -1,6 +1,6 @@
 /** Values of options that more than one command takes. */
 import { InvalidArgumentError, Option } from 'commander'
-import type { Metadata } from '../control/service.ts'
+import type { Metadata } from '../api/workspaces.ts'
 
 const changesShown = 1000
 const INTERVAL_MS = 2000

@@ -1,9 +1,10 @@
 /** What a command works with, made from the options that all commands have. */
+
+import type { Service } from '../api/calls.ts'
+import { usage } from '../api/text.ts'
 import { connectControl } from '../control/client.ts'
 import { findSocket, seenMounts } from '../control/find.ts'
 import { hostSurroundings, resolvePath, type Shell } from '../control/location.ts'
-import type { Service } from '../control/service.ts'
-import { usage } from '../control/validate.ts'
 import { systemCode } from '../errors.ts'
 import { jsonOutput, type Output, textOutput } from './output.ts'
 import type { Terminal } from './terminal.ts'

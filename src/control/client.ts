@@ -1,11 +1,11 @@
 /** The control API from another process: a `Service` whose calls travel to the daemon's socket. */
 import { type IncomingMessage, request } from 'node:http'
+import type { Service } from '../api/calls.ts'
+import { type CallName, callNames, checkAnswer, encodeCall } from '../api/calls.ts'
+import { UnlikeAnswer } from '../api/schema.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { openAddress } from './address.ts'
-import { checkAnswer, UnlikeAnswer } from './answers.ts'
-import { type CallName, callNames, encodeCall } from './calls.ts'
 import { callPrefix, fromErrorAnswer } from './protocol.ts'
-import type { Service } from './service.ts'
 
 /** A little longer than the daemon itself lets a call take (server.ts), which knows better what it is at. */
 const callTimeoutMs = 10.5 * 60 * 1000

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
-import { shown, usage } from './validate.ts'
+import { shown, usage } from '../api/text.ts'
 
 const rootDataDir = '/var/lib/nexus'
 /** Where daemons for several users have their sockets for everybody. */

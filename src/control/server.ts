@@ -2,14 +2,14 @@
 import { lstat, unlink } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import type { Service } from '../api/calls.ts'
+import { type CallName, invokeCall, isCallName } from '../api/calls.ts'
+import { shown, usage } from '../api/text.ts'
 import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
 import { type Address, openAddress } from './address.ts'
 import { Callers } from './callers.ts'
-import { type CallName, invokeCall, isCallName } from './calls.ts'
 import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
 import { type Exchange, endWith, refuseMalformed } from './refusal.ts'
-import type { Service } from './service.ts'
-import { shown, usage } from './validate.ts'
 
 const bodyBytesMax = 1024 * 1024
 /** What is read of a body that is too large before the connection is given up. */

@@ -1,6 +1,9 @@
 /** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
-import { type CallName, callNames } from '../control/calls.ts'
-import type { ExplainInfo, Service, StatusInfo } from '../control/service.ts'
+
+import type { ExplainInfo } from '../api/access.ts'
+import type { Service } from '../api/calls.ts'
+import { type CallName, callNames } from '../api/calls.ts'
+import type { StatusInfo } from '../api/store.ts'
 import { NexusError } from '../errors.ts'
 import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'

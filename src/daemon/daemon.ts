@@ -30,7 +30,7 @@ import { HolderSearch } from './holders.ts'
 import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
 import { parseScrapeAddress, Scrape } from './scrape.ts'
-import { DaemonService } from './service.ts'
+import { daemonService } from './service.ts'
 import { WriteBack } from './write-back.ts'
 
 export interface DaemonOptions {
@@ -163,7 +163,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     })
     const writeBack = new WriteBack({ session, writer, mountpoint, core: engine.fs.core })
     const stop = (by: 'command' | 'signal'): void => end(by)
-    const service = new DaemonService({
+    const service = daemonService({
       engine,
       logger,
       kernel,

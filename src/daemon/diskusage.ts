@@ -1,5 +1,6 @@
 /** `nexusctl df`: what the store holds, and which workspaces show how much. */
-import type { DiskUsageInfo, WorkspaceInfo } from '../control/service.ts'
+import type { DiskUsageInfo } from '../api/store.ts'
+import type { WorkspaceInfo } from '../api/workspaces.ts'
 import { type Context, targetAt } from '../workspaces/context.ts'
 import { listWorkspaces } from '../workspaces/workspaces.ts'
 import type { Engine } from './engine.ts'

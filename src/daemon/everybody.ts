@@ -1,9 +1,9 @@
 /** The socket of a mount for several users, on which each of them gets what relations give him. */
 import fs from 'node:fs'
 import path from 'node:path'
+import type { Service } from '../api/calls.ts'
 import { publicDirectory, publicSocketOf } from '../control/location.ts'
 import { type ControlServer, serveEverybody } from '../control/server.ts'
-import type { Service } from '../control/service.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { peerCredentials } from '../fuse/binding.ts'
 import type { Logger } from '../logger.ts'

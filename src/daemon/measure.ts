@@ -1,5 +1,5 @@
 /** Puts together what all parts of a serving process have measured. */
-import type { MetricsInfo } from '../control/metrics.ts'
+import type { MetricsInfo } from '../api/metrics.ts'
 import { packageVersion } from '../control/version.ts'
 import { NO_REQUESTS } from '../fuse/meter.ts'
 import type { Session } from '../fuse/session.ts'

@@ -1,10 +1,10 @@
 /** `nexusd fsck`: the check of a store that no daemon serves, and its repair. */
 import fs from 'node:fs'
 import path from 'node:path'
+import type { FsckInfo } from '../api/store.ts'
 import { type Checked, check } from '../check/fsck.ts'
 import { repairVolume } from '../check/repair.ts'
 import { fsckInfo } from '../check/report.ts'
-import type { FsckInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import { wallClock } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'

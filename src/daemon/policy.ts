@@ -6,8 +6,7 @@
  * moment. A call that waits before it reads or changes a tree (snapshot, diff, restore, fork) asks again in the turn in
  * which it does (`still` in asuser.ts).
  */
-import type { CallName } from '../control/calls.ts'
-import type { Service } from '../control/service.ts'
+import type { CallName, Service } from '../api/calls.ts'
 import { NexusError } from '../errors.ts'
 import { goalAt, missingIn } from '../snapshots/gone.ts'
 import { originOf } from '../snapshots/graft.ts'

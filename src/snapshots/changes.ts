@@ -1,5 +1,5 @@
 /** What differs between two states of a volume, by path: what came, went, moved or changed, each path once. */
-import type { Change } from '../control/service.ts'
+import type { Change } from '../api/snapshots.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, isDirectory, MODE_BITS, maskOf, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'

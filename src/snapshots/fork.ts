@@ -1,6 +1,6 @@
 /** Forking: a new workspace whose root is the same; what either writes later is its own. */
 import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
-import type { ForkInfo } from '../control/service.ts'
+import type { ForkInfo } from '../api/workspaces.ts'
 import { NexusError } from '../errors.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'
 import { entryChange, touched } from '../vfs/names.ts'

@@ -1,5 +1,7 @@
 /** A new tenant: its workspace with folders, an owner and a first snapshot, all of it or nothing. */
-import type { Metadata, TenantInfo } from '../control/service.ts'
+
+import type { TenantInfo } from '../api/tenants.ts'
+import type { Metadata } from '../api/workspaces.ts'
 import { FS, FsError, NexusError } from '../errors.ts'
 import { nodeOf } from '../vfs/core.ts'
 import { mkdir } from '../vfs/names.ts'

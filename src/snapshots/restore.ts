@@ -1,5 +1,5 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
-import type { RestoreInfo, RestoreWish } from '../control/service.ts'
+import type { RestoreInfo, RestoreWish } from '../api/snapshots.ts'
 import { NexusError } from '../errors.ts'
 import { volumeOf } from '../vfs/core.ts'
 import type { Change } from '../volume/change.ts'

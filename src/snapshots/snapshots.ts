@@ -1,6 +1,8 @@
 /** Taking, listing, comparing and deleting snapshots. */
+
+import type { DiffInfo, SnapshotInfo } from '../api/snapshots.ts'
+import type { Metadata } from '../api/workspaces.ts'
 import { fromHex, toHex } from '../cas/address.ts'
-import type { DiffInfo, Metadata, SnapshotInfo } from '../control/service.ts'
 import { NexusError } from '../errors.ts'
 import { Pace } from '../pace.ts'
 import { isDirectory, isRegular } from '../volume/attr.ts'

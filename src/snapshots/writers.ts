@@ -10,7 +10,7 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { WriterInfo } from '../control/service.ts'
+import type { WriterInfo } from '../api/snapshots.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { inoOfNode, volumeOf } from '../vfs/core.ts'
 import type { Holder } from '../vfs/holders.ts'

@@ -2,7 +2,7 @@
 import { inodeOf } from '../acl/graph.ts'
 import { allowsTuple } from '../acl/model.ts'
 import type { StoredTuple } from '../acl/tuples.ts'
-import type { CheckInfo, ExplainInfo, GrantInfo, GroupInfo, IdentityInfo, ModelInfo, ReachInfo } from '../control/service.ts'
+import type { CheckInfo, ExplainInfo, GrantInfo, GroupInfo, IdentityInfo, ModelInfo, ReachInfo } from '../api/access.ts'
 import { NexusError } from '../errors.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Context } from './context.ts'

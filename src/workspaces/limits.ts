@@ -1,5 +1,5 @@
 /** The commands about quotas, and what commands that add much at once are refused for. */
-import type { QuotaInfo, QuotaShowInfo } from '../control/service.ts'
+import type { QuotaInfo, QuotaShowInfo } from '../api/quotas.ts'
 import { NexusError } from '../errors.ts'
 import type { Attr } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'

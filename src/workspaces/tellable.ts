@@ -5,7 +5,7 @@
  */
 import { inodeOf } from '../acl/graph.ts'
 import { namedBy } from '../acl/tuples.ts'
-import type { ExplainInfo } from '../control/service.ts'
+import type { ExplainInfo } from '../api/access.ts'
 import type { Context } from './context.ts'
 import { explain, objectAt, refuseUnknown, shown } from './grants.ts'
 

@@ -1,6 +1,6 @@
 /** Workspaces: making, listing, renaming and deleting them by command. */
 import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
-import type { Metadata, WorkspaceInfo } from '../control/service.ts'
+import type { Metadata, WorkspaceInfo } from '../api/workspaces.ts'
 import { FsError, NexusError } from '../errors.ts'
 import { Pace } from '../pace.ts'
 import { nodeOf, type Place } from '../vfs/core.ts'

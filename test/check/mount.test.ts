@@ -3,11 +3,12 @@ import { execFile, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { promisify } from 'node:util'
 import t from 'tap'
-import type { FsckInfo } from '../../src/control/service.ts'
+import type { FsckInfo } from '../../src/api/store.ts'
 import { mountFor, nexusctl, noMount } from '../mount/harness.ts'
 
 const skip = noMount === undefined ? {} : { skip: noMount }
 const FILES = 3000
+/** On a processor that nobody else wants. */
 const STAT_MS_MAX = 50
 
 /** Makes, renames, links, overwrites and removes until it is told to end. */
@@ -26,10 +27,19 @@ while not os.path.exists(top + '/end'):
     n += 1
 `
 
-/** Prints the 99th percentile of a stat in milliseconds, taken until stdin ends. */
+/**
+ * Prints the 99th percentile of a stat in milliseconds, taken until stdin ends, how many were taken, and how many times longer
+ * than its processor time a computation took: on a busy machine whoever answers has to wait for a processor as well.
+ */
 const STATER = `
 import os, select, sys, time
 took = []
+def spun():
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.process_time() - cpu < 0.02: pass
+    return (time.perf_counter() - wall) / 0.02
+slower = [spun()]
+spun_at = time.perf_counter()
 while not select.select([sys.stdin], [], [], 0.001)[0]:
     start = time.perf_counter()
     os.stat(sys.argv[1] + f'/{len(took) % 3000}')
@@ -37,8 +47,11 @@ while not select.select([sys.stdin], [], [], 0.001)[0]:
     try: os.stat(sys.argv[1] + f'/absent{len(took)}')
     except FileNotFoundError: pass
     took.append((time.perf_counter() - start) * 1000)
+    if time.perf_counter() - spun_at > 1:
+        slower.append(spun())
+        spun_at = time.perf_counter()
 took.sort()
-print(took[int(len(took) * 0.99)], len(took))
+print(took[int(len(took) * 0.99)], len(took), max(1, sum(slower) / len(slower)))
 `
 
 t.test('fsck beside writers', skip, async (t) => {
@@ -70,7 +83,7 @@ t.test('fsck beside writers', skip, async (t) => {
   stater.stdin.end('\n')
   for (const i of [1, 2]) fs.writeFileSync(mount.at('workspace', 'w', `busy${i}`, 'end'), '')
   t.strictSame(await Promise.all(ended), [0, 0, 0])
-  const [p99 = Number.NaN, count = 0] = printed.split(' ').map(Number)
-  t.comment(`99 of 100 stats took at most ${p99.toFixed(2)} ms, of ${count}`)
-  t.ok(p99 < STAT_MS_MAX)
+  const [p99 = Number.NaN, count = 0, slower = 1] = printed.split(' ').map(Number)
+  t.comment(`99 of 100 stats took at most ${p99.toFixed(2)} ms, of ${count}, on processors ${slower.toFixed(1)} times slower`)
+  t.ok(p99 < STAT_MS_MAX * slower)
 })

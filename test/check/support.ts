@@ -1,8 +1,8 @@
 /** A store with a bit of everything, and ways to make it wrong. */
 import type { Test } from 'tap'
+import type { Finding } from '../../src/api/store.ts'
 import { ByteReader } from '../../src/bytes.ts'
 import type { Address } from '../../src/cas/address.ts'
-import type { Finding } from '../../src/control/service.ts'
 import type { Engine, EngineOptions } from '../../src/daemon/engine.ts'
 import type { Edit } from '../../src/tree/tree.ts'
 import { inoOfNode } from '../../src/vfs/core.ts'

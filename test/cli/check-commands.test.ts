@@ -1,8 +1,8 @@
 /** `fsck` and `scrub`: words, text and exit status. */
 import t from 'tap'
+import type { ScrubInfo } from '../../src/api/store.ts'
 import { runFsck } from '../../src/cli/commands/fsck.ts'
 import { parseRate, progressBar, runScrub } from '../../src/cli/commands/scrub.ts'
-import type { ScrubInfo } from '../../src/control/service.ts'
 import { bad, finding, fsck, scrub } from '../control/fake-service.ts'
 import { checkCommands } from './command-rows.ts'
 import { inProcess, nexusctl, served } from './running.ts'

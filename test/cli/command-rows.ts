@@ -1,7 +1,7 @@
 /** Tables of commands as functions, with what people read. */
 import t from 'tap'
+import type { Service } from '../../src/api/calls.ts'
 import { jsonOutput, type Output, textOutput } from '../../src/cli/output.ts'
-import type { Service } from '../../src/control/service.ts'
 import { fakeService } from '../control/fake-service.ts'
 
 export interface CommandRow {

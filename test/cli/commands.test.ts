@@ -1,4 +1,6 @@
 /** The commands as functions: what they ask of the service and what people read. */
+
+import type { MetricsInfo, OperationInfo } from '../../src/api/metrics.ts'
 import { runFork } from '../../src/cli/commands/fork.ts'
 import { runRestore } from '../../src/cli/commands/restore.ts'
 import {
@@ -19,7 +21,6 @@ import {
   runWorkspaceShow,
   runWorkspaceUpdate,
 } from '../../src/cli/commands/workspace.ts'
-import type { MetricsInfo, OperationInfo } from '../../src/control/metrics.ts'
 import type { Distribution } from '../../src/histogram.ts'
 import { diff, forked, metrics, restored, snapshot, workspace } from '../control/fake-service.ts'
 import { type CommandRow, checkCommands } from './command-rows.ts'

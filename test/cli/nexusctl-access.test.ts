@@ -3,9 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import t from 'tap'
+import { MODEL_BYTES_MAX } from '../../src/api/parameters-access.ts'
 import { readText } from '../../src/cli/input.ts'
 import { parseExpires } from '../../src/cli/options.ts'
-import { modelBytesMax } from '../../src/control/validate-access.ts'
 import { NexusError } from '../../src/errors.ts'
 import { checked, explained, granted, group, identity, model, reach, scratchDir, tenant } from '../control/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
@@ -77,7 +77,7 @@ t.test('wrong usage is one line on stderr and exit status 2, and nothing was cal
   const { dataDir, service } = await served(t)
   const dir = scratchDir(t)
   writeFileSync(join(dir, 'binary'), Buffer.from([0x6d, 0xff]))
-  writeFileSync(join(dir, 'long'), 'm'.repeat(modelBytesMax + 1))
+  writeFileSync(join(dir, 'long'), 'm'.repeat(MODEL_BYTES_MAX + 1))
   writeFileSync(join(dir, 'empty'), '')
   const rows: { in: string[]; want: string | RegExp }[] = [
     { in: ['identity', 'add', 'alice'], want: /required option '--uid <n>' not specified/ },

@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import type { Service } from '../../src/api/calls.ts'
 import { runCtl } from '../../src/cli/ctl.ts'
 import type { Host } from '../../src/cli/session.ts'
-import type { Service } from '../../src/control/service.ts'
 import { fakeService, scratchDir, serveFake } from '../control/fake-service.ts'
 
 export const program = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))

@@ -3,35 +3,24 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import type { MetricsInfo } from '../../src/control/metrics.ts'
-import { type ControlLogger, serveControl } from '../../src/control/server.ts'
+import type { CheckInfo, ExplainInfo, GrantInfo, GroupInfo, IdentityInfo, ModelInfo, ReachInfo } from '../../src/api/access.ts'
+import { type Answer, type CallName, callNames, type Service } from '../../src/api/calls.ts'
+import type { MetricsInfo } from '../../src/api/metrics.ts'
+import type { QuotaInfo, QuotaShowInfo } from '../../src/api/quotas.ts'
+import type { Change, DiffInfo, RestoreInfo, SnapshotInfo } from '../../src/api/snapshots.ts'
 import type {
   BadContent,
-  Change,
-  CheckInfo,
   CollectInfo,
   CollectStatusInfo,
-  DiffInfo,
   DiskUsageInfo,
-  ExplainInfo,
   Finding,
-  ForkInfo,
   FsckInfo,
-  GrantInfo,
-  GroupInfo,
-  IdentityInfo,
-  ModelInfo,
-  QuotaInfo,
-  QuotaShowInfo,
-  ReachInfo,
-  RestoreInfo,
   ScrubInfo,
-  Service,
-  SnapshotInfo,
   StatusInfo,
-  TenantInfo,
-  WorkspaceInfo,
-} from '../../src/control/service.ts'
+} from '../../src/api/store.ts'
+import type { TenantInfo } from '../../src/api/tenants.ts'
+import type { ForkInfo, WorkspaceInfo } from '../../src/api/workspaces.ts'
+import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import { Histogram } from '../../src/histogram.ts'
 
 export const mountpoint = '/mnt/nexus'
@@ -285,62 +274,64 @@ export interface FakeService extends Service {
   readonly called: unknown[][]
 }
 
+/** What the fake answers. */
+export const answers: { readonly [K in CallName]: Answer<K> } = {
+  workspaceCreate: workspace,
+  workspaceList: [workspace],
+  workspaceShow: workspace,
+  workspaceDelete: workspace,
+  workspaceRename: workspace,
+  workspaceUpdate: workspace,
+  fork: forked,
+  snapshotCreate: snapshot,
+  snapshotList: [snapshot],
+  snapshotShow: snapshot,
+  snapshotDelete: snapshot,
+  snapshotDiff: diff,
+  restore: restored,
+  identityAdd: identity,
+  identityList: [identity],
+  identityRemove: identity,
+  grant: granted,
+  revoke: granted,
+  grants: [granted],
+  check: checked,
+  explain: explained,
+  whoCan: { subjects: ['user:alice'] },
+  whatCan: [reach],
+  groupAdd: group,
+  groupRemove: group,
+  groupList: [group],
+  modelShow: model,
+  modelApply: { ...model, builtin: false },
+  tenantOnboard: tenant,
+  quotaSet: quota,
+  quotaShow: quotaShown,
+  quotaList: [quota],
+  status,
+  checkpoint: { elapsed_ms: 7 },
+  collect: collected,
+  collectStatus: collecting,
+  diskUsage,
+  shutdown: { pid: 4321 },
+  fsck,
+  scrub,
+  scrubStatus: scrub,
+  scrubStop: scrub,
+  metrics,
+}
+
 /** @param overrides methods that shall do something else */
 export function fakeService(overrides: Partial<Service> = {}): FakeService {
   const called: unknown[][] = []
   const answering =
-    <T>(name: string, value: T) =>
-    async (...args: unknown[]): Promise<T> => {
-      called.push([name, ...args])
-      return value
+    (name: CallName) =>
+    async (...args: unknown[]) => {
+      if (name !== 'status') called.push([name, ...args])
+      return answers[name]
     }
-  return {
-    called,
-    status: async () => status,
-    workspaceCreate: answering('workspaceCreate', workspace),
-    workspaceList: answering('workspaceList', [workspace]),
-    workspaceShow: answering('workspaceShow', workspace),
-    workspaceDelete: answering('workspaceDelete', workspace),
-    workspaceRename: answering('workspaceRename', workspace),
-    workspaceUpdate: answering('workspaceUpdate', workspace),
-    snapshotCreate: answering('snapshotCreate', snapshot),
-    snapshotList: answering('snapshotList', [snapshot]),
-    snapshotShow: answering('snapshotShow', snapshot),
-    snapshotDelete: answering('snapshotDelete', snapshot),
-    snapshotDiff: answering('snapshotDiff', diff),
-    restore: answering('restore', restored),
-    fork: answering('fork', forked),
-    identityAdd: answering('identityAdd', identity),
-    identityList: answering('identityList', [identity]),
-    identityRemove: answering('identityRemove', identity),
-    grant: answering('grant', granted),
-    revoke: answering('revoke', granted),
-    grants: answering('grants', [granted]),
-    check: answering('check', checked),
-    explain: answering('explain', explained),
-    whoCan: answering('whoCan', { subjects: ['user:alice'] }),
-    whatCan: answering('whatCan', [reach]),
-    groupAdd: answering('groupAdd', group),
-    groupRemove: answering('groupRemove', group),
-    groupList: answering('groupList', [group]),
-    modelShow: answering('modelShow', model),
-    modelApply: answering('modelApply', { ...model, builtin: false }),
-    tenantOnboard: answering('tenantOnboard', tenant),
-    quotaSet: answering('quotaSet', quota),
-    quotaShow: answering('quotaShow', quotaShown),
-    quotaList: answering('quotaList', [quota]),
-    checkpoint: answering('checkpoint', { elapsed_ms: 7 }),
-    collect: answering('collect', collected),
-    shutdown: answering('shutdown', { pid: 4321 }),
-    collectStatus: answering('collectStatus', collecting),
-    diskUsage: answering('diskUsage', diskUsage),
-    fsck: answering('fsck', fsck),
-    scrub: answering('scrub', scrub),
-    scrubStatus: answering('scrubStatus', scrub),
-    scrubStop: answering('scrubStop', scrub),
-    metrics: answering('metrics', metrics),
-    ...overrides,
-  }
+  const methods = Object.fromEntries(callNames.map((name) => [name, answering(name)])) as unknown as Service
+  return { called, ...methods, ...overrides }
 }
 
 /** An empty directory that goes away with the test. */

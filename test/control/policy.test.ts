@@ -1,7 +1,6 @@
 /** What each call asks of whom: every call for the administrator, an owner, an editor, a viewer and a stranger. */
 import t, { type Test } from 'tap'
-import type { CallName } from '../../src/control/calls.ts'
-import type { Service } from '../../src/control/service.ts'
+import type { CallName, Service } from '../../src/api/calls.ts'
 import { serviceFor } from '../../src/daemon/asuser.ts'
 import { systemCode } from '../../src/errors.ts'
 import { nodeOf } from '../../src/vfs/core.ts'

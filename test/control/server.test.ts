@@ -3,10 +3,10 @@ import { request } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
+import type { Service } from '../../src/api/calls.ts'
 import { connectControl } from '../../src/control/client.ts'
 import { httpStatusOf } from '../../src/control/protocol.ts'
 import { serveControl } from '../../src/control/server.ts'
-import type { Service } from '../../src/control/service.ts'
 import { type ErrorCode, FS, NexusError } from '../../src/errors.ts'
 import {
   checked,

@@ -9,6 +9,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { SLACK } from '../machine.ts'
 import { mountFor, noMount, plainFor } from '../mount/harness.ts'
 import { difference, readTree, replayLog, type Tree } from './writer.ts'
 
@@ -16,7 +17,7 @@ const ROUNDS = 16
 const WRITERS = 3
 const KILL_MS = { min: 30, max: 900 }
 /** A writer that is still there so long after the death of the daemon is ended. */
-const PATIENCE_MS = 3000
+const PATIENCE_MS = 3000 * SLACK
 const writer = fileURLToPath(new URL('./writer.js', import.meta.url))
 const seed = Number(process.env['NEXUS_SEED'] ?? Date.now() % 1_000_000)
 
@@ -46,7 +47,7 @@ async function ended({ child }: Job): Promise<boolean> {
 
 t.test(
   `${ROUNDS} times SIGKILL under load lose nothing (seed ${seed})`,
-  { skip: noMount ?? false, timeout: 180_000 },
+  { skip: noMount ?? false, timeout: 180_000 * SLACK },
   async (t) => {
     const mount = await mountFor(t)
     const logs = plainFor(t)
@@ -115,31 +116,35 @@ assert all(row == (i + 1, str(i + 1) * 50) for i, row in enumerate(rows)), 'rows
 print(len(rows))
 `
 
-t.test('an SQLite database in WAL mode keeps every committed row', { skip: noMount ?? false, timeout: 60_000 }, async (t) => {
-  const mount = await mountFor(t)
-  fs.mkdirSync(mount.at('workspace', 'db'))
-  const file = mount.at('workspace', 'db', 'test.db')
-  let last = 0
-  for (const ms of [700, 300, 1100]) {
-    const child = spawn('python3', ['-c', SQLITE_WRITER, file], { stdio: ['ignore', 'pipe', 'ignore'], cwd: '/' })
-    let output = ''
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      output += text
-    })
-    await once(child.stdout, 'data')
-    await sleep(ms)
-    const exit = once(child, 'close')
-    await mount.kill()
-    await exit
-    // The last line may be torn.
-    last = Math.max(last, ...output.split('\n').slice(0, -1).map(Number))
-    await mount.start()
-    const rows = Number(await outputOf('python3', ['-c', SQLITE_CHECK, file]))
-    t.ok(rows === last || rows === last + 1, `${rows} rows, ${last} were committed`)
-    last = rows
-  }
-  t.ok(last > 20)
-})
+t.test(
+  'an SQLite database in WAL mode keeps every committed row',
+  { skip: noMount ?? false, timeout: 60_000 * SLACK },
+  async (t) => {
+    const mount = await mountFor(t)
+    fs.mkdirSync(mount.at('workspace', 'db'))
+    const file = mount.at('workspace', 'db', 'test.db')
+    let last = 0
+    for (const ms of [700, 300, 1100]) {
+      const child = spawn('python3', ['-c', SQLITE_WRITER, file], { stdio: ['ignore', 'pipe', 'ignore'], cwd: '/' })
+      let output = ''
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        output += text
+      })
+      await once(child.stdout, 'data')
+      await sleep(ms)
+      const exit = once(child, 'close')
+      await mount.kill()
+      await exit
+      // The last line may be torn.
+      last = Math.max(last, ...output.split('\n').slice(0, -1).map(Number))
+      await mount.start()
+      const rows = Number(await outputOf('python3', ['-c', SQLITE_CHECK, file]))
+      t.ok(rows === last || rows === last + 1, `${rows} rows, ${last} were committed`)
+      last = rows
+    }
+    t.ok(last > 20)
+  },
+)
 
 async function outputOf(command: string, args: string[]): Promise<string> {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' })

@@ -9,12 +9,13 @@ import fc from 'fast-check'
 import t from 'tap'
 import { MemoryIndex } from '../cas/support.ts'
 import { MemoryDisk } from '../journal/support.ts'
+import { SLACK } from '../machine.ts'
 import { copyLive } from './copylive.ts'
 import { type Operation, operation } from './operations.ts'
 import { dataFor, openEngine, Pair } from './pair.ts'
 
 /** Most take a tenth of a second. */
-const RUN_MS_MAX = 60_000
+const RUN_MS_MAX = 60_000 * SLACK
 
 type Event = 'checkpoint' | 'begin' | 'finish' | 'turn' | 'collect' | 'fsck' | 'sync' | 'crash' | 'close' | 'rebuild'
 type Step = Operation | Event

@@ -9,6 +9,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { SLACK } from '../machine.ts'
 import { childrenOf, mountFor, noMount, plainFor, type TestMount } from '../mount/harness.ts'
 import { difference, readTree, replayLog } from './writer.ts'
 
@@ -77,7 +78,7 @@ async function stop({ child }: Load): Promise<number | null> {
 
 t.test(
   `${KILLS} deaths of the serving process go unseen (seed ${seed})`,
-  { skip, timeout: 120_000 + KILLS * 4000 },
+  { skip, timeout: (120_000 + KILLS * 4000) * SLACK },
   async (t) => {
     const mount = await mountFor(t)
     const kill = async (i: number): Promise<number> => {
@@ -93,7 +94,7 @@ t.test(
 
 t.test(
   `${KILLS} deaths, each between a change and its answer, do nothing twice (seed ${seed})`,
-  { skip, timeout: 120_000 + KILLS * 4000 },
+  { skip, timeout: (120_000 + KILLS * 4000) * SLACK },
   async (t) => {
     const mount = await mountFor(t, { program: dying, env: { DYING: 'changes' } })
     await survive(t, mount, async () => {
@@ -182,7 +183,7 @@ function shortWrites(log: string): string[] {
 
 t.test(
   'what is open, unlinked, locked, mapped or somebody’s directory outlives the process',
-  { skip, timeout: 120_000 },
+  { skip, timeout: 120_000 * SLACK },
   async (t) => {
     const mount = await mountFor(t)
     fs.mkdirSync(mount.at('workspace', 'w'))
@@ -203,7 +204,7 @@ t.test(
   },
 )
 
-t.test('a restore, a grant and a snapshot go on where the next process serves', { skip, timeout: 120_000 }, async (t) => {
+t.test('a restore, a grant and a snapshot go on where the next process serves', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const mount = await mountFor(t)
   fs.chmodSync(path.dirname(mount.mountpoint), 0o755)
   const at = (name: string): string => mount.at('workspace', 'w', name)
@@ -247,36 +248,40 @@ t.test('a restore, a grant and a snapshot go on where the next process serves', 
 
 const asRoot = process.getuid?.() === 0 ? skip : 'needs root'
 
-t.test('names that the kernel keeps are for nobody else, whoever serves', { skip: asRoot, timeout: 120_000 }, async (t) => {
-  const mount = await mountFor(t)
-  fs.chmodSync(path.dirname(mount.mountpoint), 0o755)
-  const directory = mount.at('workspace', 'w')
-  fs.mkdirSync(directory)
-  fs.mkdirSync(mount.at('workspace', 'other'))
-  mount.ctl('grant', 'user:uid-4711', 'viewer', '/workspace/w')
-  const stat = (uid: number, file: string): string =>
-    execFileSync('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', 'stat', '-c', '%F', file], {
-      stdio: 'pipe',
-    }).toString()
-  const lookups = (): number => mount.json<{ requests: Record<string, number> }>('status').requests['LOOKUP'] ?? 0
-  for (let i = 0; i < 3; i++) t.equal(stat(4711, directory), 'directory\n')
-  await replace(mount)
-  t.throws(() => stat(4712, directory), /Permission denied/, 'a stranger who comes after the death')
-  t.throws(() => stat(4711, mount.at('workspace', 'other')), /Permission denied/)
-  t.equal(stat(4711, directory), 'directory\n')
-  await replace(mount)
-  mount.ctl('grant', 'user:uid-4712', 'viewer', '/workspace/w')
-  for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) t.equal(stat(uid, directory), 'directory\n')
-  const before = lookups()
-  for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) stat(uid, directory)
-  t.ok(lookups() - before < 5, 'it is kept again')
-  await replace(mount)
-  mount.ctl('revoke', 'user:uid-4711', 'viewer', '/workspace/w')
-  t.throws(() => stat(4711, directory), /Permission denied/, 'revoked by a process that never heard of him')
-  t.equal(stat(4712, directory), 'directory\n')
-})
+t.test(
+  'names that the kernel keeps are for nobody else, whoever serves',
+  { skip: asRoot, timeout: 120_000 * SLACK },
+  async (t) => {
+    const mount = await mountFor(t)
+    fs.chmodSync(path.dirname(mount.mountpoint), 0o755)
+    const directory = mount.at('workspace', 'w')
+    fs.mkdirSync(directory)
+    fs.mkdirSync(mount.at('workspace', 'other'))
+    mount.ctl('grant', 'user:uid-4711', 'viewer', '/workspace/w')
+    const stat = (uid: number, file: string): string =>
+      execFileSync('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', 'stat', '-c', '%F', file], {
+        stdio: 'pipe',
+      }).toString()
+    const lookups = (): number => mount.json<{ requests: Record<string, number> }>('status').requests['LOOKUP'] ?? 0
+    for (let i = 0; i < 3; i++) t.equal(stat(4711, directory), 'directory\n')
+    await replace(mount)
+    t.throws(() => stat(4712, directory), /Permission denied/, 'a stranger who comes after the death')
+    t.throws(() => stat(4711, mount.at('workspace', 'other')), /Permission denied/)
+    t.equal(stat(4711, directory), 'directory\n')
+    await replace(mount)
+    mount.ctl('grant', 'user:uid-4712', 'viewer', '/workspace/w')
+    for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) t.equal(stat(uid, directory), 'directory\n')
+    const before = lookups()
+    for (let i = 0; i < 5; i++) for (const uid of [4711, 4712]) stat(uid, directory)
+    t.ok(lookups() - before < 5, 'it is kept again')
+    await replace(mount)
+    mount.ctl('revoke', 'user:uid-4711', 'viewer', '/workspace/w')
+    t.throws(() => stat(4711, directory), /Permission denied/, 'revoked by a process that never heard of him')
+    t.equal(stat(4712, directory), 'directory\n')
+  },
+)
 
-t.test('an upgrade swaps the program under load', { skip, timeout: 120_000 }, async (t) => {
+t.test('an upgrade swaps the program under load', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const mount = await mountFor(t)
   const logs = plainFor(t)
   const directory = mount.at('workspace', 'w')
@@ -305,7 +310,7 @@ t.test('an upgrade swaps the program under load', { skip, timeout: 120_000 }, as
   t.equal(mount.log, '', 'a planned change is nobody’s failure')
 })
 
-t.test('a request that kills whoever serves it gets EIO, and the mount lives', { skip, timeout: 60_000 }, async (t) => {
+t.test('a request that kills whoever serves it gets EIO, and the mount lives', { skip, timeout: 60_000 * SLACK }, async (t) => {
   const mount = await mountFor(t, { program: dying, env: { DYING: 'lookups' } })
   await t.rejects(fs.promises.stat(mount.at('deadly')), { code: 'EIO' })
   t.match(mount.log, /several processes died over this request: it is refused/)
@@ -313,7 +318,7 @@ t.test('a request that kills whoever serves it gets EIO, and the mount lives', {
   await t.rejects(fs.promises.stat(mount.at('another')), { code: 'ENOENT' })
 })
 
-t.test('what the kernel was not told of, the next process tells it', { skip, timeout: 60_000 }, async (t) => {
+t.test('what the kernel was not told of, the next process tells it', { skip, timeout: 60_000 * SLACK }, async (t) => {
   const mount = await mountFor(t, { program: dying, env: { DYING: 'notifies' } })
   const at = (name: string): string => mount.at('workspace', 'w', name)
   fs.mkdirSync(at(''))
@@ -352,26 +357,30 @@ function serves(pid: number): boolean {
   }
 }
 
-t.test('a process that dies again and again is given up, and the mountpoint is free', { skip, timeout: 60_000 }, async (t) => {
-  const mount = await mountFor(t)
-  fs.writeFileSync(mount.at('file'), 'content')
-  const ended = mount.ended()
-  let isOver = false
-  void ended.then(() => {
-    isOver = true
-  })
-  let killed = 0
-  while (!isOver) {
-    for (const pid of childrenOf(mount.pid).filter(serves)) {
-      process.kill(pid, 'SIGKILL')
-      killed++
+t.test(
+  'a process that dies again and again is given up, and the mountpoint is free',
+  { skip, timeout: 60_000 * SLACK },
+  async (t) => {
+    const mount = await mountFor(t)
+    fs.writeFileSync(mount.at('file'), 'content')
+    const ended = mount.ended()
+    let isOver = false
+    void ended.then(() => {
+      isOver = true
+    })
+    let killed = 0
+    while (!isOver) {
+      for (const pid of childrenOf(mount.pid).filter(serves)) {
+        process.kill(pid, 'SIGKILL')
+        killed++
+      }
+      await sleep(5)
     }
-    await sleep(5)
-  }
-  t.equal(await ended, 1)
-  t.match(mount.log, /given up: the serving process was ended by SIGKILL, 5 times in a row; nothing acknowledged is lost/)
-  t.ok(killed >= 5)
-  t.same(fs.readdirSync(mount.mountpoint), [])
-  await mount.start()
-  t.equal(fs.readFileSync(mount.at('file'), 'utf8'), 'content')
-})
+    t.equal(await ended, 1)
+    t.match(mount.log, /given up: the serving process was ended by SIGKILL, 5 times in a row; nothing acknowledged is lost/)
+    t.ok(killed >= 5)
+    t.same(fs.readdirSync(mount.mountpoint), [])
+    await mount.start()
+    t.equal(fs.readFileSync(mount.at('file'), 'utf8'), 'content')
+  },
+)

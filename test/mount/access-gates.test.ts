@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { Service } from '../../src/control/service.ts'
+import type { Service } from '../../src/api/calls.ts'
 import { type AccessMount, accessMountFor, Person, shAs, skip, uids } from './access.ts'
 import { Guest, sh } from './guest.ts'
 

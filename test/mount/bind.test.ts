@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import t from 'tap'
-import type { SnapshotInfo } from '../../src/control/service.ts'
+import type { SnapshotInfo } from '../../src/api/snapshots.ts'
 import { skip, uids } from './access.ts'
 import { mountFor, nexusctl, type TestMount } from './harness.ts'
 

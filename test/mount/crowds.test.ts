@@ -1,6 +1,6 @@
 /** More users on one directory than an ACL can name: each has exactly what was granted, and nobody else anything. */
 import t, { type Test } from 'tap'
-import type { Service } from '../../src/control/service.ts'
+import type { Service } from '../../src/api/calls.ts'
 import { accessMountFor, STRANGER, skip, uids } from './access.ts'
 import { Guest, sh } from './guest.ts'
 

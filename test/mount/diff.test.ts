@@ -1,9 +1,10 @@
 /** `snapshot diff`: each path once, in order, and a rename is a rename; against trees that ordinary tools have changed. */
 import { execFileSync } from 'node:child_process'
 import t from 'tap'
+import type { Service } from '../../src/api/calls.ts'
+import type { Change, DiffInfo } from '../../src/api/snapshots.ts'
 import { connectControl } from '../../src/control/client.ts'
 import { socketPathOf } from '../../src/control/location.ts'
-import type { Change, DiffInfo, Service } from '../../src/control/service.ts'
 import { mountFor, noMount } from './harness.ts'
 
 const skip = noMount ?? false

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import type { StatusInfo } from '../../src/control/service.ts'
+import type { StatusInfo } from '../../src/api/store.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 
 const skip = noMount ?? false

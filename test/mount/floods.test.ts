@@ -1,8 +1,8 @@
 /** What one user does must not fill the store, nor keep others out: limits of each user and agent, at a real mount. */
 import fs from 'node:fs'
 import t, { type Test } from 'tap'
+import type { StatusInfo } from '../../src/api/store.ts'
 import { publicSocketOf } from '../../src/control/location.ts'
-import type { StatusInfo } from '../../src/control/service.ts'
 import { accessMountFor, type Name, Person, shAs, skip, uids } from './access.ts'
 import type { TestMount } from './harness.ts'
 import { type Outcome, scratchFor } from './nexusd.ts'

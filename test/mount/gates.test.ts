@@ -2,7 +2,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import t, { type Test } from 'tap'
-import type { FsckInfo, WorkspaceInfo } from '../../src/control/service.ts'
+import type { FsckInfo } from '../../src/api/store.ts'
+import type { WorkspaceInfo } from '../../src/api/workspaces.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 import { notRoot } from './posix.ts'
 

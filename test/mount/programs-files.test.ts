@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { StatusInfo } from '../../src/control/service.ts'
+import type { StatusInfo } from '../../src/api/store.ts'
 import { mountFor, noMount, plainFor } from './harness.ts'
 import { check, folder, type ProgramTest, run, runOnBoth, shell, startCheck } from './programs.ts'
 

@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import type { FsckInfo, QuotaInfo, QuotaShowInfo } from '../../src/control/service.ts'
+import type { QuotaInfo, QuotaShowInfo } from '../../src/api/quotas.ts'
+import type { FsckInfo } from '../../src/api/store.ts'
 import { childrenOf, mountFor, nexusctl, noMount, type TestMount } from './harness.ts'
 
 const skip = noMount ?? false

@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { RestoreInfo } from '../../src/control/service.ts'
+import type { RestoreInfo } from '../../src/api/snapshots.ts'
 import { Guest, scriptOf, sh } from './guest.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 

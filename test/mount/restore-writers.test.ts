@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import t, { type Test } from 'tap'
-import type { RestoreInfo } from '../../src/control/service.ts'
+import type { RestoreInfo } from '../../src/api/snapshots.ts'
+import { SLACK } from '../machine.ts'
 import { accessMountFor, Person, skip, uids } from './access.ts'
 import { mountFor, nexusctl, type TestMount } from './harness.ts'
 
@@ -76,7 +77,7 @@ async function worldFor(t: Test): Promise<World> {
   }
 }
 
-t.test('processes that write are named, and only forced or ended', { skip, timeout: 300_000 }, async (t) => {
+t.test('processes that write are named, and only forced or ended', { skip, timeout: 300_000 * SLACK }, async (t) => {
   const { data, restore, dryRun, text } = await worldFor(t)
   for (const [way, { code, writes }] of Object.entries(WAYS)) {
     fs.writeFileSync(`${data}/f`, 'after'.padEnd(4096))
@@ -109,7 +110,7 @@ t.test('processes that write are named, and only forced or ended', { skip, timeo
   }
 })
 
-t.test('what is not restored is not looked at, and a file that comes back is', { skip, timeout: 120_000 }, async (t) => {
+t.test('what is not restored is not looked at, and a file that comes back is', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const { mount, data, restore } = await worldFor(t)
   fs.mkdirSync(mount.at('tenants', 'acme', 'data', 'inner'))
   mount.ctl('snapshot', `${ACME}/data/inner`, '--name', 'i')
@@ -124,14 +125,14 @@ t.test('what is not restored is not looked at, and a file that comes back is', {
   t.match(restore('--force', '--stop'), { status: 2 }, 'one or the other')
 })
 
-t.test('a process that does not end keeps the restore from being done', { skip, timeout: 120_000 }, async (t) => {
+t.test('a process that does not end keeps the restore from being done', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const { data, restore, text } = await worldFor(t)
   const child = await hold(t, data, `import signal; signal.signal(15, signal.SIG_IGN); ${WAYS['open for writing']?.code}`)
   t.match(restore('--stop'), { status: 1, stderr: new RegExp(`python3 \\(${child.pid}\\), 10 s after SIGTERM`) })
   t.equal(text(), 'after', 'nothing was changed')
 })
 
-t.test('more than five are counted', { skip, timeout: 120_000 }, async (t) => {
+t.test('more than five are counted', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const { data, restore, dryRun } = await worldFor(t)
   for (let i = 0; i < 7; i++) await hold(t, data, WAYS['open for writing']?.code ?? '')
   t.match(restore().stderr, /writing in (python3 \(\d+\), ){5}2 more: stop them/)
@@ -139,7 +140,7 @@ t.test('more than five are counted', { skip, timeout: 120_000 }, async (t) => {
   t.match(restore('--stop'), { status: 0 })
 })
 
-t.test('an owner is told of their own processes, and ends no others', { skip, timeout: 120_000 }, async (t) => {
+t.test('an owner is told of their own processes, and ends no others', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const { mount, service } = await accessMountFor(t)
   await service.grant('user:bob', 'editor', ACME, {})
   const data = mount.at('tenants', 'acme', 'data')
@@ -187,7 +188,7 @@ t.test('an owner is told of their own processes, and ends no others', { skip, ti
   t.equal(fs.readFileSync(`${data}/f`, 'latin1'), 'before')
 })
 
-t.test('on a mount for a single user, and where the kernel holds no file', { skip, timeout: 120_000 }, async (t) => {
+t.test('on a mount for a single user, and where the kernel holds no file', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const mount = await mountFor(t, { flags: ['--single-user'] })
   fs.mkdirSync(mount.at('workspace/w'))
   mount.ctl('snapshot', '/workspace/w', '--name', 's')

@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import type { RestoreInfo, SnapshotInfo } from '../../src/control/service.ts'
+import type { RestoreInfo, SnapshotInfo } from '../../src/api/snapshots.ts'
+import { SLACK } from '../machine.ts'
 import { fingerprint, scriptOf, sh } from './guest.ts'
 import { mountFor, noMount } from './harness.ts'
 
@@ -121,7 +122,7 @@ t.test('an undo has all that was written before the restore, and nothing that ca
   }
 })
 
-t.test('restores while everybody hammers', { skip, timeout: 120_000 }, async (t) => {
+t.test('restores while everybody hammers', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const mount = await mountFor(t)
   const dir = mount.at('workspace/a')
   const run = (...words: string[]) =>

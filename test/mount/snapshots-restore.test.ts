@@ -1,7 +1,7 @@
 /** Restores as processes see them that were there before: nothing stale, nothing lost, nothing hangs. */
 import fs from 'node:fs'
 import t, { type Test } from 'tap'
-import type { RestoreInfo, SnapshotInfo } from '../../src/control/service.ts'
+import type { RestoreInfo, SnapshotInfo } from '../../src/api/snapshots.ts'
 import { fingerprint, Guest, sh } from './guest.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 

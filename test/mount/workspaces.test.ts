@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import type { RestoreInfo, WorkspaceInfo } from '../../src/control/service.ts'
+import type { RestoreInfo } from '../../src/api/snapshots.ts'
+import type { WorkspaceInfo } from '../../src/api/workspaces.ts'
+import { SLACK } from '../machine.ts'
 import { fingerprint, Guest, sh, shFails } from './guest.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 
@@ -188,7 +190,7 @@ t.test('deleting one that is in use', { skip }, async (t) => {
   t.equal(mount.log, '')
 })
 
-t.test('one with many files goes at once, and is restored at once', { skip, timeout: 120_000 }, async (t) => {
+t.test('one with many files goes at once, and is restored at once', { skip, timeout: 120_000 * SLACK }, async (t) => {
   const mount = await mountFor(t)
   const dir = mount.at('workspace/a')
   fs.mkdirSync(dir)

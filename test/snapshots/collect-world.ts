@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Engine } from '../../src/daemon/engine.ts'
-import { DaemonService } from '../../src/daemon/service.ts'
+import { type DaemonService, daemonService } from '../../src/daemon/service.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
 import type { KernelCaches } from '../../src/vfs/filesystem.ts'
@@ -128,7 +128,7 @@ export class World {
     const session = { protocol: '', counts: {} }
     const { engine, kernel } = this
     const more = { mountpoint: '/', data, singleUser: true, stop: () => undefined }
-    this.service = new DaemonService({ engine, kernel, session, logger: silentLogger, ...more })
+    this.service = daemonService({ engine, kernel, session, logger: silentLogger, ...more })
   }
 
   // Files.

@@ -8,7 +8,7 @@ import path from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { Engine } from '../../src/daemon/engine.ts'
-import { DaemonService } from '../../src/daemon/service.ts'
+import { type DaemonService, daemonService } from '../../src/daemon/service.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { nodeOf } from '../../src/vfs/core.ts'
 import type { KernelCaches } from '../../src/vfs/filesystem.ts'
@@ -56,7 +56,7 @@ class Store {
       data: this.directory,
       singleUser: false,
     }
-    this.service = new DaemonService({ ...options, stop: () => undefined })
+    this.service = daemonService({ ...options, stop: () => undefined })
   }
 
   root(workspace: string): number {

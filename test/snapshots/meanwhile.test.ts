@@ -1,6 +1,7 @@
 /** What happens while a call waits for the kernel to write back: it holds the directory that was asked about, and asks again. */
 import t, { type Test } from 'tap'
-import type { DiffInfo, RestoreInfo, Service } from '../../src/control/service.ts'
+import type { Service } from '../../src/api/calls.ts'
+import type { DiffInfo, RestoreInfo } from '../../src/api/snapshots.ts'
 import { systemCode } from '../../src/errors.ts'
 import { caller, engineFor, type TestEngine } from './support.ts'
 

@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import type { Test } from 'tap'
 import { Engine, type EngineOptions } from '../../src/daemon/engine.ts'
-import { DaemonService } from '../../src/daemon/service.ts'
+import { type DaemonService, daemonService } from '../../src/daemon/service.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { nodeOf } from '../../src/vfs/core.ts'
 import type { Caller, KernelCaches, Stat } from '../../src/vfs/filesystem.ts'
@@ -51,7 +51,7 @@ export class TestEngine {
   constructor(engine: Engine) {
     this.engine = engine
     const session = { protocol: '7.45', counts: {} }
-    this.service = new DaemonService({
+    this.service = daemonService({
       engine,
       logger: silentLogger,
       kernel: this.kernel,

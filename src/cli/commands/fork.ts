@@ -1,6 +1,6 @@
 /** `nexusctl fork` */
 import type { Command } from 'commander'
-import type { Service } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
 import { elapsed, printable } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,7 @@
 /** `nexusctl fsck`: is everything as it must be? */
 import type { Command } from 'commander'
-import type { Finding, FsckInfo, Service } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { Finding, FsckInfo } from '../../api/store.ts'
 import { count, elapsed, printable } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,7 @@
 /** `nexusctl grant`, `revoke`, `grants`, and the questions: `check`, `explain`, `who-can`, `what-can`. */
 import type { Command } from 'commander'
-import type { ExplainInfo, GrantInfo, ReachInfo, Service } from '../../control/service.ts'
+import type { ExplainInfo, GrantInfo, ReachInfo } from '../../api/access.ts'
+import type { Service } from '../../api/calls.ts'
 import { localTime, printable, table } from '../format.ts'
 import { examples, expiresOption } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,7 +1,8 @@
 /** `nexusctl group …` */
 import type { Command } from 'commander'
-import type { GroupInfo, Service } from '../../control/service.ts'
-import { checkSubject } from '../../control/validate-access.ts'
+import type { GroupInfo } from '../../api/access.ts'
+import type { Service } from '../../api/calls.ts'
+import { checkSubject } from '../../api/parameters-access.ts'
 import { printable, table } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'

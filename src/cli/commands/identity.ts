@@ -1,6 +1,7 @@
 /** `nexusctl identity …` */
 import type { Command } from 'commander'
-import type { IdentityInfo, Service } from '../../control/service.ts'
+import type { IdentityInfo } from '../../api/access.ts'
+import type { Service } from '../../api/calls.ts'
 import { printable, table } from '../format.ts'
 import { examples, uidOption } from '../options.ts'
 import type { Output } from '../output.ts'

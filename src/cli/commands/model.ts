@@ -1,7 +1,7 @@
 /** `nexusctl model …` */
 import type { Command } from 'commander'
-import type { Service } from '../../control/service.ts'
-import { modelBytesMax } from '../../control/validate-access.ts'
+import type { Service } from '../../api/calls.ts'
+import { MODEL_BYTES_MAX } from '../../api/parameters-access.ts'
 import { printable } from '../format.ts'
 import { readText } from '../input.ts'
 import { examples } from '../options.ts'
@@ -41,6 +41,6 @@ export function addModelCommands(program: Command, open: OpenSession): void {
     .addHelpText('after', examples('model apply model.fga', 'model apply - < model.fga'))
     .action(async (file: string) => {
       const { service, output } = open()
-      await runModelApply(service, await readText(file, { bytesMax: modelBytesMax }), output)
+      await runModelApply(service, await readText(file, { bytesMax: MODEL_BYTES_MAX }), output)
     })
 }

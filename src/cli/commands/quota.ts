@@ -1,7 +1,8 @@
 /** `nexusctl quota …` */
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { QuotaInfo, QuotaShowInfo, Service } from '../../control/service.ts'
-import { usage } from '../../control/validate.ts'
+import type { Service } from '../../api/calls.ts'
+import type { QuotaInfo, QuotaShowInfo } from '../../api/quotas.ts'
+import { usage } from '../../api/text.ts'
 import { align, printable, size, table } from '../format.ts'
 import { examples, parseSize } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,7 @@
 /** `nexusctl restore` */
 import { type Command, Option } from 'commander'
-import type { RestoreInfo, Service } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { RestoreInfo } from '../../api/snapshots.ts'
 import { countChanges, describeChanges } from '../changes.ts'
 import { elapsed, printable } from '../format.ts'
 import { examples, limitOption } from '../options.ts'

@@ -1,7 +1,8 @@
 /** `nexusctl scrub`: reads everything that is stored, in the background, and says what has gone bad. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { BadContent, ScrubInfo, Service } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { BadContent, ScrubInfo } from '../../api/store.ts'
 import { localTime, printable, size } from '../format.ts'
 import { bytesOf, examples } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,8 @@
 /** `nexusctl snapshot …` */
 import type { Command } from 'commander'
-import type { DiffInfo, Metadata, Service, SnapshotInfo } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { DiffInfo, SnapshotInfo } from '../../api/snapshots.ts'
+import type { Metadata } from '../../api/workspaces.ts'
 import { countChanges, describeChanges } from '../changes.ts'
 import { align, count, elapsed, localTime, printable, size, table } from '../format.ts'
 import { examples, limitOption, type MetaOptions, metadataOf, metaOption } from '../options.ts'

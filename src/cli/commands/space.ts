@@ -1,6 +1,7 @@
 /** `nexusctl gc` and `df`: what takes space, and giving it back. */
 import type { Command } from 'commander'
-import type { CollectStatusInfo, DiskUsageInfo, Service } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { CollectStatusInfo, DiskUsageInfo } from '../../api/store.ts'
 import { align, count, elapsed, localTime, size, table } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,7 @@
 /** `nexusctl status` and `checkpoint`: the daemon as a whole. */
 import type { Command } from 'commander'
-import type { Service, StatusInfo } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { StatusInfo } from '../../api/store.ts'
 import { align, count, elapsed, localTime, pairs, size, uptime } from '../format.ts'
 import { examples } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -1,6 +1,8 @@
 /** `nexusctl tenant …` */
 import { type Command, Option } from 'commander'
-import type { Metadata, Service, TenantInfo } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { TenantInfo } from '../../api/tenants.ts'
+import type { Metadata } from '../../api/workspaces.ts'
 import { align } from '../format.ts'
 import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'

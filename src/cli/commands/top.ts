@@ -1,8 +1,9 @@
 /** `nexusctl top` and `metrics`: what the daemon is busy with, and how well it goes. */
 import type { Command } from 'commander'
+import type { Service } from '../../api/calls.ts'
+import type { CacheInfo, MetricsInfo, StallInfo } from '../../api/metrics.ts'
 import { exposition } from '../../control/exposition.ts'
-import { type CacheInfo, changeBetween, type MetricsChange, type MetricsInfo, type StallInfo } from '../../control/metrics.ts'
-import type { Service } from '../../control/service.ts'
+import { changeBetween, type MetricsChange } from '../../control/metrics.ts'
 import { NexusError } from '../../errors.ts'
 import { type Distribution, quantile } from '../../histogram.ts'
 import { align, count, elapsed, localTime, size, table, uptime } from '../format.ts'

@@ -1,6 +1,7 @@
 /** `nexusctl workspace …` */
 import type { Command } from 'commander'
-import type { Metadata, Service, WorkspaceInfo } from '../../control/service.ts'
+import type { Service } from '../../api/calls.ts'
+import type { Metadata, WorkspaceInfo } from '../../api/workspaces.ts'
 import { align, count, localTime, printable, size, table } from '../format.ts'
 import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'

@@ -10,8 +10,8 @@ import {
   checkTenant,
   checkTime,
   checkUid,
-  modelBytesMax,
-} from '../../src/control/validate-access.ts'
+  MODEL_BYTES_MAX,
+} from '../../src/api/parameters-access.ts'
 import { checkRows, type Row } from './check-rows.ts'
 
 const long = 'n'.repeat(128)
@@ -154,9 +154,9 @@ const tenants: Row[] = [
 
 const models: Row[] = [
   { in: 'model\r\n\tschema 1.1 # ünï\n', want: 'model\r\n\tschema 1.1 # ünï\n' },
-  { in: 'm'.repeat(modelBytesMax), want: 'm'.repeat(modelBytesMax) },
-  { in: 'm'.repeat(modelBytesMax + 1), want: /at most 262144 bytes/ },
-  { in: 'ü'.repeat(modelBytesMax / 2 + 1), want: /at most 262144 bytes/ },
+  { in: 'm'.repeat(MODEL_BYTES_MAX), want: 'm'.repeat(MODEL_BYTES_MAX) },
+  { in: 'm'.repeat(MODEL_BYTES_MAX + 1), want: /at most 262144 bytes/ },
+  { in: 'ü'.repeat(MODEL_BYTES_MAX / 2 + 1), want: /at most 262144 bytes/ },
   { in: '', want: /value is empty/ },
   { in: 'model\0', want: /not plain text/ },
   { in: '\u007fELF', want: /not plain text/ },

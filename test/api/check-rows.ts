@@ -1,6 +1,6 @@
 /** Tables of values for the checks of the control API. */
 import t from 'tap'
-import type { Check } from '../../src/control/validate.ts'
+import type { Check } from '../../src/api/schema.ts'
 
 /** A row whose `want` is a RegExp is refused with a message like it. */
 export interface Row {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { checkLimit, checkMetadata, checkPath, checkSnapshotName, checkSnapshotReference } from '../../src/control/validate.ts'
+import { checkLimit, checkMetadata, checkPath, checkSnapshotName, checkSnapshotReference } from '../../src/api/parameters.ts'
 import { NexusError } from '../../src/errors.ts'
 import { checkRows, type Row } from './check-rows.ts'
 
