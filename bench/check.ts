@@ -10,9 +10,9 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { Engine } from '../src/daemon/engine.ts'
+import { Engine } from '../src/engine/engine.ts'
 import { silentLogger } from '../src/logger.ts'
-import { nodeOf } from '../src/vfs/core.ts'
+import { nodeOf } from '../src/vfs/place.ts'
 import { ROOT_INO } from '../src/volume/keys.ts'
 
 const FILES = 1_000_000

@@ -8,9 +8,9 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
-import { Engine } from '../src/daemon/engine.ts'
-import { type DaemonService, daemonService } from '../src/daemon/service.ts'
-import { nodeOf } from '../src/vfs/core.ts'
+import { Engine } from '../src/engine/engine.ts'
+import { type DaemonService, daemonService } from '../src/service/service.ts'
+import { nodeOf } from '../src/vfs/place.ts'
 import { ROOT_INO } from '../src/volume/keys.ts'
 
 const FILES = 1_000_000

@@ -9,10 +9,10 @@
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { pino } from 'pino'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import { FS, toFsError } from '../../src/errors.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
 import type { Caller, Filesystem, SetStat, Stat } from '../../src/vfs/filesystem.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 
 /** Its callbacks: 0 or a negative errno, then what is answered. */

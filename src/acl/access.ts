@@ -5,8 +5,8 @@
  */
 import { NexusError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
-import { nodeOf, type Place } from '../vfs/core.ts'
 import { ANYBODY, ENTER, type Guard, type Move, READ, WRITE } from '../vfs/guard.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { isDirectory } from '../volume/attr.ts'
 import type { Catalog } from '../volume/catalog.ts'
 import type { Change } from '../volume/change.ts'

@@ -7,7 +7,7 @@ import type { Relationships } from './run.ts'
 import { inodeOfObject, namedBy, type StoredTuple, type TupleStore } from './tuples.ts'
 
 /** What is asked about the tree; `src/workspaces` answers from workspaces and volumes. */
-export interface Tree {
+export interface Containment {
   /** type of an inode (dir, file, workspace, tenant), or undefined when there is none */
   typeOf(volume: number, ino: number): string | undefined
   /** where the directory is that contains it, or undefined at the root of all */
@@ -22,11 +22,11 @@ export const CONTAINMENT = 'parent'
 
 export class Graph implements Relationships {
   readonly #tuples: TupleStore
-  readonly #tree: Tree
+  readonly #tree: Containment
   readonly #now: () => number
 
   /** @param now milliseconds since the epoch */
-  constructor(tuples: TupleStore, tree: Tree, now: () => number) {
+  constructor(tuples: TupleStore, tree: Containment, now: () => number) {
     this.#tuples = tuples
     this.#tree = tree
     this.#now = now

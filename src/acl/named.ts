@@ -5,8 +5,9 @@
  * Subjects are gathered by directory, not by workspace: however many are granted something on one directory, nothing
  * changes for an inode beside it.
  */
-import { nodeOf, type Place } from '../vfs/core.ts'
+
 import { NAMED_MAX } from '../vfs/guard.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Identities } from './identities.ts'

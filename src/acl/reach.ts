@@ -6,10 +6,10 @@
  * walked in one direction only. What is looked up are indexes by what subjects name; nothing goes through all tuples.
  */
 import { ROOT_INO } from '../volume/keys.ts'
-import type { Tree } from './graph.ts'
+import type { Containment } from './graph.ts'
 import { inodeOfObject, type TupleStore } from './tuples.ts'
 
-export interface ReachTree extends Tree {
+export interface ReachTree extends Containment {
   /** workspaces that lie directly in one, and where */
   nestedIn(volume: number): Iterable<{ number: number; parent_ino: number }>
 }

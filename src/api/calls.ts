@@ -1,9 +1,9 @@
 /**
- * The table of calls. A call is an object in the file of its noun, a handler (src/daemon/handlers.ts), a row of the policy
- * (src/daemon/policy.ts), and a command; the types demand the handler and the row.
+ * The table of calls. A call is an object in the file of its noun, a handler (src/service/handlers.ts), a row of the policy
+ * (src/service/policy.ts), and a command; the types demand the handler and the row.
  */
 import { accessCalls } from './access.ts'
-import { type AnswerOf, type ArgumentsOf, type Call, decode, encode, type Fields, fieldsOf as fieldsOfCall } from './call.ts'
+import { type AnswerOf, type ArgumentsOf, type Call, decode, encode, type Fields, fieldsOf } from './call.ts'
 import { metricsCalls } from './metrics.ts'
 import { quotaCalls } from './quotas.ts'
 import { checkLike } from './schema.ts'
@@ -45,8 +45,8 @@ export function callOf(name: CallName): Call {
   return calls[name] as unknown as Call
 }
 
-export function fieldsOf(name: CallName): string[] {
-  return fieldsOfCall(callOf(name))
+export function namesOfFields(name: CallName): string[] {
+  return fieldsOf(callOf(name))
 }
 
 /** The body that carries these arguments; `args` must be those of the method. */

@@ -12,7 +12,6 @@ export const distribution = record('Distribution', {
     'those that are not empty, ascending: microseconds that nothing in it has reached, and how many',
   ),
 })
-export type Distribution = v.InferOutput<typeof distribution>
 
 export const operation = record('Requests of a kind', {
   count: field(integer, 'also those that take no answer'),

@@ -32,7 +32,7 @@ export const change = record('Change', {
     'what differs when modified or renamed: `content`, `mode` (also the mask of those who have a grant), `owner`, `mtime`, `xattr`, `target`; `type` alone when it is another kind of thing now',
   ),
 })
-export type Change = v.InferOutput<typeof change>
+export type ChangeInfo = v.InferOutput<typeof change>
 
 export const diffInfo = record('Diff', {
   from: field(text, 'the older side'),

@@ -11,7 +11,7 @@ import type { Location } from './location.ts'
 import { type LogReader, VerifiedRecords } from './verified.ts'
 
 /** A stretch of a file as it lies in the log, part behind part. */
-export type Run = readonly RunPart[]
+export type SealRun = readonly RunPart[]
 
 export interface RunPart extends Span {
   /** where the data of the record that holds this part starts */
@@ -30,7 +30,7 @@ const PARTS_MAX = 32
  * Cuts a run into chunks. Every record it touches is verified first; a damaged one becomes a
  * `damaged` stretch and the rest goes on.
  */
-export function sealRun(run: Run, read: LogReader, store: bigint): Sealed[] {
+export function sealRun(run: SealRun, read: LogReader, store: bigint): Sealed[] {
   const sealed: Sealed[] = []
   const verified = new VerifiedRecords(read, store)
   let good: RunPart[] = []

@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import { NexusError } from '../errors.ts'
 import { type Distribution, Histogram } from '../histogram.ts'
-import { type Run, type Sealed, sealRun } from './seal.ts'
+import { type Sealed, type SealRun, sealRun } from './seal.ts'
 import type { SealForget, SealJob, SealReply, SealWorkerData } from './sealworker.ts'
 import type { LogReader } from './verified.ts'
 
@@ -42,7 +42,7 @@ export class Sealer {
   }
 
   /** @returns for each run what it became */
-  async seal(runs: readonly Run[]): Promise<Sealed[][]> {
+  async seal(runs: readonly SealRun[]): Promise<Sealed[][]> {
     const start = performance.now()
     const bytes = runs.reduce((sum, run) => sum + run.reduce((runSum, part) => runSum + part.length, 0), 0)
     const sealed = await this.#seal(runs, bytes)
@@ -51,7 +51,7 @@ export class Sealer {
     return sealed
   }
 
-  #seal(runs: readonly Run[], bytes: number): Promise<Sealed[][]> | Sealed[][] {
+  #seal(runs: readonly SealRun[], bytes: number): Promise<Sealed[][]> | Sealed[][] {
     if (bytes <= INLINE_BYTES_MAX || this.#options.workers === 0) {
       return runs.map((run) => sealRun(run, this.#read, this.#options.store))
     }

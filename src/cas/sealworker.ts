@@ -4,7 +4,7 @@ import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { directoryDisk } from '../journal/disk.ts'
 import { OpenFiles } from '../journal/openfiles.ts'
-import { type Run, type Sealed, sealRun } from './seal.ts'
+import { type Sealed, type SealRun, sealRun } from './seal.ts'
 import type { LogReader } from './verified.ts'
 
 export interface SealWorkerData {
@@ -14,7 +14,7 @@ export interface SealWorkerData {
 
 export interface SealJob {
   job: number
-  runs: readonly Run[]
+  runs: readonly SealRun[]
 }
 
 export interface SealForget {

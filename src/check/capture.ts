@@ -15,11 +15,11 @@ import {
   WORKSPACE_PREFIX,
   type WorkspaceRecord,
 } from '../workspaces/records.ts'
-import { type Holder, namesOf, pathIn } from './finding.ts'
+import { namesInPath, pathIn, type StateHolder } from './finding.ts'
 
 /** One tree, and who has it. */
-export interface State extends Root {
-  holders: Holder[]
+export interface CapturedState extends Root {
+  holders: StateHolder[]
 }
 
 export interface Capture {
@@ -34,7 +34,7 @@ export interface Capture {
   /** of the live workspaces */
   paths: ReadonlyMap<number, string>
   /** each different tree once */
-  states: State[]
+  states: CapturedState[]
   /** entries of the catalog that cannot be read */
   unreadable: { key: string; text: string }[]
   /** the collector may take the states again */
@@ -120,7 +120,7 @@ function workspacePaths(
     if (known !== undefined || outer === undefined || depth > workspaces.size) return known
     const around = pathOf(outer, depth + 1)
     const view = viewOf(record.parent_volume)
-    const names = view && namesOf(view, record.parent_ino)
+    const names = view && namesInPath(view, record.parent_ino)
     if (around === undefined || names === undefined) return undefined
     const path = pathIn(around, [...names, record.name])
     paths.set(record.number, path)
@@ -135,24 +135,24 @@ function statesOf(
   live: ReadonlyMap<number, MergedState>,
   ghosts: readonly Ghost[],
   paths: ReadonlyMap<number, string>,
-): State[] {
-  const states = new Map<string, State>()
-  const holderOf = (root: Address | null, domain: number, volume: number, path: string): Holder => {
+): CapturedState[] {
+  const states = new Map<string, CapturedState>()
+  const holderOf = (root: Address | null, domain: number, volume: number, path: string): StateHolder => {
     const key = `${domain} ${root ?? ''}`
     const state = states.get(key) ?? { root, domain, holders: [] }
     states.set(key, state)
     const known = state.holders.find((holder) => holder.volume === volume)
     if (known !== undefined) return known
-    const made: Holder = { volume, path: paths.get(volume) ?? path, live: false, snapshots: [] }
+    const made: StateHolder = { volume, path: paths.get(volume) ?? path, live: false, snapshots: [] }
     state.holders.push(made)
     return made
   }
   for (const [number, { root, domain }] of live) holderOf(root, domain, number, `/#${number}`).live = true
   for (const record of snapshots) {
-    holderOf(rootOf(record.root), record.domain, record.workspace, record.path).snapshots.push(record.id)
+    holderOf(rootOfCaptured(record.root), record.domain, record.workspace, record.path).snapshots.push(record.id)
     for (const nested of record.nested) {
       const { number, domain, name } = nested.record
-      holderOf(rootOf(nested.root), domain, number, pathIn(record.path, [name])).snapshots.push(record.id)
+      holderOf(rootOfCaptured(nested.root), domain, number, pathIn(record.path, [name])).snapshots.push(record.id)
     }
   }
   for (const { root, domain, volume } of ghosts) holderOf(root, domain, volume, `/#${volume}`)
@@ -169,6 +169,6 @@ export function viewOf(volumes: Volumes, { number, domain, root }: Root & { numb
   }
 }
 
-export function rootOf(hex: string | null): Address | null {
+export function rootOfCaptured(hex: string | null): Address | null {
   return hex === null ? null : fromHex(hex)
 }

@@ -15,7 +15,7 @@ import {
   type WorkspaceRecord,
 } from '../workspaces/records.ts'
 import { TENANTS_NAME, WORKSPACES_NAME } from '../workspaces/registry.ts'
-import { type Capture, rootOf } from './capture.ts'
+import { type Capture, rootOfCaptured } from './capture.ts'
 import { type Findings, pathIn } from './finding.ts'
 import type { NestedEntry } from './inodes.ts'
 
@@ -124,7 +124,7 @@ export class CatalogCheck {
 
   #content(record: SnapshotRecord): void {
     try {
-      const view = this.#volumes.view(record.workspace, record.domain, rootOf(record.root))
+      const view = this.#volumes.view(record.workspace, record.domain, rootOfCaptured(record.root))
       const attr = view.attr(record.ino)
       if (attr === undefined || (attr.mode & S_IFDIR) !== S_IFDIR)
         this.#snapshotNote(record, `is of directory ${record.ino}, which it does not have`)
@@ -184,5 +184,5 @@ function viewAround(record: SnapshotRecord, inner: NestedRecord, whole: Volume, 
   const { parent_volume } = inner.record
   if (parent_volume === record.workspace) return whole
   const outer = record.nested.find((one) => one.record.number === parent_volume)
-  return outer && volumes.view(parent_volume, outer.record.domain, rootOf(outer.root))
+  return outer && volumes.view(parent_volume, outer.record.domain, rootOfCaptured(outer.root))
 }

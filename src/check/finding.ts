@@ -58,7 +58,7 @@ export interface Found {
 export type Report = (found: Found) => void
 
 /** A workspace whose state of now, or of some snapshots, is the tree in question. */
-export interface Holder {
+export interface StateHolder {
   volume: number
   path: string
   live: boolean
@@ -82,7 +82,7 @@ export class Findings {
   }
 
   /** @param view the tree as a volume, to find names in */
-  add(holders: readonly Holder[], view: Volume, found: Found): void {
+  add(holders: readonly StateHolder[], view: Volume, found: Found): void {
     for (const holder of holders) {
       if (this.#collectsFixes && holder.live && found.fix !== undefined) this.#addFixes(holder.volume, found.fix)
       if (this.#count()) this.listed.push(findingOf(holder, view, found))
@@ -111,8 +111,8 @@ export class Findings {
   }
 }
 
-function findingOf(holder: Holder, view: Volume, { kind, severity, ino, at, text }: Found): Finding {
-  const names = at === undefined ? namesOf(view, ino) : namesOf(view, at.directory)?.concat(at.name)
+function findingOf(holder: StateHolder, view: Volume, { kind, severity, ino, at, text }: Found): Finding {
+  const names = at === undefined ? namesInPath(view, ino) : namesInPath(view, at.directory)?.concat(at.name)
   return {
     kind,
     severity,
@@ -126,7 +126,7 @@ function findingOf(holder: Holder, view: Volume, { kind, severity, ino, at, text
 }
 
 /** Undefined for what has no place, or one that cannot be read. */
-export function namesOf(view: Volume, ino: number | undefined): string[] | undefined {
+export function namesInPath(view: Volume, ino: number | undefined): string[] | undefined {
   if (ino === undefined) return undefined
   return namesIfKnown(view, ino)
 }

@@ -7,7 +7,7 @@ import { Pace } from '../pace.ts'
 import { inoOf, Kind, kindOf } from '../volume/keys.ts'
 import type { Super, Volume } from '../volume/volume.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import { type Capture, capture, type Hold, type State, viewOf } from './capture.ts'
+import { type Capture, type CapturedState, capture, type Hold, viewOf } from './capture.ts'
 import { CatalogCheck } from './catalog.ts'
 import { lookForChunks, WantedChunks, wrongPlace } from './chunks.ts'
 import { Findings, type Fix, type Report } from './finding.ts'
@@ -86,7 +86,7 @@ class Check {
     }
   }
 
-  async #state(state: State): Promise<void> {
+  async #state(state: CapturedState): Promise<void> {
     const view = this.#viewOf(state)
     const report: Report = (found) => this.#findings.add(state.holders, view, found)
     const table = new InodeTable()
@@ -109,7 +109,7 @@ class Check {
     this.#live(state, table)
   }
 
-  #live(state: State, table: InodeTable): void {
+  #live(state: CapturedState, table: InodeTable): void {
     for (const { volume, live } of state.holders) {
       const merged = this.#capture.live.get(volume)
       if (!live || merged === undefined) continue
@@ -121,7 +121,7 @@ class Check {
   }
 
   /** What the daemon counts with may have gone wrong where what it has stored is right. */
-  #atWork(state: State, { stored, counted }: InodeTable, working: Super): void {
+  #atWork(state: CapturedState, { stored, counted }: InodeTable, working: Super): void {
     if (isCounted(working, counted) || stored === undefined || !isCounted(stored, counted)) return
     const text = `the daemon counts ${shownCounters(working)}; stored are other numbers`
     const fix: Fix[] = [{ kind: 'recount' }]
@@ -156,7 +156,7 @@ class Check {
     }
   }
 
-  #viewOf({ holders, domain, root }: State): Volume {
+  #viewOf({ holders, domain, root }: CapturedState): Volume {
     return viewOf(this.#volumes, { number: holders[0]?.volume ?? 0, domain, root })
   }
 }

@@ -11,7 +11,7 @@ import { Pace } from '../pace.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import { type Capture, capture, type Hold, viewOf } from './capture.ts'
 import { WantedChunks } from './chunks.ts'
-import { namesOf, pathIn } from './finding.ts'
+import { namesInPath, pathIn } from './finding.ts'
 import { needsOf } from './needs.ts'
 import { eachChunkPiece } from './users.ts'
 
@@ -337,7 +337,7 @@ class Pass {
         const bad = described.get(`${domain} ${address}`)
         if (bad === undefined || told.has(`${ino} ${address}`)) return
         told.add(`${ino} ${address}`)
-        const names = namesOf(view, ino) ?? [`#${ino}`]
+        const names = namesInPath(view, ino) ?? [`#${ino}`]
         for (const { path, live, snapshots } of holders) {
           if (bad.files.length < FILES_MAX) bad.files.push({ path: pathIn(path, names), live, snapshots })
         }

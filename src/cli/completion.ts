@@ -5,7 +5,7 @@
 import type { Argument, Command, Option } from 'commander'
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
-export type Shell = (typeof SHELLS)[number]
+export type CompletionShell = (typeof SHELLS)[number]
 
 /** One command as a shell has to know it. */
 export interface Word {
@@ -41,7 +41,7 @@ export function wordsOf(program: Command): Word[] {
 }
 
 /** The script of one shell, for the user to source. */
-export function completionScript(shell: Shell, program: Command): string {
+export function completionScript(shell: CompletionShell, program: Command): string {
   const words = wordsOf(program)
   return { bash, zsh, fish }[shell](program.name(), words)
 }

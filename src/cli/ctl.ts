@@ -1,7 +1,7 @@
 /** The program `nexusctl`: its commands, and the one place where failures become words and an exit status. */
 import { Command, CommanderError } from 'commander'
-import { packageVersion } from '../control/version.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
+import { packageVersion } from '../host/version.ts'
 import { addCompletionCommand } from './commands/completion.ts'
 import { addForkCommand } from './commands/fork.ts'
 import { addFsckCommand } from './commands/fsck.ts'

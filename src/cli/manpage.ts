@@ -4,7 +4,7 @@
  */
 import type { EventEmitter } from 'node:events'
 import type { Command } from 'commander'
-import { packageVersion } from '../control/version.ts'
+import { packageVersion } from '../host/version.ts'
 
 /** What no tree of commands tells. */
 export interface PageInfo {

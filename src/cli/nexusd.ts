@@ -5,21 +5,21 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { StatusInfo } from '../api/store.ts'
 import { shown } from '../api/text.ts'
-import { connectControl } from '../control/client.ts'
-import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
-import { filesystemType, type Mount } from '../control/mounts.ts'
-import { packageVersion } from '../control/version.ts'
+import { connectControl } from '../client/client.ts'
 import { reportToParent, startInBackground } from '../daemon/background.ts'
 import { makeLogger, preparePlaces } from '../daemon/daemon.ts'
 import { keepLogSmall } from '../daemon/logfile.ts'
-import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../daemon/memory.ts'
-import { abortAndUnmount, lookAt, type Place, unmount } from '../daemon/mountpoint.ts'
-import { fsckOffline } from '../daemon/offline.ts'
-import { parseScrapeAddress } from '../daemon/scrape.ts'
+import { abortAndUnmount, lookAt, type MountPlace, unmount } from '../daemon/mountpoint.ts'
 import { serve } from '../daemon/serve.ts'
 import { ABORT_AFTER_S, supervise } from '../daemon/supervisor.ts'
+import { MEMORY_BYTES, MEMORY_BYTES_MIN } from '../engine/memory.ts'
+import { fsckOffline } from '../engine/offline.ts'
 import { NexusError, toExitStatus } from '../errors.ts'
 import { REQUEST_LIMIT_S } from '../fuse/session.ts'
+import { dataDirectory, hostSurroundings, socketPathOf } from '../host/location.ts'
+import { filesystemType, type Mount } from '../host/mounts.ts'
+import { packageVersion } from '../host/version.ts'
+import { parseScrapeAddress } from '../server/scrape.ts'
 import { SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { addCompletionCommand } from './commands/completion.ts'
 import { describeFsck } from './commands/fsck.ts'
@@ -318,7 +318,7 @@ function statusOf(data: string): Promise<StatusInfo> {
 }
 
 function mountAt(absolute: string): Mount {
-  let place: Place | undefined
+  let place: MountPlace | undefined
   try {
     place = lookAt(absolute)
   } catch {

@@ -2,10 +2,10 @@
 
 import type { Service } from '../api/calls.ts'
 import { usage } from '../api/text.ts'
-import { connectControl } from '../control/client.ts'
-import { findSocket, seenMounts } from '../control/find.ts'
-import { hostSurroundings, resolvePath, type Shell } from '../control/location.ts'
+import { connectControl } from '../client/client.ts'
+import { findSocket, seenMounts } from '../client/find.ts'
 import { systemCode } from '../errors.ts'
+import { hostSurroundings, resolvePath, type Shell } from '../host/location.ts'
 import { jsonOutput, type Output, textOutput } from './output.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -28,7 +28,7 @@ export interface GlobalOptions {
   data?: string
 }
 
-export interface Session {
+export interface Invocation {
   service: Service
   output: Output
   /** The path in the filesystem that a PATH argument means (`resolvePath`). */
@@ -43,9 +43,9 @@ export interface Session {
 export class AnswerIsNo extends Error {}
 
 /** Makes the session when a command starts: only then are the options known. */
-export type OpenSession = () => Session
+export type OpenSession = () => Invocation
 
-export function openSession(options: GlobalOptions, host: Host): Session {
+export function openSession(options: GlobalOptions, host: Host): Invocation {
   const surroundings = hostSurroundings(host.env)
   let socket: Promise<string> | undefined
   const find = (path?: string) => {

@@ -2,10 +2,10 @@
 import { mkdirSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 import { CommanderError } from 'commander'
-import { connectControl } from '../control/client.ts'
-import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
-import { nexusMounts } from '../control/mounts.ts'
+import { connectControl } from '../client/client.ts'
 import { NexusError, systemCode } from '../errors.ts'
+import { dataDirectory, hostSurroundings, socketPathOf } from '../host/location.ts'
+import { nexusMounts } from '../host/mounts.ts'
 import { readMountWords } from './nexusd.ts'
 
 const MOUNTPOINT_DEFAULT = '/mnt/nexus'

@@ -7,7 +7,7 @@ import { explainDisk, prepareDataDirectory } from '../volume/datadir.ts'
 import { LOG_NAME } from './logfile.ts'
 
 /** What the child tells its parent over the process channel. */
-export type Report = { mounted: string } | { failed: string; status: number }
+export type StartReport = { mounted: string } | { failed: string; status: number }
 
 /** A replay of a long log may take a while; a child that is silent for longer than this hangs. */
 const START_MS_MAX = 10 * 60_000
@@ -18,12 +18,12 @@ const START_MS_MAX = 10 * 60_000
  * @param directory the data directory, which gets the log; the caller has looked whether it may
  * @returns what the child says when it serves
  */
-export async function startInBackground(words: readonly string[], directory: string): Promise<Report> {
+export async function startInBackground(words: readonly string[], directory: string): Promise<StartReport> {
   const log = openLog(directory)
   const script = process.argv[1] as string
   const child = spawn(process.execPath, [script, ...words], { detached: true, stdio: ['ignore', log, log, 'ipc'] })
   fs.closeSync(log)
-  const report = await new Promise<Report>((resolve, reject) => {
+  const report = await new Promise<StartReport>((resolve, reject) => {
     const timer = setTimeout(() => {
       child.kill()
       reject(
@@ -33,7 +33,7 @@ export async function startInBackground(words: readonly string[], directory: str
         ),
       )
     }, START_MS_MAX)
-    child.once('message', (message) => resolve(message as Report))
+    child.once('message', (message) => resolve(message as StartReport))
     child.once('error', reject)
     child.once('exit', (status) =>
       reject(new NexusError('NEXUS_INTERNAL', `nexusd ended with ${status}: see ${path.join(directory, LOG_NAME)}`)),
@@ -48,7 +48,7 @@ export async function startInBackground(words: readonly string[], directory: str
 }
 
 /** Tells the parent, if there is one that waits; who serves from then on holds no directory busy. */
-export function reportToParent(report: Report): void {
+export function reportToParent(report: StartReport): void {
   if (process.send === undefined) return
   if ('mounted' in report) process.chdir('/')
   process.send(report, undefined, undefined, () => {

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { HEAP_ENVIRONMENT } from '../engine/memory.ts'
 import { sendDescriptor, socketPair } from '../fuse/binding.ts'
-import { HEAP_ENVIRONMENT } from './memory.ts'
 import type { Asked, Told } from './serve.ts'
 
 /** How a process ended. */

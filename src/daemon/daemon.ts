@@ -4,33 +4,34 @@ import { open as openFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
-import { dataDirectory, hostSurroundings, socketPathOf } from '../control/location.ts'
-import { allMounts } from '../control/mounts.ts'
-import { serveControl } from '../control/server.ts'
+import { Engine, type EngineOptions } from '../engine/engine.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { Channel, Notifier, WallAlarm } from '../fuse/binding.ts'
 import { RequestClock } from '../fuse/clock.ts'
 import { canResend } from '../fuse/init.ts'
 import { KernelNotifier, type PrivateListingPages } from '../fuse/notify.ts'
 import type { PrivateListings } from '../fuse/private-listings.ts'
-import { type MountEnd, REQUEST_LIMIT_S, Session } from '../fuse/session.ts'
+import { FuseSession, type MountEnd, REQUEST_LIMIT_S } from '../fuse/session.ts'
 import { Toucher } from '../fuse/toucher.ts'
+import { dataDirectory, hostSurroundings, socketPathOf } from '../host/location.ts'
+import { allMounts } from '../host/mounts.ts'
 import { type Logger, limited } from '../logger.ts'
-import { type Core, volumeOf } from '../vfs/core.ts'
+import { parseScrapeAddress, Scrape } from '../server/scrape.ts'
+import { serveControl } from '../server/server.ts'
+import { LoopDelay } from '../service/measure.ts'
+import { daemonService } from '../service/service.ts'
+import type { Core } from '../vfs/core.ts'
 import { DirectWrites } from '../vfs/direct.ts'
 import type { Time } from '../vfs/filesystem.ts'
 import { KnownNodes } from '../vfs/known.ts'
+import { volumeOf } from '../vfs/place.ts'
 import { isDirectory } from '../volume/attr.ts'
 import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
-import { Engine, type EngineOptions } from './engine.ts'
 import { serveUsers } from './everybody.ts'
 import { HaltPolling } from './haltpoll.ts'
 import type { Handover } from './handover.ts'
 import { HolderSearch } from './holders.ts'
-import { LoopDelay } from './measure.ts'
 import { prepareMountpoint, setReadAhead, unmount } from './mountpoint.ts'
-import { parseScrapeAddress, Scrape } from './scrape.ts'
-import { daemonService } from './service.ts'
 import { WriteBack } from './write-back.ts'
 
 export interface DaemonOptions {
@@ -146,7 +147,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     if (search !== undefined) notifiers.push(search)
     const look = search && (() => search.look())
     polling = options.haltPoll ? HaltPolling.open(logger) : undefined
-    const session: Session = new Session({
+    const session: FuseSession = new FuseSession({
       channel: opened,
       fs: engine.fs,
       logger,
@@ -232,7 +233,7 @@ function isDirectoryIn(core: Core, node: number): boolean {
 }
 
 /** Only saves requests, so a mount that something keeps from it is as good. */
-async function endOpens(session: Session, mountpoint: string, logger: Logger): Promise<void> {
+async function endOpens(session: FuseSession, mountpoint: string, logger: Logger): Promise<void> {
   const open = session.endOpens(async (name) => (await openFile(path.join(mountpoint, name), 'r')).close())
   await withTimeout(open, READY_MS_MAX, 'the kernel did not open a file').catch((err: unknown) => {
     logger.warn({ err }, 'the kernel will tell of each file that is opened until one that existed is')
@@ -269,7 +270,7 @@ interface Running {
   why: Promise<Why>
   writeBack: WriteBack
   logger: Logger
-  session: Session
+  session: FuseSession
   channel: Channel
   notifiers: readonly { stop(): void }[]
   polling: HaltPolling | undefined

@@ -2,11 +2,11 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Service } from '../api/calls.ts'
-import { publicDirectory, publicSocketOf } from '../control/location.ts'
-import { type ControlServer, serveEverybody } from '../control/server.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { peerCredentials } from '../fuse/binding.ts'
+import { publicDirectory, publicSocketOf } from '../host/location.ts'
 import type { Logger } from '../logger.ts'
+import { type ControlServer, serveEverybody } from '../server/server.ts'
 
 const DIRECTORY_MODE = 0o755
 const OTHERS_WRITE = 0o022

@@ -8,8 +8,8 @@
  */
 import { closeSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import { publicDirectory } from '../control/location.ts'
 import { NexusError, systemCode } from '../errors.ts'
+import { publicDirectory } from '../host/location.ts'
 import type { Logger } from '../logger.ts'
 import { prepareDirectory } from './everybody.ts'
 

@@ -15,7 +15,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from '../logger.ts'
 import type { Holders, Process } from '../vfs/holders.ts'
-import type { Found } from './procscan.ts'
+import type { ScanResult } from './procscan.ts'
 
 /** What the child is asked, a line each: what not to look into (procscan-child.ts). */
 export interface ScanQuestion {
@@ -23,7 +23,7 @@ export interface ScanQuestion {
 }
 
 /** What it says, a line each; `done` is the last of an answer. */
-export type ScanLine = { look: Process } | { found: Found } | { done: { seesAll: boolean } }
+export type ScanLine = { look: Process } | { found: ScanResult } | { done: { seesAll: boolean } }
 
 export interface HolderSearchOptions {
   /** of the filesystem, as `major:minor` in mountinfo */

@@ -4,9 +4,9 @@ import fs from 'node:fs'
 import { stat, statfs } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import { allMounts, filesystemType, type Mount, nexusMounts, sourcePrefix } from '../control/mounts.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import { MNT_DETACH, MNT_FORCE, mount, mountWithHelper, umount } from '../fuse/binding.ts'
+import { allMounts, filesystemType, type Mount, nexusMounts, sourcePrefix } from '../host/mounts.ts'
 
 const run = promisify(execFile)
 
@@ -33,7 +33,7 @@ export interface MountOptions {
 }
 
 /** Where a path leads, and what is mounted right there. */
-export interface Place {
+export interface MountPlace {
   /** without symlinks */
   path: string
   mount: Mount | undefined
@@ -44,7 +44,7 @@ export interface Place {
  * let nobody in: opening with O_PATH walks to a mount and not into it.
  * @throws a system error (ENOENT, ENOTDIR, EACCES …)
  */
-export function lookAt(file: string): Place {
+export function lookAt(file: string): MountPlace {
   const fd = fs.openSync(file, O_PATH)
   try {
     const real = fs.readlinkSync(`/proc/self/fd/${fd}`)
@@ -73,7 +73,7 @@ export async function prepareMountpoint(mountpoint: string): Promise<string> {
   }
 }
 
-function lookAtMountpoint(absolute: string): Place {
+function lookAtMountpoint(absolute: string): MountPlace {
   try {
     return lookAt(absolute)
   } catch (cause) {
@@ -91,7 +91,7 @@ function lookAtMountpoint(absolute: string): Place {
   }
 }
 
-function busy({ path: mountpoint, mount: there }: Place): NexusError {
+function busy({ path: mountpoint, mount: there }: MountPlace): NexusError {
   if (there === undefined) {
     const what = 'is inside of a mount whose server is gone: unmount that first'
     return new NexusError('NEXUS_BUSY', `${mountpoint} ${what}, or choose another mountpoint`)

@@ -25,7 +25,7 @@ const NODES_MIN = 2 ** 32
 /** Processes that began meanwhile are looked at too, so often. */
 const ROUNDS_MAX = 5
 
-export interface Found {
+export interface ScanResult {
   process: Process
   holders: Holder[]
   isReadable: boolean
@@ -39,7 +39,7 @@ export interface ProcScanOptions {
   sharesDescriptors: (a: number, b: number) => boolean
   /** called before what may wait for long */
   onLook: (process: Process) => void
-  onFound: (found: Found) => void
+  onFound: (found: ScanResult) => void
 }
 
 /** Whether all processes of the machine can be seen from here. */

@@ -4,12 +4,12 @@
  */
 
 import { builtinModel } from '../acl/model.ts'
+import { keepHeapSmall } from '../engine/memory.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'
 import { dieWithParent, receiveDescriptor } from '../fuse/binding.ts'
 import type { SubjectLimits } from '../workspaces/subjectlimits.ts'
 import { type Daemon, makeLogger, startDaemon, type Why } from './daemon.ts'
 import { Handover } from './handover.ts'
-import { keepHeapSmall } from './memory.ts'
 
 /** Descriptors that a serving process inherits. */
 export const SOCKET_FD = 3

@@ -1,14 +1,15 @@
 /** Has the kernel write back what mappings of some workspaces dirtied (fuse/write-back.ts). */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Notifier } from '../fuse/binding.ts'
-import type { Session } from '../fuse/session.ts'
+import type { FuseSession } from '../fuse/session.ts'
 import { Pace } from '../pace.ts'
-import { type Core, nodeOf, volumeOf } from '../vfs/core.ts'
+import type { Core } from '../vfs/core.ts'
 import { ANY_PAGE } from '../vfs/known.ts'
+import { nodeOf, volumeOf } from '../vfs/place.ts'
 import { isRegular } from '../volume/attr.ts'
 
 export interface WriteBackOptions {
-  session: Session
+  session: FuseSession
   /** does nothing else: it waits in the kernel */
   writer: Notifier
   mountpoint: string

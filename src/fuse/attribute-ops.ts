@@ -1,7 +1,7 @@
 /** Operations on an inode's attributes, its extended attributes, and the numbers of the whole filesystem. */
 import { FS } from '../errors.ts'
 import type { SetStat, Stat, Time } from '../vfs/filesystem.ts'
-import { type Answer, type Connection, type Encode, emptyAgain, type Operation } from './operation.ts'
+import { type Connection, type Encode, emptyAgain, type Operation, type OperationAnswer } from './operation.ts'
 import { InitFlag, SETXATTR_ACL_KILL_SGID, SetAttr } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
@@ -10,12 +10,12 @@ import type { Request } from './request.ts'
 const PERMISSION_BITS = 0o7777
 
 /** stat(2) of an inode whose cached attributes were dropped: by a write, or by a notify of ours. */
-function getattr(connection: Connection, request: Request, reply: Reply): Answer {
+function getattr(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   return afterArrival(connection, request, reply, (stat, to) => to.attr(stat))
 }
 
 /** statx(2) that asks for the time of birth, which the kernel does not cache. Since 6.6 (7.39). */
-function statx(connection: Connection, request: Request, reply: Reply): Answer {
+function statx(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   return afterArrival(connection, request, reply, (stat, to) => to.statx(stat))
 }
 
@@ -25,7 +25,7 @@ function afterArrival(
   { caller, node }: Request,
   reply: Reply,
   encode: (stat: Stat, to: Reply) => number,
-): Answer {
+): OperationAnswer {
   const arrival = fs.arrival?.(caller, node)
   if (arrival === undefined) return encode(fs.getattr(caller, node), reply)
   return { waitsFor: 'admission', answer: arrival.then<Encode>(() => (to) => encode(fs.getattr(caller, node), to)) }
@@ -83,7 +83,7 @@ function setxattr({ fs, negotiated }: Connection, request: Request): number {
  * ACL that is longer (more than 511 entries) makes every access fail with E2BIG, and any errno but
  * ENODATA fails it too (fs/fuse/acl.c). Other attributes are not cached.
  */
-function getxattr({ fs }: Connection, request: Request, reply: Reply): Answer {
+function getxattr({ fs }: Connection, request: Request, reply: Reply): OperationAnswer {
   const { caller, node } = request
   const name = request.name(8)
   const size = request.u32(0)

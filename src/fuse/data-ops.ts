@@ -1,6 +1,6 @@
 /** Operations on what is in files. The node says which file, also after a restart; a handle says only whether a WRITE is direct. */
 import { FS } from '../errors.ts'
-import type { Answer, Connection, Encode, Late, Operation } from './operation.ts'
+import type { Connection, Encode, Late, Operation, OperationAnswer } from './operation.ts'
 import { DIRECT_HANDLE, FSYNC_DATA_ONLY, IN_HEADER_BYTES, OUT_HEADER_BYTES, WriteFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
@@ -16,7 +16,7 @@ const DATA_AT = IN_HEADER_BYTES + WRITE_IN_BYTES
 const COPY_BYTES_MAX = 0xfffff000
 
 /** Pages that are not in the page cache, read ahead as it sees fit; and read(2) of O_DIRECT. Short means end of file. */
-function read({ fs, direct }: Connection, request: Request, reply: Reply): Answer {
+function read({ fs, direct }: Connection, request: Request, reply: Reply): OperationAnswer {
   const size = request.u32(16)
   if (size > reply.capacity) throw FS.EINVAL
   direct?.cached(request.node)
@@ -28,7 +28,7 @@ function read({ fs, direct }: Connection, request: Request, reply: Reply): Answe
  * the kernel likes: those carry nobody's name. The data is handed on where it lies, and the callee
  * may overwrite what is in front of it, so nothing of the request is read after the call.
  */
-function write(connection: Connection, request: Request, reply: Reply): Answer {
+function write(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   const { node } = request
   const isDirect = request.u32(0) === DIRECT_HANDLE
   const length = request.u32(16)
@@ -79,7 +79,7 @@ function isAppend(request: Request): boolean {
 }
 
 /** All of it was stored; since then somebody may have written there again. */
-function writeAgain(connection: Connection, request: Request, reply: Reply): Answer {
+function writeAgain(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   const [offset, written, isDirect] = [request.offset(8), request.u32(16), request.u32(0) === DIRECT_HANDLE]
   return writtenAnswer(connection, reply, { node: request.node, offset, written, isDirect, again: true, settled: undefined })
 }
@@ -96,7 +96,7 @@ interface Written {
 }
 
 /** Who wrote goes on when nobody can read what was there before. */
-function writtenAnswer({ direct }: Connection, reply: Reply, write: Written): Answer {
+function writtenAnswer({ direct }: Connection, reply: Reply, write: Written): OperationAnswer {
   const { node, offset, written, isDirect, again, settled } = write
   if (!isDirect) direct?.cached(node)
   const dropped = isDirect ? direct?.written(node, offset, written, again) : undefined
@@ -105,7 +105,7 @@ function writtenAnswer({ direct }: Connection, reply: Reply, write: Written): An
 }
 
 /** fallocate(2); the kernel has checked the mode and drops the pages of a hole itself. */
-function fallocate({ fs }: Connection, request: Request): Answer {
+function fallocate({ fs }: Connection, request: Request): OperationAnswer {
   const offset = request.offset(8)
   const length = request.offset(16)
   checkEnd(offset, length)
@@ -116,21 +116,21 @@ function fallocate({ fs }: Connection, request: Request): Answer {
 }
 
 /** lseek(2) with SEEK_DATA or SEEK_HOLE; the others the kernel does alone. */
-function lseek({ fs }: Connection, request: Request, reply: Reply): Answer {
+function lseek({ fs }: Connection, request: Request, reply: Reply): OperationAnswer {
   const found = fs.lseek(request.caller, request.node, request.offsetCapped(8), request.u32(16))
   if (typeof found === 'number') return reply.position(found)
   return { waitsFor: 'pages', answer: found.then<Encode>((position) => (late) => late.position(position)) }
 }
 
 /** copy_file_range(2) inside this mount, after the kernel has written back both ranges. */
-function copyFileRange(connection: Connection, request: Request, reply: Reply): Answer {
+function copyFileRange(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   const { settled, bytes } = copy(connection, request, COPY_BYTES_MAX)
   if (settled === undefined) return reply.size(bytes)
   return { waitsFor: 'pages', answer: settled.then<Encode>(() => (late) => late.size(bytes)) }
 }
 
 /** The same with an answer of 64 bits, since 6.18 (7.45). */
-function copyFileRange64(connection: Connection, request: Request, reply: Reply): Answer {
+function copyFileRange64(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   const { settled, bytes } = copy(connection, request, Number.MAX_SAFE_INTEGER)
   if (settled === undefined) return reply.position(bytes)
   return { waitsFor: 'pages', answer: settled.then<Encode>(() => (late) => late.position(bytes)) }

@@ -1,7 +1,7 @@
 /** Listing directories. The kernel caches listings (FOPEN_CACHE_DIR) as pages of the directory's inode. */
 import { FS } from '../errors.ts'
 import type { DirectorySink, Stat } from '../vfs/filesystem.ts'
-import type { Answer, Connection, Operation } from './operation.ts'
+import type { Connection, Operation, OperationAnswer } from './operation.ts'
 import { type List, privately } from './private-listings.ts'
 import { DIRENT_BYTES, ENTRY_OUT_BYTES, InitFlag, OpenFlag } from './protocol.ts'
 import type { Reply } from './reply.ts'
@@ -19,7 +19,7 @@ const COLLECT_MS = 5
 const COLLECT_ENTRIES = 8
 
 /** getdents(2), where the kernel expects that nobody will stat the entries. */
-function readdir(connection: Connection, request: Request, reply: Reply): Answer {
+function readdir(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   return listed(connection, request, reply, false, (entries) => {
     const isOver = collecting()
     return (name, node, mode, cookie) => !isOver() && entries.add(name, node, mode, cookie, 0)
@@ -37,7 +37,7 @@ function collecting(): () => boolean {
  * getdents(2) with a lookup of each entry: it fills the kernel's caches, so that `ls -l` needs nothing
  * more. Each entry that carries a node counts as a reference, as one of LOOKUP does.
  */
-function readdirplus(connection: Connection, request: Request, reply: Reply): Answer {
+function readdirplus(connection: Connection, request: Request, reply: Reply): OperationAnswer {
   return listed(connection, request, reply, true, (entries) => {
     const isOver = collecting()
     return (name, node, mode, cookie, stat) => {
@@ -56,7 +56,7 @@ function listed(
   reply: Reply,
   withStats: boolean,
   sinkOf: (entries: Entries) => DirectorySink,
-): Answer {
+): OperationAnswer {
   const { caller, node } = request
   const [position, bytesMax] = [request.offset(8), request.u32(16)]
   const list: List =

@@ -7,7 +7,7 @@ import type { Reply } from './reply.ts'
 import type { Request } from './request.ts'
 
 /** Bytes of payload that the operation has put into the reply, or what the answer has to wait for. A failure is thrown. */
-export type Answer = number | Late
+export type OperationAnswer = number | Late
 
 /**
  * An answer that has to wait. What it waits for must need no lock that the request may hold in the kernel (notices.ts):
@@ -85,12 +85,12 @@ export interface Operation {
   readonly bodyBytes: number
   /** true when the kernel takes no answer, not even an error */
   readonly silent?: true
-  run(connection: Connection, request: Request, reply: Reply): Answer
+  run(connection: Connection, request: Request, reply: Reply): OperationAnswer
   /**
    * The answer to a request that a process before this one served and did not live to answer; only for operations that
    * would fail, or do more, when they are run again.
    */
-  again?(connection: Connection, request: Request, reply: Reply): Answer
+  again?(connection: Connection, request: Request, reply: Reply): OperationAnswer
 }
 
 /** Where it is written which request is being served, so that a next process knows; see `Operation.again`. */

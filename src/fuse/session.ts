@@ -87,7 +87,7 @@ const MOUNT_ENDS: ReadonlyMap<number, MountEnd> = new Map([
   [ECONNABORTED, 'aborted'],
 ])
 
-export class Session {
+export class FuseSession {
   /** Resolves when INIT is answered; rejects with a NexusError if this kernel cannot be served. */
   readonly ready: Promise<void>
   readonly clock: RequestClock

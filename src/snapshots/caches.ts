@@ -2,8 +2,9 @@
  * Telling the kernel what a restore changed: exactly that, and of that only what it may know. The
  * new state is in place before this begins; when it is through, no cache shows the old one.
  */
-import { type Core, nodeOf, type Replacement } from '../vfs/core.ts'
+import type { Core, Replacement } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
+import { nodeOf } from '../vfs/place.ts'
 import { isDirectory, isRegular, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'

@@ -1,5 +1,5 @@
 /** What differs between two states of a volume, by path: what came, went, moved or changed, each path once. */
-import type { Change } from '../api/snapshots.ts'
+import type { ChangeInfo } from '../api/snapshots.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, isDirectory, MODE_BITS, maskOf, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../volume/attr.ts'
 import type { Dirent } from '../volume/dirent.ts'
@@ -22,7 +22,7 @@ export interface Scope {
 /** A change, and where it stands among others: by names, byte for byte, a directory before what lies in it. */
 export interface Listed {
   key: string
-  change: Change
+  change: ChangeInfo
 }
 
 /**
@@ -207,7 +207,7 @@ class Comparison {
     return this.#sees(volume, directory) ? below(volume, directory, this.#directory) : undefined
   }
 
-  #listed(names: readonly string[], change: Change['change'], type: number, what: string[]): Listed {
+  #listed(names: readonly string[], change: ChangeInfo['change'], type: number, what: string[]): Listed {
     const all = [...this.#prefix, ...names]
     return { key: keyOf(all), change: { path: shown(all), change, kind: kindOfType(type), what } }
   }
@@ -298,7 +298,7 @@ function below(volume: Volume, ino: number, directory: number): string[] | undef
   return depth < 0 ? undefined : names.slice(names.length - depth)
 }
 
-function kindOfType(type: number): Change['kind'] {
+function kindOfType(type: number): ChangeInfo['kind'] {
   if (type === S_IFREG) return 'file'
   if (type === S_IFDIR) return 'directory'
   return type === S_IFLNK ? 'symlink' : 'other'

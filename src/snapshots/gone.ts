@@ -3,8 +3,9 @@
  * those between that are missing, as the snapshot has them; what belongs in it is then restored as in any directory.
  */
 import { NexusError } from '../errors.ts'
-import { type Core, contentChanges, nodeOf, type Place } from '../vfs/core.ts'
+import { type Core, contentChanges } from '../vfs/core.ts'
 import { entryChange, touched } from '../vfs/names.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { type Attr, altered, isDirectory, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'

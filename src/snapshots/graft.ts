@@ -4,7 +4,8 @@
  * inside, a new one takes its place.
  */
 import { NexusError } from '../errors.ts'
-import { contentChanges, type Place } from '../vfs/core.ts'
+import { contentChanges } from '../vfs/core.ts'
+import type { Place } from '../vfs/place.ts'
 import { type Attr, altered, isDirectory } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, freeIndex, slotOf } from '../volume/dirent.ts'

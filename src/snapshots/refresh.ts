@@ -2,7 +2,7 @@
  * A process that changed something behind the kernel's back may die before the kernel has heard of it. Nobody knows then
  * what it was: the next process tells the kernel to drop everything.
  */
-import { nodeOf } from '../vfs/core.ts'
+import { nodeOf } from '../vfs/place.ts'
 import type { Context } from '../workspaces/context.ts'
 import { tellAll } from '../workspaces/tell.ts'
 import { haunt, layGhosts } from './ghosts.ts'

@@ -1,7 +1,7 @@
 /** Restoring: the root is swapped, and whoever looks next sees the state of the snapshot. */
 import type { RestoreInfo, RestoreWish } from '../api/snapshots.ts'
 import { NexusError } from '../errors.ts'
-import { volumeOf } from '../vfs/core.ts'
+import { volumeOf } from '../vfs/place.ts'
 import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Pin } from '../volume/live.ts'

@@ -3,8 +3,8 @@
  * the right one then; and inotify tells of system calls alone, so those who watch hear IN_ATTRIB of what is touched.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { inoOfNode, nodeOf, volumeOf } from '../vfs/core.ts'
 import type { Touch } from '../vfs/filesystem.ts'
+import { inoOfNode, nodeOf, volumeOf } from '../vfs/place.ts'
 import { isRegular } from '../volume/attr.ts'
 import type { Context } from '../workspaces/context.ts'
 import { bytesPathOf } from '../workspaces/paths.ts'

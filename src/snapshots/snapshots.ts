@@ -58,7 +58,7 @@ export async function takeSnapshot(context: Context, path: string, options: Snap
     },
   )
   await snapshotsChanged(context, record.workspace, record.name ?? record.id)
-  return { ...snapshotInfo(record), elapsed_ms: performance.now() - start }
+  return { ...infoOfSnapshot(record), elapsed_ms: performance.now() - start }
 }
 
 /** What a snapshot of these states would be. */
@@ -116,13 +116,13 @@ export function snapshotChanges({ registry }: Context, record: SnapshotRecord): 
 export function listSnapshots(context: Context, path: string): SnapshotInfo[] {
   const target = targetAt(context, path)
   const all = context.registry.snapshotsOf(target.workspace.number)
-  return all.filter((record) => target.place.ino === ROOT_INO || record.ino === target.place.ino).map(snapshotInfo)
+  return all.filter((record) => target.place.ino === ROOT_INO || record.ino === target.place.ino).map(infoOfSnapshot)
 }
 
 /** The same as listed, with files counted where they had not been. */
 export function showSnapshot(context: Context, path: string, wanted: string): SnapshotInfo {
   const record = findSnapshot(context, targetAt(context, path), wanted)
-  const info = snapshotInfo(record)
+  const info = infoOfSnapshot(record)
   return info.file_count === null ? { ...info, ...count(viewOf(context, record), record.ino) } : info
 }
 
@@ -134,7 +134,7 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
   const reached = removeSnapshots(context, [record, ...lost], [], [])
   await snapshotsChanged(context, record.workspace, visibleName(record))
   await rightsChanged(context, reached, true)
-  return snapshotInfo(record)
+  return infoOfSnapshot(record)
 }
 
 export interface DiffOptions {
@@ -293,7 +293,7 @@ function byKey(a: Listed, b: Listed): number {
   return a.key < b.key ? -1 : 1
 }
 
-export function snapshotInfo(record: SnapshotRecord): SnapshotInfo {
+export function infoOfSnapshot(record: SnapshotRecord): SnapshotInfo {
   const isWhole = record.ino === ROOT_INO
   return {
     snapshot_id: record.id,

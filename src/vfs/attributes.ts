@@ -3,9 +3,10 @@ import { FS } from '../errors.ts'
 import { type Attr, altered, isDirectory, isRegular, S_ISUID } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { ACCESS_ACL, aclAfterChmod, decodeAcl, encodeAcl } from './acl.ts'
-import { type Core, type Place, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import type { SetStat, Stat } from './filesystem.ts'
 import { givenMode, givenOwner } from './given.ts'
+import { type Place, volumeOf } from './place.ts'
 
 export const S_ISGID = 0o2000
 const S_IXGRP = 0o010

@@ -16,27 +16,10 @@ import type { KnownNodes } from './known.ts'
 import type { GateName } from './lasting.ts'
 import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
+import { inoOfNode, nodeOf, type Place, volumeOf } from './place.ts'
 import type { Quotas } from './quotas.ts'
 import { TaintedFiles } from './tainted.ts'
 import { StaleSizes } from './touched.ts'
-
-const TWO_32 = 0x1_0000_0000
-
-/** A node id is the volume's number and the inode's: durable, and below 2^53 for volumes below 2^21. */
-export function nodeOf(volume: number, ino: number): number {
-  return volume * TWO_32 + ino
-}
-
-export function volumeOf(node: number): number {
-  return Math.floor(node / TWO_32)
-}
-
-export function inoOfNode(node: number): number {
-  return node % TWO_32
-}
-
-/** Volumes are numbered below this. */
-export const VOLUMES_MAX = 2 ** 21
 
 export const SNAPSHOTS_NAME = '.snapshots'
 
@@ -85,13 +68,6 @@ export interface Replacement {
  */
 function hasSetId(mode: number): boolean {
   return (mode & 0o6000) !== 0 && (mode & S_IFMT) === S_IFREG
-}
-
-/** An inode that exists, and where. */
-export interface Place {
-  volume: Volume
-  ino: number
-  attr: Attr
 }
 
 export interface CoreOptions {

@@ -12,9 +12,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../logger.ts'
 import { atMost } from './atmost.ts'
-import type { Place } from './core.ts'
 import type { KernelCaches } from './filesystem.ts'
 import { type Guard, NAMED_MAX } from './guard.ts'
+import type { Place } from './place.ts'
 
 /** From its answer to the check that it was asked for, a thread may have to wait for a processor. */
 const STAY_MS = 200

@@ -5,8 +5,9 @@ import { type Attr, altered, isDirectory, isRegular } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import type { Piece } from '../volume/piece.ts'
 import { dropCapability, FILE_BYTES_MAX, withoutSetId } from './attributes.ts'
-import type { Core, Place } from './core.ts'
+import type { Core } from './core.ts'
 import { pageAfter } from './pages.ts'
+import type { Place } from './place.ts'
 
 /** linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 0x01

@@ -17,10 +17,11 @@ import { Pace } from '../pace.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { AclEntry } from './acl.ts'
 import { atMost } from './atmost.ts'
-import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import type { KernelCaches, Stat } from './filesystem.ts'
 import { gateAcl, gateMode, isAlike, withoutShown } from './gateshape.ts'
 import { LastingNames } from './lasting.ts'
+import { nodeOf, type Place, volumeOf } from './place.ts'
 
 /** The kernel reads an ACL into one page, 511 entries. */
 const ADMITTED_MAX = 400

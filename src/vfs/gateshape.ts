@@ -1,6 +1,6 @@
 /** What the kernel is shown of a directory that everybody may enter, in place of its permission bits, and the way back. */
 import { ACCESS_ACL, type AclEntry, Tag } from './acl.ts'
-import type { Place } from './core.ts'
+import type { Place } from './place.ts'
 
 /** Whether group and others have the same rights in a directory, and nobody has others. */
 export function isAlike({ volume, ino, attr: { mode, xattrs } }: Place): boolean {

@@ -3,8 +3,8 @@ import { FS } from '../errors.ts'
 import { groupBits, MODE_BITS, S_IFMT, withMask } from '../volume/attr.ts'
 import { type AclEntry, encodeAcl, isOpenAcl, Tag } from './acl.ts'
 import { isNote, type Note, readNote } from './aclnote.ts'
-import type { Place } from './core.ts'
 import { type Guard, NOBODY_UID, shownAcl, shownMode, shownOwner } from './guard.ts'
+import type { Place } from './place.ts'
 
 /** The mode to store after chmod(2): the mask is what the group has now. Outside of workspaces there is none. */
 export function givenMode(guard: Guard, place: Place, asked: number): number {

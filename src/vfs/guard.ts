@@ -14,8 +14,8 @@ import { groupBits, MODE_BITS, maskOf, S_IFLNK, S_IFMT, S_IFREG, S_ISUID, withMa
 import type { Change } from '../volume/change.ts'
 import { type AclEntry, Tag } from './acl.ts'
 import { noteOf } from './aclnote.ts'
-import type { Place } from './core.ts'
 import type { Names } from './crowds.ts'
+import type { Place } from './place.ts'
 
 /** Permission bits, as in a mode. */
 export const READ = 4

@@ -7,9 +7,10 @@
  * - Holes that were dropped stay without pages until a READ touches them again. Of a few files it is remembered where that is
  *   so, and as it costs no more, the holes behind are dropped as well. `cp` then costs a notify for each readahead.
  */
-import { type Core, inoOfNode, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import type { PageDropper } from './direct.ts'
 import { HOLE_PAGE, type KnownNodes } from './known.ts'
+import { inoOfNode, volumeOf } from './place.ts'
 import { type Hole, holesOf } from './seek.ts'
 
 /** Holes that are dropped at a time. */

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { nodeOf } from './core.ts'
+import { nodeOf } from './place.ts'
 
 export interface NameExpiry {
   /** the kernel asks for the name again when somebody comes by; nothing below it is dropped */

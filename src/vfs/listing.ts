@@ -2,9 +2,10 @@
 import { cookieOf, type Dirent, slotOf } from '../volume/dirent.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
-import { type Core, nodeOf, type Place, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import type { Caller, DirectorySink } from './filesystem.ts'
 import { parentOf } from './names.ts'
+import { nodeOf, type Place, volumeOf } from './place.ts'
 
 /** Cookies below the first that an entry can have. */
 const COOKIE_SELF = 1

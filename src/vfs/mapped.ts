@@ -16,11 +16,11 @@
  *   back and drops them (`fuse_do_setattr`), before the program that asked goes on.
  */
 import type { Core } from './core.ts'
-import { inoOfNode, volumeOf } from './core.ts'
 import type { PageDropper } from './direct.ts'
 import { HolePages } from './holepages.ts'
 import { type KnownNodes, STORED_INTO, TAIL_PAGE } from './known.ts'
 import { PAGE_BYTES, pageAfter, pageOf } from './pages.ts'
+import { inoOfNode, volumeOf } from './place.ts'
 import type { Hole } from './seek.ts'
 
 /** Bytes of the last page that were behind the end of a file, and are not any more. */

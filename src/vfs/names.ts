@@ -8,9 +8,10 @@ import type { Volume } from '../volume/volume.ts'
 import { xattrCost } from '../volume/xattrbytes.ts'
 import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import { type Core, inoOfNode, nodeOf, type Place, SNAPSHOTS_NAME, volumeOf } from './core.ts'
+import { type Core, SNAPSHOTS_NAME } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
 import { ENTER, READ } from './guard.ts'
+import { inoOfNode, nodeOf, type Place, volumeOf } from './place.ts'
 import { isFormerDefault } from './xattr.ts'
 
 export const NAME_BYTES_MAX = 255

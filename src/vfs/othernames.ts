@@ -5,7 +5,7 @@
  */
 import { cookieOf, slotOf } from '../volume/dirent.ts'
 import type { Volume } from '../volume/volume.ts'
-import { nodeOf } from './core.ts'
+import { nodeOf } from './place.ts'
 
 export interface Name {
   parent: number

@@ -5,8 +5,9 @@ import { altered, isDirectory, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { type Dirent, isName } from '../volume/dirent.ts'
 import type { Volume } from '../volume/volume.ts'
-import { type Core, nodeOf, type Place } from './core.ts'
+import type { Core } from './core.ts'
 import { entryChange, existing, isReserved, NAME_BYTES_MAX, removedDirectory, removeEntry, unlinked } from './names.ts'
+import { nodeOf, type Place } from './place.ts'
 
 const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2

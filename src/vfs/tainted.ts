@@ -17,10 +17,11 @@
 import { FS, FsError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import { isRegular } from '../volume/attr.ts'
-import { type Core, inoOfNode, nodeOf, type Place, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import type { KernelCaches } from './filesystem.ts'
 import { WRITE } from './guard.ts'
 import type { Holders, LookForHolders, Process } from './holders.ts'
+import { inoOfNode, nodeOf, type Place, volumeOf } from './place.ts'
 
 /** While there are tainted files, processes are looked for so often: at first, and at last. */
 const LOOK_MS_MIN = 1000

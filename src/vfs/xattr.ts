@@ -5,9 +5,10 @@ import type { Change } from '../volume/change.ts'
 import { xattrCost } from '../volume/xattrbytes.ts'
 import { ACCESS_ACL, type AclEntry, aclMode, DEFAULT_ACL, decodeAcl, encodeAcl, isOpenAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import { type Core, type Place, volumeOf } from './core.ts'
+import type { Core } from './core.ts'
 import { givenAclMode, givenDefaultAcl } from './given.ts'
 import { shownAcl, snapshotsAcl, WRITE } from './guard.ts'
+import { type Place, volumeOf } from './place.ts'
 
 /** linux/limits.h */
 const NAME_BYTES_MAX = 255

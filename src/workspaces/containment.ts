@@ -1,6 +1,6 @@
 /** What contains what, for the relations that are inherited down the tree: read from volumes, stored nowhere. */
 import type { AccessTree } from '../acl/access.ts'
-import { inoOfNode, volumeOf } from '../vfs/core.ts'
+import { inoOfNode, volumeOf } from '../vfs/place.ts'
 import { type Attr, isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volumes } from '../volume/volumes.ts'

@@ -1,9 +1,12 @@
 /** What commands on workspaces and snapshots work with. */
+
 import type { Access } from '../acl/access.ts'
+import { SNAPSHOT_ID_PREFIX } from '../api/parameters.ts'
 import { NexusError } from '../errors.ts'
-import { type Core, nodeOf, type Place } from '../vfs/core.ts'
+import type { Core } from '../vfs/core.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import type { LookForHolders } from '../vfs/holders.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/table.ts'
 import { directoryAt, isInside } from './paths.ts'
@@ -108,8 +111,6 @@ export function findSnapshot({ registry }: Context, target: Target, wanted: stri
   }
   throw new NexusError('NEXUS_NOT_FOUND', `${target.path} has no snapshot ${wanted}: see "nexusctl snapshot list ${target.path}"`)
 }
-
-export const SNAPSHOT_ID_PREFIX = 'snap_'
 
 /** Tells the kernel that the names under a workspace's `.snapshots` changed. */
 export async function snapshotsChanged({ kernel }: Context, workspace: number, name: string): Promise<void> {

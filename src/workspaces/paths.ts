@@ -1,6 +1,7 @@
 /** From paths in the filesystem (`/workspace/acme`, UTF-8) to places in it, and back. */
 import { NexusError } from '../errors.ts'
-import { type Core, nodeOf, type Place } from '../vfs/core.ts'
+import type { Core } from '../vfs/core.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'

@@ -1,6 +1,6 @@
 /** What the catalog holds of workspaces and snapshots, as JSON under a key each. */
 import { NexusError } from '../errors.ts'
-import { VOLUMES_MAX } from '../vfs/core.ts'
+import { VOLUMES_MAX } from '../vfs/place.ts'
 
 export interface WorkspaceRecord {
   number: number

@@ -6,7 +6,8 @@
  * are marked: what it changes through a mapping is a request of nobody's.
  */
 import { NexusError } from '../errors.ts'
-import { nodeOf, SNAPSHOTS_NAME } from '../vfs/core.ts'
+import { SNAPSHOTS_NAME } from '../vfs/core.ts'
+import { nodeOf } from '../vfs/place.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'

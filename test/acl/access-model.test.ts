@@ -6,7 +6,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { decodeAcl, Tag } from '../../src/vfs/acl.ts'
-import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
+import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/place.ts'
 import { maskOf } from '../../src/volume/attr.ts'
 import { engineFor, type TestEngine } from '../snapshots/support.ts'
 

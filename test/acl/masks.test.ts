@@ -2,7 +2,7 @@
 import t from 'tap'
 import { ByteReader } from '../../src/bytes.ts'
 import { encodeAcl, OPEN_ACL } from '../../src/vfs/acl.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { altered, encodeAttr, MODE_BITS, maskOf, readAttr, withMask } from '../../src/volume/attr.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import { engineFor } from '../snapshots/support.ts'

@@ -1,7 +1,7 @@
 /** Looking for another name of an inode when its recorded one goes, which trees of second names must not pay for each time. */
 import t from 'tap'
-import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/core.ts'
 import { OtherNames } from '../../src/vfs/othernames.ts'
+import { inoOfNode, nodeOf, volumeOf } from '../../src/vfs/place.ts'
 import type { Volume } from '../../src/volume/volume.ts'
 import { engineFor, type TestEngine } from '../snapshots/support.ts'
 

@@ -1,7 +1,7 @@
 /** Whatever changes who is in a set of people reaches the kernel for every workspace that the set was given something on. */
 import t from 'tap'
 import { TUPLE_KIND } from '../../src/acl/tuples.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import { engineFor, type TestEngine } from '../snapshots/support.ts'
 

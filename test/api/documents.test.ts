@@ -7,8 +7,8 @@ import { type Call, decode, encode } from '../../src/api/call.ts'
 import { callNames, callOf, checkAnswer } from '../../src/api/calls.ts'
 import { openApi } from '../../src/api/openapi.ts'
 import { withTables } from '../../src/api/pages.ts'
-import { packageRoot } from '../../src/control/version.ts'
-import { answers } from '../control/fake-service.ts'
+import { packageRoot } from '../../src/host/version.ts'
+import { answers } from '../service/fake-service.ts'
 
 /** A value that each parameter takes, by its name, and some that none of them takes. */
 const taken: Record<string, unknown> = {

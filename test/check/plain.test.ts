@@ -1,6 +1,6 @@
 /** Plain directories among workspaces, which older versions let be moved there. */
 import t from 'tap'
-import { inoOfNode } from '../../src/vfs/core.ts'
+import { inoOfNode } from '../../src/vfs/place.ts'
 import { slotOf } from '../../src/volume/dirent.ts'
 import { caller, engineFor } from '../snapshots/support.ts'
 

@@ -2,11 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { httpStatusOf } from '../../src/api/protocol.ts'
 import { summary } from '../../src/cli/commands/top.ts'
-import { changeBetween } from '../../src/control/metrics.ts'
-import { httpStatusOf } from '../../src/control/protocol.ts'
-import { packageRoot } from '../../src/control/version.ts'
+import { changeBetween } from '../../src/client/metrics.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
+import { packageRoot } from '../../src/host/version.ts'
 import {
   bad,
   checked,
@@ -32,7 +32,7 @@ import {
   status,
   tenant,
   workspace,
-} from '../control/fake-service.ts'
+} from '../service/fake-service.ts'
 
 const frame = summary(changeBetween(metrics, { ...metrics, pid: metrics.pid + 1 }))
 const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')

@@ -4,7 +4,7 @@ import { runGroupAdd, runGroupList, runGroupRemove } from '../../src/cli/command
 import { runIdentityAdd, runIdentityList, runIdentityRemove } from '../../src/cli/commands/identity.ts'
 import { runModelApply, runModelShow } from '../../src/cli/commands/model.ts'
 import { runTenantOnboard } from '../../src/cli/commands/tenant.ts'
-import { checked, explained, granted, group, identity, model, reach, snapshot, tenant } from '../control/fake-service.ts'
+import { checked, explained, granted, group, identity, model, reach, snapshot, tenant } from '../service/fake-service.ts'
 import { type CommandRow, checkCommands } from './command-rows.ts'
 
 process.env['TZ'] = 'UTC'

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { ScrubInfo } from '../../src/api/store.ts'
 import { runFsck } from '../../src/cli/commands/fsck.ts'
 import { parseRate, progressBar, runScrub } from '../../src/cli/commands/scrub.ts'
-import { bad, finding, fsck, scrub } from '../control/fake-service.ts'
+import { bad, finding, fsck, scrub } from '../service/fake-service.ts'
 import { checkCommands } from './command-rows.ts'
 import { inProcess, nexusctl, served } from './running.ts'
 

@@ -2,7 +2,7 @@
 import t from 'tap'
 import type { Service } from '../../src/api/calls.ts'
 import { jsonOutput, type Output, textOutput } from '../../src/cli/output.ts'
-import { fakeService } from '../control/fake-service.ts'
+import { fakeService } from '../service/fake-service.ts'
 
 export interface CommandRow {
   name: string

@@ -22,7 +22,7 @@ import {
   runWorkspaceUpdate,
 } from '../../src/cli/commands/workspace.ts'
 import type { Distribution } from '../../src/histogram.ts'
-import { diff, forked, metrics, restored, snapshot, workspace } from '../control/fake-service.ts'
+import { diff, forked, metrics, restored, snapshot, workspace } from '../service/fake-service.ts'
 import { type CommandRow, checkCommands } from './command-rows.ts'
 
 process.env['TZ'] = 'UTC'

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { SHELLS } from '../../src/cli/completion.ts'
-import { packageRoot } from '../../src/control/version.ts'
+import { packageRoot } from '../../src/host/version.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'completion-'))
 

@@ -7,7 +7,7 @@ import { MODEL_BYTES_MAX } from '../../src/api/parameters-access.ts'
 import { readText } from '../../src/cli/input.ts'
 import { parseExpires } from '../../src/cli/options.ts'
 import { NexusError } from '../../src/errors.ts'
-import { checked, explained, granted, group, identity, model, reach, scratchDir, tenant } from '../control/fake-service.ts'
+import { checked, explained, granted, group, identity, model, reach, scratchDir, tenant } from '../service/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
 
 const path = '/workspace/acme'

@@ -3,8 +3,8 @@ import { mkdirSync, rmdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type Host, openSession } from '../../src/cli/session.ts'
-import { packageVersion } from '../../src/control/version.ts'
 import { NexusError } from '../../src/errors.ts'
+import { packageVersion } from '../../src/host/version.ts'
 import {
   collected,
   diff,
@@ -18,7 +18,7 @@ import {
   snapshot,
   status,
   workspace,
-} from '../control/fake-service.ts'
+} from '../service/fake-service.ts'
 import { inProcess, nexusctl, program, run, served } from './running.ts'
 
 const path = '/workspace/acme'

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import type { Service } from '../../src/api/calls.ts'
 import { runCtl } from '../../src/cli/ctl.ts'
 import type { Host } from '../../src/cli/session.ts'
-import { fakeService, scratchDir, serveFake } from '../control/fake-service.ts'
+import { fakeService, scratchDir, serveFake } from '../service/fake-service.ts'
 
 export const program = fileURLToPath(new URL('../../bin/nexusctl.js', import.meta.url))
 

@@ -5,7 +5,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import type { Engine } from '../../src/daemon/engine.ts'
+import type { Engine } from '../../src/engine/engine.ts'
 import { NexusError } from '../../src/errors.ts'
 import { MemoryIndex } from '../cas/support.ts'
 import { ALWAYS_ZEROS, type DiskCall, MemoryDisk, ShortWrite, systemError } from '../journal/support.ts'

@@ -1,12 +1,12 @@
 /** A small store, everything that can be done to it in one way each, and all that can be seen of it as text. */
 
 import type { Index } from '../../src/cas/index.ts'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import { FS, FsError, type NexusError } from '../../src/errors.ts'
 import type { Disk } from '../../src/journal/disk.ts'
 import { silentLogger } from '../../src/logger.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
 import { KnownNodes, SLAB_BYTES } from '../../src/vfs/known.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import { MemoryIndex, noise } from '../cas/support.ts'
 import { ALWAYS_ZEROS, MemoryDisk } from '../journal/support.ts'

@@ -1,6 +1,6 @@
 /** Zeros ahead of the log's end, as the store sees them: in what it counts, what it collects, and what a start says. */
 import t, { type Test } from 'tap'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import type { ZerosLimits } from '../../src/journal/ahead.ts'
 import { segmentName } from '../../src/journal/record.ts'
 import type { Logger } from '../../src/logger.ts'

@@ -8,7 +8,7 @@ import { KernelNotifier, type NotifySender } from '../../src/fuse/notify.ts'
 import type { DirectFiles } from '../../src/fuse/operation.ts'
 import { InitFlag, InitFlag2, Opcode, type OpcodeName } from '../../src/fuse/protocol.ts'
 import { operations } from '../../src/fuse/requests.ts'
-import { type RequestChannel, Session, type SessionOptions } from '../../src/fuse/session.ts'
+import { FuseSession, type RequestChannel, type SessionOptions } from '../../src/fuse/session.ts'
 import type { Filesystem, Stat } from '../../src/vfs/filesystem.ts'
 
 type Call = [method: string, ...values: unknown[]]
@@ -179,7 +179,7 @@ function serve(options: Partial<SessionOptions> = {}) {
   const logged: [details: Record<string, unknown>, message: string][] = []
   const log = (details: object, message: string) => void logged.push([{ ...details }, message])
   const logger = { error: log, warn: log, info: log, debug: log }
-  const session = new Session({ channel, fs, logger, takeover: ALL, interruptGraceMs: 0, ...options })
+  const session = new FuseSession({ channel, fs, logger, takeover: ALL, interruptGraceMs: 0, ...options })
   session.start()
   const ask = (...requests: (Buffer | number)[]): Buffer[] => {
     channel.inbox.push(...requests)
@@ -907,7 +907,7 @@ t.test('INIT of old and new kernels', async (t) => {
   ]
   for (const [name, body, answer] of offers) {
     const channel = new FakeChannel()
-    const session = new Session({ channel, fs: new RecordingFilesystem(), logger: silent })
+    const session = new FuseSession({ channel, fs: new RecordingFilesystem(), logger: silent })
     t.equal(session.protocol, '')
     session.start()
     channel.inbox.push(message(Opcode.INIT, body))
@@ -929,7 +929,7 @@ t.test('kernels that cannot be served are refused', async (t) => {
     [6, 45, /speaks FUSE 6.45/],
   ] as const) {
     const channel = new FakeChannel()
-    const session = new Session({ channel, fs: new RecordingFilesystem(), logger: silent })
+    const session = new FuseSession({ channel, fs: new RecordingFilesystem(), logger: silent })
     session.start()
     channel.inbox.push(message(Opcode.INIT, pack(major, minor, 0, 0)))
     channel.wake?.()
@@ -971,7 +971,7 @@ t.test('the end of the mount', async (t) => {
   t.equal(logged.length, 100)
   t.equal(channel.wake, undefined)
 
-  const early = new Session({ channel: new FakeChannel(), fs: new RecordingFilesystem(), logger: silent })
+  const early = new FuseSession({ channel: new FakeChannel(), fs: new RecordingFilesystem(), logger: silent })
   early.start()
   early.stop()
   await t.rejects(early.ready, { code: 'NEXUS_NOT_RUNNING' })

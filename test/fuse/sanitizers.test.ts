@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import t from 'tap'
-import { packageRoot } from '../../src/control/version.ts'
+import { packageRoot } from '../../src/host/version.ts'
 
 /** `npm test` says so loudly, with the package that is missing, and CI fails on it. */
 const skip = process.env['NEXUS_NO_SANITIZERS'] === '1' ? 'NO SANITIZERS HERE: the addon is tested without them' : false

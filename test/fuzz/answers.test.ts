@@ -5,9 +5,9 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import type { Service } from '../../src/api/calls.ts'
 import { callNames } from '../../src/api/calls.ts'
-import { connectControl } from '../../src/control/client.ts'
+import { connectControl } from '../../src/client/client.ts'
 import { type Ended, inProcess, nexusctl } from '../cli/running.ts'
-import { fakeService, scratchDir, status } from '../control/fake-service.ts'
+import { fakeService, scratchDir, status } from '../service/fake-service.ts'
 import { badBytes, tryAll } from './support.ts'
 
 const MIB = 1024 * 1024

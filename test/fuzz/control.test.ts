@@ -7,9 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import type { Service } from '../../src/api/calls.ts'
-import { type CallName, callNames, fieldsOf } from '../../src/api/calls.ts'
-import { type ControlOptions, serveControl, serveEverybody } from '../../src/control/server.ts'
-import { fakeService, memoryLogger, scratchDir, status } from '../control/fake-service.ts'
+import { type CallName, callNames, namesOfFields } from '../../src/api/calls.ts'
+import { type ControlOptions, serveControl, serveEverybody } from '../../src/server/server.ts'
+import { fakeService, memoryLogger, scratchDir, status } from '../service/fake-service.ts'
 import { engineFor } from '../snapshots/support.ts'
 import { type Answered, answerOf, type Heard, talk, typed } from './sockets.ts'
 import { badBytes, seedsOf, tryAll } from './support.ts'
@@ -288,7 +288,7 @@ const hostile = fc.oneof(
 )
 
 const aBody = fc.constantFrom(...callNames).chain((name) => {
-  const fields = fieldsOf(name).map((field) => {
+  const fields = namesOfFields(name).map((field) => {
     const likely = sensible[field] ?? [true, false, 0, 5, 'x']
     const value = fc.oneof({ arbitrary: fc.constantFrom(...likely), weight: 5 }, { arbitrary: hostile, weight: 1 })
     return fc.option(fc.tuple(fc.constant(field), value), { freq: 12, nil: undefined })

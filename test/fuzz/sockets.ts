@@ -1,6 +1,6 @@
 /** Both ends of a control socket by hand: what is written to one, and what comes back until it is closed. */
 import { connect, type Socket } from 'node:net'
-import { httpStatusOf } from '../../src/control/protocol.ts'
+import { httpStatusOf } from '../../src/api/protocol.ts'
 
 /** Whatever is done on it, a connection has ended by then: those who wait longer than this have found a hole. */
 const CLOSED_MS_MAX = 8000

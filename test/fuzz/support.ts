@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import type { Test } from 'tap'
-import { packageRoot } from '../../src/control/version.ts'
 import { FsError, NexusError } from '../../src/errors.ts'
+import { packageRoot } from '../../src/host/version.ts'
 import { SLACK } from '../machine.ts'
 
 const SEED = Number(process.env['NEXUS_SEED'] ?? 20260131)

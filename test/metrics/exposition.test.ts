@@ -1,7 +1,7 @@
 /** The text that Prometheus reads, by a small reader of its own. */
 import t from 'tap'
-import { exposition } from '../../src/control/exposition.ts'
-import { metrics } from '../control/fake-service.ts'
+import { exposition } from '../../src/api/exposition.ts'
+import { metrics } from '../service/fake-service.ts'
 import { parseExposition } from './parse.ts'
 
 t.test('every family has one HELP and one TYPE, a fitting name, and samples', async (t) => {

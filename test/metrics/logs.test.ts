@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { rotateLog } from '../../src/daemon/logfile.ts'
 import { type Logger, limited } from '../../src/logger.ts'
-import { scratchDir } from '../control/fake-service.ts'
+import { scratchDir } from '../service/fake-service.ts'
 
 function memory() {
   const lines: string[] = []

@@ -2,7 +2,7 @@
 import http from 'node:http'
 import type net from 'node:net'
 import { test } from 'tap'
-import { refusalOf, Scrape } from '../../src/daemon/scrape.ts'
+import { refusalOf, Scrape } from '../../src/server/scrape.ts'
 
 const HERE = '127.0.0.1'
 const ROWS: [name: string, listensOn: string, headers: Record<string, string>, isAnswered: boolean][] = [

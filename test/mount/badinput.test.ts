@@ -8,7 +8,7 @@ import os from 'node:os'
 import path from 'node:path'
 import t, { type Test } from 'tap'
 import { openIndex } from '../../src/cas/index.ts'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import {
   decodeSegmentHeader,
   encodeSegmentHeader,
@@ -20,7 +20,7 @@ import {
   segmentName,
 } from '../../src/journal/record.ts'
 import { silentLogger } from '../../src/logger.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { openDataDirectory } from '../../src/volume/datadir.ts'
 import { noMount } from './harness.ts'
 import { isOneLine, mountsBelow, needsRoot, type Scratch, scratchFor } from './nexusd.ts'

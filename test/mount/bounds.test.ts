@@ -2,8 +2,8 @@
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { connectControl } from '../../src/control/client.ts'
-import { socketPathOf } from '../../src/control/location.ts'
+import { connectControl } from '../../src/client/client.ts'
+import { socketPathOf } from '../../src/host/location.ts'
 import { childrenOf, mountFor, noMount, type TestMount } from './harness.ts'
 
 const skip = noMount ?? false

@@ -2,9 +2,9 @@
 import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import type { Service } from '../../src/api/calls.ts'
-import type { Change, DiffInfo } from '../../src/api/snapshots.ts'
-import { connectControl } from '../../src/control/client.ts'
-import { socketPathOf } from '../../src/control/location.ts'
+import type { ChangeInfo, DiffInfo } from '../../src/api/snapshots.ts'
+import { connectControl } from '../../src/client/client.ts'
+import { socketPathOf } from '../../src/host/location.ts'
 import { mountFor, noMount } from './harness.ts'
 
 const skip = noMount ?? false
@@ -24,7 +24,7 @@ interface Row {
   want: string[]
 }
 
-function line({ change, path, from, kind, what }: Change): string {
+function line({ change, path, from, kind, what }: ChangeInfo): string {
   return [change, from === undefined ? path : `${from}>${path}`, kind, what.join('+')].filter((word) => word !== '').join(' ')
 }
 

@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { allMounts } from '../../src/control/mounts.ts'
+import { allMounts } from '../../src/host/mounts.ts'
 import { childrenOf, noMount, plainFor } from './harness.ts'
 import { isRunning, mountsBelow, needsRoot, type Running, type Scratch, scratchFor } from './nexusd.ts'
 

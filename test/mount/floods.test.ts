@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import t, { type Test } from 'tap'
 import type { StatusInfo } from '../../src/api/store.ts'
-import { publicSocketOf } from '../../src/control/location.ts'
+import { publicSocketOf } from '../../src/host/location.ts'
 import { accessMountFor, type Name, Person, shAs, skip, uids } from './access.ts'
 import type { TestMount } from './harness.ts'
 import { type Outcome, scratchFor } from './nexusd.ts'

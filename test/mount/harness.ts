@@ -10,7 +10,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { publicSocketOf } from '../../src/control/location.ts'
+import { publicSocketOf } from '../../src/host/location.ts'
 import { isRunning } from './nexusd.ts'
 
 export const nexusd = fileURLToPath(new URL('../../bin/nexusd.js', import.meta.url))

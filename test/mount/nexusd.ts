@@ -9,7 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { publicSocketOf } from '../../src/control/location.ts'
+import { publicSocketOf } from '../../src/host/location.ts'
 
 /** Where package.json is: this runs as dist/test/mount/nexusd.js. */
 export const PACKAGE = fileURLToPath(new URL('../../..', import.meta.url))

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { readMountWords } from '../../src/cli/nexusd.ts'
 import { planStart } from '../../src/cli/start.ts'
-import { scratchDir } from '../control/fake-service.ts'
+import { scratchDir } from '../service/fake-service.ts'
 import { nexusd, noMount } from './harness.ts'
 
 const skip = noMount ?? false

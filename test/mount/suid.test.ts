@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { type Test, test } from 'tap'
-import { allMounts } from '../../src/control/mounts.ts'
+import { allMounts } from '../../src/host/mounts.ts'
 import { mountFor, noMount, type TestMount } from './harness.ts'
 import { needsRoot, scratchFor } from './nexusd.ts'
 

@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { Engine } from '../../src/daemon/engine.ts'
-import { type DaemonService, daemonService } from '../../src/daemon/service.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import { silentLogger } from '../../src/logger.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
+import { type DaemonService, daemonService } from '../../src/service/service.ts'
 import type { KernelCaches } from '../../src/vfs/filesystem.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 
 const caller = { uid: 0, gid: 0, pid: 1 }
 const kernel: KernelCaches = {

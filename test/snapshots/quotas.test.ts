@@ -1,6 +1,6 @@
 /** Quotas: what random operations do not come by. */
 import t from 'tap'
-import { nodeOf, volumeOf } from '../../src/vfs/core.ts'
+import { nodeOf, volumeOf } from '../../src/vfs/place.ts'
 import { Kind, plainKey } from '../../src/volume/keys.ts'
 import { encodeSuper, type Volume } from '../../src/volume/volume.ts'
 import { caller, engineFor, type TestEngine } from './support.ts'

@@ -4,9 +4,9 @@
  */
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import { silentLogger } from '../../src/logger.ts'
-import { inoOfNode } from '../../src/vfs/core.ts'
+import { inoOfNode } from '../../src/vfs/place.ts'
 import { StoredWindow } from '../../src/volume/held.ts'
 import { WINDOW_BYTES } from '../../src/volume/piece.ts'
 import type { Volume } from '../../src/volume/volume.ts'

@@ -1,6 +1,6 @@
 /** What commits are for, by the operations that make them. */
 import t from 'tap'
-import { Engine } from '../../src/daemon/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
 import type { Blocks } from '../../src/journal/space.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { dataFor } from '../crash/pair.ts'

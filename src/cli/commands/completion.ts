@@ -1,6 +1,6 @@
 /** `nexusctl completion SHELL` and `nexusd completion SHELL` */
 import { Argument, type Command } from 'commander'
-import { completionScript, SHELLS, type Shell } from '../completion.ts'
+import { type CompletionShell, completionScript, SHELLS } from '../completion.ts'
 
 /** @param write takes the script */
 export function addCompletionCommand(program: Command, write: (text: string) => void): void {
@@ -13,5 +13,5 @@ export function addCompletionCommand(program: Command, write: (text: string) => 
       'after',
       `\nExamples:\n  $ source <(${name} completion bash)\n  $ ${name} completion fish > ~/.config/fish/completions/${name}.fish`,
     )
-    .action((shell: Shell) => write(completionScript(shell, program)))
+    .action((shell: CompletionShell) => write(completionScript(shell, program)))
 }

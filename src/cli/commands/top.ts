@@ -1,9 +1,9 @@
 /** `nexusctl top` and `metrics`: what the daemon is busy with, and how well it goes. */
 import type { Command } from 'commander'
 import type { Service } from '../../api/calls.ts'
+import { exposition } from '../../api/exposition.ts'
 import type { CacheInfo, MetricsInfo, StallInfo } from '../../api/metrics.ts'
-import { exposition } from '../../control/exposition.ts'
-import { changeBetween, type MetricsChange } from '../../control/metrics.ts'
+import { changeBetween, type MetricsChange } from '../../client/metrics.ts'
 import { NexusError } from '../../errors.ts'
 import { type Distribution, quantile } from '../../histogram.ts'
 import { align, count, elapsed, localTime, size, table, uptime } from '../format.ts'

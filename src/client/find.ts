@@ -3,9 +3,9 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import { connect } from 'node:net'
 import { isAbsolute } from 'node:path'
 import { NexusError, systemCode } from '../errors.ts'
-import { openAddress } from './address.ts'
-import { dataDirectory, publicSocketOf, type Seen, type Surroundings, socketPathOf } from './location.ts'
-import { allMounts, filesystemType, type Mount, nexusMounts } from './mounts.ts'
+import { openAddress } from '../host/address.ts'
+import { dataDirectory, publicSocketOf, type Seen, type Surroundings, socketPathOf } from '../host/location.ts'
+import { allMounts, filesystemType, type Mount, nexusMounts } from '../host/mounts.ts'
 
 export interface Wanted {
   /** the value of `--data`, if given */

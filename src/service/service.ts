@@ -2,40 +2,14 @@
 import { monotonicFactory } from 'ulid'
 import { type CallName, callNames, calls, type Service } from '../api/calls.ts'
 import type { MetricsInfo } from '../api/metrics.ts'
-import type { Session } from '../fuse/session.ts'
-import type { Logger } from '../logger.ts'
+import { SNAPSHOT_ID_PREFIX } from '../api/parameters.ts'
 import { discardUnfinished } from '../snapshots/onboard.ts'
 import { hauntUndone, refreshKernel } from '../snapshots/refresh.ts'
-import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
-import type { LookForHolders } from '../vfs/holders.ts'
-import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
+import type { Context } from '../workspaces/context.ts'
 import { rightsChanged } from '../workspaces/rights.ts'
 import { serviceFor } from './asuser.ts'
-import type { Engine } from './engine.ts'
-import { type Daemon, handlers, measured } from './handlers.ts'
-import type { Handover } from './handover.ts'
-import type { LoopDelay } from './measure.ts'
-
-export interface ServiceOptions {
-  engine: Engine
-  logger: Logger
-  kernel: KernelCaches
-  /** there is none without a mount */
-  toucher?: FileToucher
-  /** there is none without a mount */
-  lookForHolders?: LookForHolders | undefined
-  session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
-  mountpoint: string
-  data: string
-  singleUser: boolean
-  /** where a next process finds what this one has not come to; there is none without a mount */
-  handover?: Pick<Handover, 'telling' | 'isKernelStale' | 'kernelIsFresh' | 'takeovers'>
-  /** the process that keeps the mount, and ends last; this one when not given */
-  supervisor?: number
-  loopDelay?: LoopDelay
-  /** begins to unmount and end */
-  stop(): void
-}
+import { type Answering, handlers, measured } from './handlers.ts'
+import type { ServiceOptions } from './options.ts'
 
 /** All calls with the rights of root, and what only the daemon itself may do. */
 export interface DaemonService extends Service {
@@ -69,7 +43,7 @@ export function daemonService(options: ServiceOptions): DaemonService {
     now: () => new Date(),
     newId: () => SNAPSHOT_ID_PREFIX + ulid(),
   }
-  const daemon: Daemon = { ...options, context, startedAt: new Date() }
+  const daemon: Answering = { ...options, context, startedAt: new Date() }
   // For changes that nobody waits for.
   engine.access.onChanged = (volumes, revoked) =>
     inBackground(
@@ -97,9 +71,9 @@ export function daemonService(options: ServiceOptions): DaemonService {
 }
 
 /** Every call as a method that never throws, but rejects. */
-function answering(daemon: Daemon, changing: <T>(run: () => Promise<T>) => Promise<T>): Service {
+function answering(daemon: Answering, changing: <T>(run: () => Promise<T>) => Promise<T>): Service {
   const method = (name: CallName) => {
-    const handler = handlers[name] as (daemon: Daemon, ...args: unknown[]) => unknown
+    const handler = handlers[name] as (daemon: Answering, ...args: unknown[]) => unknown
     const answer = async (args: unknown[]): Promise<unknown> => await handler(daemon, ...args)
     if (calls[name].effect !== 'change') return (...args: unknown[]) => answer(args)
     return (...args: unknown[]) => changing(() => answer(args))

@@ -4,10 +4,10 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Service } from '../../src/api/calls.ts'
-import { connectControl } from '../../src/control/client.ts'
-import { httpStatusOf } from '../../src/control/protocol.ts'
-import { serveControl } from '../../src/control/server.ts'
+import { httpStatusOf } from '../../src/api/protocol.ts'
+import { connectControl } from '../../src/client/client.ts'
 import { type ErrorCode, FS, NexusError } from '../../src/errors.ts'
+import { serveControl } from '../../src/server/server.ts'
 import {
   checked,
   collected,
@@ -35,7 +35,7 @@ import {
   status,
   tenant,
   workspace,
-} from './fake-service.ts'
+} from '../service/fake-service.ts'
 
 const path = '/workspace/acme'
 const newPath = '/workspace/trial'

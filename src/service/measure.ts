@@ -1,11 +1,11 @@
 /** Puts together what all parts of a serving process have measured. */
 import type { MetricsInfo } from '../api/metrics.ts'
-import { packageVersion } from '../control/version.ts'
+import type { Engine } from '../engine/engine.ts'
 import { NO_REQUESTS } from '../fuse/meter.ts'
-import type { Session } from '../fuse/session.ts'
+import type { FuseSession } from '../fuse/session.ts'
 import { Histogram } from '../histogram.ts'
-import type { Engine } from './engine.ts'
-import type { Handover } from './handover.ts'
+import { packageVersion } from '../host/version.ts'
+import type { Takeovers } from './options.ts'
 
 /** Rare enough to cost nothing, often enough to meet whatever holds the thread for longer. */
 const LOOP_MS = 50
@@ -30,8 +30,8 @@ export class LoopDelay {
 
 export interface Measured {
   engine: Engine
-  session: Partial<Pick<Session, 'metrics'>>
-  handover: Pick<Handover, 'takeovers'> | undefined
+  session: Partial<Pick<FuseSession, 'metrics'>>
+  handover: Takeovers | undefined
   loopDelay: LoopDelay
   startedAt: Date
 }

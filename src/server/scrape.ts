@@ -1,8 +1,8 @@
 /** GET /metrics over HTTP, for those who scrape: one address, one path, and nothing that has a name in the filesystem. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
+import { EXPOSITION_TYPE, exposition } from '../api/exposition.ts'
 import type { MetricsInfo } from '../api/metrics.ts'
-import { EXPOSITION_TYPE, exposition } from '../control/exposition.ts'
 import { NexusError, systemCode } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 

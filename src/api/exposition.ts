@@ -1,7 +1,7 @@
 /** Metrics in the text format of Prometheus, version 0.0.4: seconds and bytes, one family after the other. */
 
-import type { MetricsInfo } from '../api/metrics.ts'
 import type { Distribution } from '../histogram.ts'
+import type { MetricsInfo } from './metrics.ts'
 
 export const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 

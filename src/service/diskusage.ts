@@ -1,9 +1,9 @@
 /** `nexusctl df`: what the store holds, and which workspaces show how much. */
 import type { DiskUsageInfo } from '../api/store.ts'
 import type { WorkspaceInfo } from '../api/workspaces.ts'
+import type { Engine } from '../engine/engine.ts'
 import { type Context, targetAt } from '../workspaces/context.ts'
 import { listWorkspaces } from '../workspaces/workspaces.ts'
-import type { Engine } from './engine.ts'
 
 /** @param path of a workspace or in one, with those inside; null: all */
 export async function diskUsage(context: Context, engine: Engine, path: string | null): Promise<DiskUsageInfo> {

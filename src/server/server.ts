@@ -4,11 +4,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect, type Socket } from 'node:net'
 import type { Service } from '../api/calls.ts'
 import { type CallName, invokeCall, isCallName } from '../api/calls.ts'
+import { callPrefix, httpStatusOf, toErrorAnswer } from '../api/protocol.ts'
 import { shown, usage } from '../api/text.ts'
 import { type ErrorCode, NexusError, systemCode } from '../errors.ts'
-import { type Address, openAddress } from './address.ts'
+import { openAddress, type SocketAddress } from '../host/address.ts'
 import { Callers } from './callers.ts'
-import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
 import { type Exchange, endWith, refuseMalformed } from './refusal.ts'
 
 const bodyBytesMax = 1024 * 1024
@@ -163,7 +163,7 @@ function listen(server: Server, path: string, socketUmask: number): Promise<void
   })
 }
 
-function close(server: Server, address: Address): Promise<void> {
+function close(server: Server, address: SocketAddress): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => server.closeAllConnections(), closeGraceMs)
     server.close(() => {

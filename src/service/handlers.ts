@@ -1,9 +1,9 @@
 /** How the daemon answers each call; their type demands a handler for every call there is. */
 import type { Answer, Arguments, CallName } from '../api/calls.ts'
 import type { LimitsInfo } from '../api/store.ts'
-import { fsckInfo } from '../check/report.ts'
-import { callsMax, callsPerUidMax } from '../control/callers.ts'
-import { packageVersion } from '../control/version.ts'
+import { infoOfReport } from '../check/report.ts'
+import { packageVersion } from '../host/version.ts'
+import { callsMax, callsPerUidMax } from '../server/callers.ts'
 import { fork } from '../snapshots/fork.ts'
 import { onboardTenant } from '../snapshots/onboard.ts'
 import { restore } from '../snapshots/restore.ts'
@@ -38,18 +38,18 @@ import {
 } from '../workspaces/workspaces.ts'
 import { diskUsage } from './diskusage.ts'
 import { LoopDelay, measure } from './measure.ts'
-import type { ServiceOptions } from './service.ts'
+import type { ServiceOptions } from './options.ts'
 
 /** The answer to `shutdown` must be out before the socket closes. */
 const STOP_DELAY_MS = 10
 
 /** What the handlers work on. */
-export interface Daemon extends ServiceOptions {
+export interface Answering extends ServiceOptions {
   context: Context
   startedAt: Date
 }
 
-type Handler<K extends CallName> = (daemon: Daemon, ...args: Arguments<K>) => Answer<K> | Promise<Answer<K>>
+type Handler<K extends CallName> = (daemon: Answering, ...args: Arguments<K>) => Answer<K> | Promise<Answer<K>>
 
 export const handlers: { readonly [K in CallName]: Handler<K> } = {
   workspaceCreate: ({ context }, path, options) => createWorkspace(context, path, options),
@@ -108,7 +108,7 @@ export const handlers: { readonly [K in CallName]: Handler<K> } = {
   },
   fsck: async ({ engine }) => {
     const start = performance.now()
-    return fsckInfo(await engine.check(), performance.now() - start)
+    return infoOfReport(await engine.check(), performance.now() - start)
   },
   scrub: ({ engine }, { rate }) => engine.scrub.begin(rate ?? null),
   scrubStatus: ({ engine }) => engine.scrub.info,
@@ -118,11 +118,11 @@ export const handlers: { readonly [K in CallName]: Handler<K> } = {
 }
 
 /** What this process has measured so far. */
-export function measured({ engine, session, handover, loopDelay = new LoopDelay(), startedAt }: Daemon): Answer<'metrics'> {
+export function measured({ engine, session, handover, loopDelay = new LoopDelay(), startedAt }: Answering): Answer<'metrics'> {
   return measure({ engine, session, handover, loopDelay, startedAt })
 }
 
-function status(daemon: Daemon): Answer<'status'> {
+function status(daemon: Answering): Answer<'status'> {
   const { engine, session, mountpoint, data, singleUser, handover, supervisor = process.pid, startedAt } = daemon
   const takeovers = handover?.takeovers
   return {

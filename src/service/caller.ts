@@ -5,8 +5,8 @@
 import { FsError, NexusError } from '../errors.ts'
 import type { Sees } from '../snapshots/changes.ts'
 import { ACCESS_ACL, decodeAcl, Tag } from '../vfs/acl.ts'
-import { nodeOf, type Place } from '../vfs/core.ts'
 import { allowed, ENTER, isNamed, READ, WRITE } from '../vfs/guard.ts'
+import { nodeOf, type Place } from '../vfs/place.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { type Attr, groupBits, isDirectory, maskOf } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
@@ -17,7 +17,7 @@ import { namesIfKnown, namesOf } from '../workspaces/paths.ts'
 const OWNERS = 'ask one of its owners, or root'
 const ROOT = 'ask root'
 
-export class Caller {
+export class UserCaller {
   readonly uid: number
   readonly #context: Context
 

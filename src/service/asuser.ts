@@ -11,17 +11,17 @@ import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
 import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
 import { listWorkspaces, type NewWorkspace } from '../workspaces/workspaces.ts'
-import { Caller } from './caller.ts'
+import { UserCaller } from './caller.ts'
 import { diskUsageWithin } from './diskusage.ts'
 import { policy } from './policy.ts'
 
 type AnyCall = (...args: unknown[]) => Promise<unknown>
-type AnyRule = (ask: { caller: Caller; context: Context }, ...args: unknown[]) => void
+type AnyRule = (ask: { caller: UserCaller; context: Context }, ...args: unknown[]) => void
 
 /** @param service with the rights of root, which uid 0 has */
 export function serviceFor(service: Service, context: Context, uid: number): Service {
   if (uid === 0) return service
-  const caller = new Caller(context, uid)
+  const caller = new UserCaller(context, uid)
   const allowed = checked(service, context, caller)
   const ask = { caller, context }
   return {
@@ -77,7 +77,7 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
 }
 
 /** Asks the policy again: also whether the path still leads the caller to what it led to. */
-function still(caller: Caller, path: string, rule: () => void): Permit {
+function still(caller: UserCaller, path: string, rule: () => void): Permit {
   return (place) => {
     rule()
     const now = caller.nearest(path)
@@ -87,7 +87,7 @@ function still(caller: Caller, path: string, rule: () => void): Permit {
 }
 
 /** The same calls; the policy is asked in the turn in which the call begins. */
-function checked(service: Service, context: Context, caller: Caller): Service {
+function checked(service: Service, context: Context, caller: UserCaller): Service {
   const call = (name: CallName): AnyCall => {
     const [rule, method] = [policy[name] as AnyRule, service[name] as AnyCall]
     return async (...args) => {

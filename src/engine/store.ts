@@ -22,7 +22,7 @@ type VolumeLimits = Pick<
   | 'sealWorkers'
 >
 
-export interface StoreOptions {
+export interface OpenOptions {
   /** data directory; made when it is missing */
   data: string
   logger: Logger
@@ -48,7 +48,7 @@ export interface Store {
  * Opens a store, which nobody else may have open, and hands it to what makes something of it.
  * @throws NexusError with what to do; then the store is closed, and its index is as it was
  */
-export async function withStore<T>(options: StoreOptions, make: (store: Store) => T): Promise<T> {
+export async function withStore<T>(options: OpenOptions, make: (store: Store) => T): Promise<T> {
   const data = openDataDirectory(options.data)
   let index: Index | undefined
   let aside: Aside | undefined

@@ -11,15 +11,15 @@ import { NexusError } from '../errors.ts'
 import { goalAt, missingIn } from '../snapshots/gone.ts'
 import { originOf } from '../snapshots/graft.ts'
 import { stateOfSnapshot } from '../snapshots/snapshots.ts'
-import type { Place } from '../vfs/core.ts'
+import type { Place } from '../vfs/place.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import { type Context, findSnapshot, targetAt } from '../workspaces/context.ts'
 import { isInside } from '../workspaces/paths.ts'
 import type { SnapshotRecord, WorkspaceRecord } from '../workspaces/records.ts'
-import type { Caller } from './caller.ts'
+import type { UserCaller } from './caller.ts'
 
 /** Throws NEXUS_DENIED (or NEXUS_NOT_FOUND) when the caller may not; `context` is where that is read from. */
-type Rule<K extends CallName> = (ask: { caller: Caller; context: Context }, ...args: Parameters<Service[K]>) => void
+type Rule<K extends CallName> = (ask: { caller: UserCaller; context: Context }, ...args: Parameters<Service[K]>) => void
 
 export const policy: { readonly [K in CallName]: Rule<K> } = {
   status: anybody,
@@ -129,54 +129,54 @@ function root(what: string): Rule<never> {
 }
 
 /** A permission on the path that is the first argument. */
-function on(permission: string): ({ caller }: { caller: Caller }, path: string) => void {
+function on(permission: string): ({ caller }: { caller: UserCaller }, path: string) => void {
   return ({ caller }, path) => void caller.demand(permission, path)
 }
 
-function workspaceOf(caller: Caller, { registry }: Context, path: string): WorkspaceRecord {
+function workspaceOf(caller: UserCaller, { registry }: Context, path: string): WorkspaceRecord {
   const record = registry.workspace(caller.lookUp(path).volume.number)
   if (record === undefined) throw new NexusError('NEXUS_NOT_FOUND', `there is no ${path}: see "nexusctl workspace list"`)
   return record
 }
 
 /** A workspace that the caller shares; a tenant is root's to change. */
-function changeable(caller: Caller, { registry }: Context, path: string, how: string): Place {
+function changeable(caller: UserCaller, { registry }: Context, path: string, how: string): Place {
   const place = caller.demand('share', path)
   if (registry.isTenant(place.volume.number)) caller.refuse(`${how} the tenant ${path}`)
   return place
 }
 
 /** A snapshot is known by every path of its workspace: what counts is the directory that it was taken of. */
-function ofSnapshot(caller: Caller, context: Context, permission: string, path: string, snapshot: string): void {
+function ofSnapshot(caller: UserCaller, context: Context, permission: string, path: string, snapshot: string): void {
   const place = caller.demand(permission, path)
   const record = findSnapshot(context, targetAt(context, path), snapshot)
   if (record.ino !== place.ino) demandOnDirectory(caller, permission, place, record)
 }
 
-function demandOnDirectory(caller: Caller, permission: string, { volume }: Place, record: SnapshotRecord): void {
+function demandOnDirectory(caller: UserCaller, permission: string, { volume }: Place, record: SnapshotRecord): void {
   const attr = volume.attr(record.ino)
   const isThere = attr !== undefined && attr.nlink > 0
   if (isThere) caller.demandOn(permission, { volume, ino: record.ino, attr }, record.path)
   else demandOnRoot(caller, permission, { volume }, record.path)
 }
 
-function demandOnRoot(caller: Caller, permission: string, { volume }: Pick<Place, 'volume'>, path: string): void {
+function demandOnRoot(caller: UserCaller, permission: string, { volume }: Pick<Place, 'volume'>, path: string): void {
   const attr = volume.attr(ROOT_INO)
   if (attr === undefined) throw new NexusError('NEXUS_NOT_FOUND', `there is no ${path}: see "nexusctl workspace list"`)
   caller.demandOn(permission, { volume, ino: ROOT_INO, attr }, `the workspace of ${path}`)
 }
 
 /** Who may read a directory takes all of it along: so he must be allowed to read all of it. */
-function refuseHidden(caller: Caller, { access }: Context, what: string): void {
+function refuseHidden(caller: UserCaller, { access }: Context, what: string): void {
   if (access.hides) caller.refuse(`${what}, because the store's model can hide parts of what he may read`)
 }
 
-function refuseOtherOwner(caller: Caller, owner: string | undefined): void {
+function refuseOtherOwner(caller: UserCaller, owner: string | undefined): void {
   if (owner !== undefined && owner !== caller.subject) caller.refuse(`make ${owner} the owner`)
 }
 
 /** About himself the caller may ask wherever stat(2) would tell him that something is there. */
-function about(caller: Caller, subject: string, path: string): void {
+function about(caller: UserCaller, subject: string, path: string): void {
   if (subject === caller.subject) caller.lookUp(path)
   else caller.demand('share', path)
 }

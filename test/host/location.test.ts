@@ -1,8 +1,8 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { dataDirectory, hostSurroundings, resolvePath, socketPathOf } from '../../src/control/location.ts'
-import { packageVersion } from '../../src/control/version.ts'
+import { dataDirectory, hostSurroundings, resolvePath, socketPathOf } from '../../src/host/location.ts'
+import { packageVersion } from '../../src/host/version.ts'
 
 const home = '/home/ann'
 

@@ -27,10 +27,10 @@ import { VolumesTree } from '../workspaces/containment.ts'
 import { WorkspaceQuotas } from '../workspaces/quotas.ts'
 import { TENANTS_NAME, WORKSPACES_NAME, WorkspaceRegistry } from '../workspaces/registry.ts'
 import { NO_LIMITS, SUBJECT_LIMITS, type SubjectLimits } from '../workspaces/subjectlimits.ts'
-import { type Store, type StoreOptions, withStore } from './store.ts'
+import { type OpenOptions, type Store, withStore } from './store.ts'
 import { type StoreState, Upkeep } from './upkeep.ts'
 
-export interface EngineOptions extends StoreOptions {
+export interface EngineOptions extends OpenOptions {
   /** time of the request that is served; the wall clock when not given */
   now?: () => Time
   /** owner of the root and of what nobody made */
@@ -53,7 +53,7 @@ export interface EngineOptions extends StoreOptions {
 const PRESSED_SHARE = 0.95
 const USAGE_AGE_MS = 60_000
 
-export interface Measured extends Usage {
+export interface EngineMeasures extends Usage {
   physicalBytes: number
   measuredAt: Date
 }
@@ -70,7 +70,7 @@ export class Engine {
   readonly recovered: number
   readonly #logger: Logger
   readonly #index: Index
-  #usage: { at: number; result: Promise<Measured> } | undefined
+  #usage: { at: number; result: Promise<EngineMeasures> } | undefined
   readonly #space: Space
   readonly #upkeep: Upkeep
   #closing: Promise<void> | undefined
@@ -161,9 +161,9 @@ export class Engine {
   }
 
   /** What is stored and who needs it; who asks within a minute is told the same. */
-  usage(): Promise<Measured> {
+  usage(): Promise<EngineMeasures> {
     if (this.#usage === undefined || performance.now() - this.#usage.at > USAGE_AGE_MS) {
-      const measure = async (): Promise<Measured> => {
+      const measure = async (): Promise<EngineMeasures> => {
         const usage = await this.volumes.usage(() => this.registry.roots())
         return { ...usage, physicalBytes: this.volumes.logBytes, measuredAt: new Date() }
       }

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Service } from '../../src/api/calls.ts'
-import { connectControl } from '../../src/control/client.ts'
-import { serveEverybody } from '../../src/control/server.ts'
+import { connectControl } from '../../src/client/client.ts'
 import { peerCredentials } from '../../src/fuse/binding.ts'
-import { fakeService, memoryLogger, scratchDir, status } from './fake-service.ts'
+import { serveEverybody } from '../../src/server/server.ts'
+import { fakeService, memoryLogger, scratchDir, status } from '../service/fake-service.ts'
 
 interface Door {
   socketPath: string

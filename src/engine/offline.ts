@@ -4,13 +4,13 @@ import path from 'node:path'
 import type { FsckInfo } from '../api/store.ts'
 import { type Checked, check } from '../check/fsck.ts'
 import { repairVolume } from '../check/repair.ts'
-import { fsckInfo } from '../check/report.ts'
+import { infoOfReport } from '../check/report.ts'
 import { NexusError } from '../errors.ts'
 import { wallClock } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
-import { type Store, type StoreOptions, withStore } from './store.ts'
+import { type OpenOptions, type Store, withStore } from './store.ts'
 
-export interface OfflineOptions extends StoreOptions {
+export interface OfflineOptions extends OpenOptions {
   repair: boolean
 }
 
@@ -32,7 +32,7 @@ export async function fsckOffline(options: OfflineOptions): Promise<FsckInfo> {
     checked = { ...again, first: checked.first }
   }
   if (options.repair) repaired = Math.max(0, checked.first.total - checked.last.total)
-  return fsckInfo(checked.last, performance.now() - start, repaired)
+  return infoOfReport(checked.last, performance.now() - start, repaired)
 }
 
 interface Rounds {

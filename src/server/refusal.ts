@@ -1,9 +1,9 @@
 /** What comes over a socket and is no request: it is told so in JSON, as far as HTTP allows, and its connection ends. */
 import { type IncomingMessage, maxHeaderSize, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import { callPrefix, httpStatusOf, toErrorAnswer } from '../api/protocol.ts'
 import { usage } from '../api/text.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { callPrefix, httpStatusOf, toErrorAnswer } from './protocol.ts'
 
 /** How long whoever still sends may go on before the connection is cut: until then he can read why. */
 const lingerMs = 1000

@@ -3,10 +3,10 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { findSocket, type Wanted } from '../../src/control/find.ts'
-import { publicSocketOf, socketPathOf } from '../../src/control/location.ts'
-import { type Mount, parseMounts } from '../../src/control/mounts.ts'
-import { scratchDir } from './fake-service.ts'
+import { findSocket, type Wanted } from '../../src/client/find.ts'
+import { publicSocketOf, socketPathOf } from '../../src/host/location.ts'
+import { type Mount, parseMounts } from '../../src/host/mounts.ts'
+import { scratchDir } from '../service/fake-service.ts'
 
 const UID = 1001
 

@@ -12,13 +12,13 @@ const socketPathBytesMax = 107
 const O_PATH = 0o10000000
 
 /** A path short enough for bind(2) and connect(2); valid until closed. */
-export interface Address {
+export interface SocketAddress {
   readonly path: string
   close(): void
 }
 
 /** Throws the system error of open(2) when the directory of a long path cannot be opened. */
-export function openAddress(socketPath: string): Address {
+export function openAddress(socketPath: string): SocketAddress {
   if (Buffer.byteLength(socketPath) <= socketPathBytesMax) return { path: socketPath, close: () => {} }
   const fd = openSync(dirname(socketPath), O_PATH | constants.O_DIRECTORY)
   let open = true

@@ -2,10 +2,10 @@
 import { type IncomingMessage, request } from 'node:http'
 import type { Service } from '../api/calls.ts'
 import { type CallName, callNames, checkAnswer, encodeCall } from '../api/calls.ts'
+import { callPrefix, fromErrorAnswer } from '../api/protocol.ts'
 import { UnlikeAnswer } from '../api/schema.ts'
 import { NexusError, systemCode } from '../errors.ts'
-import { openAddress } from './address.ts'
-import { callPrefix, fromErrorAnswer } from './protocol.ts'
+import { openAddress } from '../host/address.ts'
 
 /** A little longer than the daemon itself lets a call take (server.ts), which knows better what it is at. */
 const callTimeoutMs = 10.5 * 60 * 1000

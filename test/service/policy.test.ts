@@ -1,9 +1,9 @@
 /** What each call asks of whom: every call for the administrator, an owner, an editor, a viewer and a stranger. */
 import t, { type Test } from 'tap'
 import type { CallName, Service } from '../../src/api/calls.ts'
-import { serviceFor } from '../../src/daemon/asuser.ts'
 import { systemCode } from '../../src/errors.ts'
-import { nodeOf } from '../../src/vfs/core.ts'
+import { serviceFor } from '../../src/service/asuser.ts'
+import { nodeOf } from '../../src/vfs/place.ts'
 import { ROOT_INO } from '../../src/volume/keys.ts'
 import type { Context } from '../../src/workspaces/context.ts'
 import { caller, engineFor, type TestEngine } from '../snapshots/support.ts'

@@ -7,7 +7,7 @@ import type { CheckInfo, ExplainInfo, GrantInfo, GroupInfo, IdentityInfo, ModelI
 import { type Answer, type CallName, callNames, type Service } from '../../src/api/calls.ts'
 import type { MetricsInfo } from '../../src/api/metrics.ts'
 import type { QuotaInfo, QuotaShowInfo } from '../../src/api/quotas.ts'
-import type { Change, DiffInfo, RestoreInfo, SnapshotInfo } from '../../src/api/snapshots.ts'
+import type { ChangeInfo, DiffInfo, RestoreInfo, SnapshotInfo } from '../../src/api/snapshots.ts'
 import type {
   BadContent,
   CollectInfo,
@@ -20,8 +20,8 @@ import type {
 } from '../../src/api/store.ts'
 import type { TenantInfo } from '../../src/api/tenants.ts'
 import type { ForkInfo, WorkspaceInfo } from '../../src/api/workspaces.ts'
-import { type ControlLogger, serveControl } from '../../src/control/server.ts'
 import { Histogram } from '../../src/histogram.ts'
+import { type ControlLogger, serveControl } from '../../src/server/server.ts'
 
 export const mountpoint = '/mnt/nexus'
 
@@ -51,9 +51,9 @@ export const snapshot: Required<SnapshotInfo> = {
   elapsed_ms: 4.25,
 }
 
-export const renamed: Required<Change> = { path: 'new', change: 'renamed', from: 'old', kind: 'file', what: ['mtime'] }
+export const renamed: Required<ChangeInfo> = { path: 'new', change: 'renamed', from: 'old', kind: 'file', what: ['mtime'] }
 
-export const changes: Change[] = [
+export const changes: ChangeInfo[] = [
   { path: 'a.txt', change: 'modified', kind: 'file', what: ['content', 'mtime'] },
   { path: 'evil\u001b[2J', change: 'added', kind: 'directory', what: [] },
 ]
