@@ -7,10 +7,6 @@ import { FS } from '../errors.ts'
 export const ACCESS_ACL = 'system.posix_acl_access'
 export const DEFAULT_ACL = 'system.posix_acl_default'
 
-export function isAcl(name: string): boolean {
-  return name === ACCESS_ACL || name === DEFAULT_ACL
-}
-
 export interface AclEntry {
   tag: number
   perm: number

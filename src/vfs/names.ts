@@ -139,7 +139,8 @@ export function tmpfile(core: Core, caller: Caller, parent: number, mode: number
   const ino = nextIno(volume)
   const inode = newInode(core, caller, directory, volume.number, ino, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
   core.quotas.admit(volume.number, bytesOf(inode.changes), 1)
-  const attr = altered(inode.attr, { nlink: 0 })
+  // Rights come from the directory: a caller may have a grant on that one alone.
+  const attr = altered(inode.attr, { nlink: 0, parent: directory.ino })
   core.volumes.commit([
     { kind: 'attr', volume: volume.number, ino, attr },
     ...inode.changes,

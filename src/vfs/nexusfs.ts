@@ -1,7 +1,7 @@
 /** The filesystem: every operation of the kernel, on volumes. Each family has a file of its own. */
 import { FS } from '../errors.ts'
 import { Pace } from '../pace.ts'
-import { isAcl } from './acl.ts'
+import { ACCESS_ACL } from './acl.ts'
 import { getattr, setattr } from './attributes.ts'
 import { Core, type CoreOptions } from './core.ts'
 import { copyFileRange, fallocate, read, write } from './data.ts'
@@ -216,6 +216,8 @@ export class NexusFs implements Filesystem {
   }
 
   statfs(caller: Caller, node: number): StatFs {
+    // Quotas and counts of a workspace are for those who see it, also where a caller holds a descriptor from before.
+    this.#see(caller, node)
     const number = volumeOf(node)
     const isWhole = this.core.guard.chargedSubject(caller.uid) === undefined
     const space = isWhole ? this.#options.space() : inSteps(this.#options.space())
@@ -235,8 +237,8 @@ export class NexusFs implements Filesystem {
 
   getxattr(caller: Caller, node: number, name: string): Uint8Array {
     this.core.gates.heard(caller.pid)
-    // The kernel asks for the ACL on behalf of whoever comes by, to refuse him with it.
-    if (!isAcl(name)) this.#see(caller, node)
+    // The kernel asks for this ACL in the name of a caller that it is about to refuse with it. The default ACL it never asks for itself.
+    if (name !== ACCESS_ACL) this.#see(caller, node)
     return getxattr(this.core, node, name, caller.uid)
   }
 

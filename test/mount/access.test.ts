@@ -83,7 +83,7 @@ const rows: Row[] = [
   { name: 'rmdir', needs: 'write', run: "n = D + '/gonedir-%d' % ME; os.rmdir(n); os.mkdir(n)" },
   { name: 'symlink', needs: 'write', run: "n = D + '/newlink-%d' % ME; os.symlink('f', n); os.unlink(n)" },
   { name: 'mkfifo', needs: 'write', run: "n = D + '/newfifo-%d' % ME; os.mkfifo(n); os.unlink(n)" },
-  { name: 'O_TMPFILE', needs: 'write', run: 'use(D, os.O_TMPFILE | os.O_RDWR)' },
+  { name: 'O_TMPFILE', needs: 'write', run: "use(D, os.O_TMPFILE | os.O_RDWR, lambda fd: os.write(fd, b'x'))" },
   {
     name: 'link, and what is left when the new name goes',
     needs: 'write',

@@ -152,6 +152,97 @@ test('a mapping of a file in a snapshot changes nothing, whoever made it', { ski
   t.match(mount.log, /a mapping changed a file of a snapshot/)
 })
 
+/** How a file is opened; the kernel asks the daemon at none of them. */
+const OPENS: Record<string, string> = {
+  'by its path': 'os.open(F, os.O_RDWR)',
+  'by its path, for writing only': 'os.open(F, os.O_WRONLY)',
+  'by a descriptor for reading': "os.open('/proc/self/fd/%d' % os.open(F, os.O_RDONLY), os.O_RDWR)",
+  'by an O_PATH descriptor': "os.open('/proc/self/fd/%d' % os.open(F, os.O_PATH), os.O_RDWR)",
+  'by its handle': 'by_handle(F)',
+}
+const BY_HANDLE = `
+def by_handle(path):
+    handle, mount = ctypes.create_string_buffer(struct.pack('<Ii', 128, 0), 136), ctypes.c_int()
+    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    if libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle, ctypes.byref(mount), 0) != 0:
+        raise OSError(ctypes.get_errno(), 'name_to_handle_at')
+    fd = libc.open_by_handle_at(directory, handle, os.O_RDWR)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), 'open_by_handle_at')
+    return fd
+
+def fallocate(fd, mode):
+    if libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(4096)) != 0:
+        raise OSError(ctypes.get_errno(), 'fallocate')
+
+def piped(fd):
+    ends = os.pipe()
+    os.write(ends[1], b'x')
+    os.splice(ends[0], fd, 1)
+
+def owner_in_a_namespace():
+    uid, gid = os.geteuid(), os.getegid()
+    os.setresuid(uid, uid, uid)
+    libc.prctl(4, 1, 0, 0, 0)
+    if libc.unshare(0x10000000) != 0:
+        raise OSError(ctypes.get_errno(), 'unshare')
+    for name, text in (('setgroups', 'deny'), ('uid_map', '0 %d 1' % uid), ('gid_map', '0 %d 1' % gid)):
+        with open('/proc/self/' + name, 'w') as file:
+            file.write(text)
+`
+/** What is tried with such a descriptor. */
+const CHANGES = [
+  "os.write(fd, b'stolen')",
+  'os.ftruncate(fd, 0)',
+  'fallocate(fd, 0)',
+  'fallocate(fd, 3)',
+  'os.copy_file_range(live, fd, 10, 0)',
+  'os.sendfile(fd, other, 0, 10)',
+  'piped(fd)',
+  'os.fchmod(fd, 0o777)',
+  'os.fchown(fd, os.geteuid(), os.getegid())',
+  'os.utime(fd)',
+  "os.setxattr(fd, 'user.k', b'v')",
+]
+
+test('a file of a snapshot that root or its owner opens for writing cannot be changed', { skip }, async (t) => {
+  const { mount, service, file } = await worldFor(t)
+  await service.grant('user:alice', 'editor', ACME, {})
+  fs.chownSync(file, uids.alice, uids.alice)
+  mount.ctl('snapshot', ACME, '--name', 's')
+  const view = mount.at('tenants', 'acme', '.snapshots', 's', 'data', 'f')
+  const [root, alice] = [await Person.start(t, 0), await Person.start(t, uids.alice)]
+  for (const person of [root, alice])
+    await person.run(
+      `F = '${view}'\nother = os.memfd_create('x')\nos.write(other, b'x' * 10)\nlive = os.open('${file}', os.O_RDONLY)\n${BY_HANDLE}`,
+    )
+  for (const [how, code] of Object.entries(OPENS)) {
+    const opened = await alice.try(`fd = ${code}`)
+    t.ok(opened === 'EACCES' || opened === 'EPERM', `its owner, ${how}: ${opened}`)
+  }
+  t.equal(await root.try('os.open(F, os.O_RDWR | os.O_TRUNC)'), 'EROFS')
+  t.equal(await root.try('os.truncate(F, 0)'), 'EROFS')
+  for (const [how, code] of Object.entries(OPENS)) {
+    t.equal(await root.run(`fd = ${code}`), null, `root, ${how}`)
+    t.same(
+      await root.attempt(CHANGES),
+      CHANGES.map(() => 'EROFS'),
+      `root, ${how}`,
+    )
+  }
+  const isOwner = await alice.try('owner_in_a_namespace()')
+  if (isOwner === 'ok') {
+    t.equal(await alice.run('fd = os.open(F, os.O_RDWR)'), null, 'its owner with all capabilities over it')
+    t.same(
+      await alice.attempt(CHANGES),
+      CHANGES.map(() => 'EROFS'),
+      'its owner in a user namespace',
+    )
+  } else t.comment(`NO USER NAMESPACES HERE: ${isOwner}`)
+  t.equal(stored(view), TEXT)
+  t.equal(fs.readFileSync(file, 'utf8').slice(0, 6), TEXT)
+})
+
 test('stores that are refused make no snapshot fail', { skip }, async (t) => {
   const world = await worldFor(t)
   const { bob, carol, file, mount } = world
