@@ -87,6 +87,8 @@ const workspace = record<api.WorkspaceInfo>({
   bytes: number,
   snapshot_count: number,
   parent: nullOr(text),
+  snapshot_dir: text,
+  snapshot_dir_hidden: boolean,
 })
 
 const snapshot = record<api.SnapshotInfo>({

@@ -7,6 +7,7 @@ import type { Service } from './service.ts'
 import {
   type Check,
   checkBoolean,
+  checkDirectoryName,
   checkLimit,
   checkMetadata,
   checkObject,
@@ -81,17 +82,18 @@ const member = field('member', checkSubject)
 const owner = optional(checkSubject)
 const quotaBytes = optional(checkQuota)
 const quotaInodes = optional(checkQuota)
+const snapshotDir = optional(checkDirectoryName)
 /** undefined: as it is; null: none */
 const limit = optional(nullable(checkQuota))
 
 const calls: { readonly [K in CallName]: ParametersOf<Parameters<Service[K]>> } = {
   status: [],
-  workspaceCreate: [path, options<'workspaceCreate'>({ metadata, owner, quotaBytes, quotaInodes })],
+  workspaceCreate: [path, options<'workspaceCreate'>({ metadata, owner, quotaBytes, quotaInodes, snapshotDir })],
   workspaceList: [],
   workspaceShow: [path],
   workspaceDelete: [path],
   workspaceRename: [path, newPath],
-  workspaceUpdate: [path, options<'workspaceUpdate'>({ metadata: checkMetadata })],
+  workspaceUpdate: [path, options<'workspaceUpdate'>({ metadata, snapshotDir })],
   snapshotCreate: [path, options<'snapshotCreate'>({ name: optional(checkSnapshotName), metadata })],
   snapshotList: [path],
   snapshotShow: [path, snapshot],

@@ -25,6 +25,16 @@ export interface WorkspaceInfo {
   snapshot_count: number
   /** id of the snapshot that it was forked from or last restored to, if any */
   parent: string | null
+  /** the name in its root under which its snapshots are seen */
+  snapshot_dir: string
+  /** true when it has an entry of that name, which hides them */
+  snapshot_dir_hidden: boolean
+}
+
+/** What `workspace update` changes; what is absent stays as it is. */
+export interface WorkspaceWish {
+  metadata?: Metadata
+  snapshotDir?: string
 }
 
 export interface SnapshotInfo {
@@ -351,14 +361,14 @@ export interface Service {
   status(): Promise<StatusInfo>
   workspaceCreate(
     path: string,
-    options: { metadata?: Metadata; owner?: string; quotaBytes?: number; quotaInodes?: number },
+    options: { metadata?: Metadata; owner?: string; quotaBytes?: number; quotaInodes?: number; snapshotDir?: string },
   ): Promise<WorkspaceInfo>
   workspaceList(): Promise<WorkspaceInfo[]>
   workspaceShow(path: string): Promise<WorkspaceInfo>
   workspaceDelete(path: string): Promise<WorkspaceInfo>
   workspaceRename(path: string, newPath: string): Promise<WorkspaceInfo>
   /** replaces the given keys; an empty value removes one */
-  workspaceUpdate(path: string, options: { metadata: Metadata }): Promise<WorkspaceInfo>
+  workspaceUpdate(path: string, options: WorkspaceWish): Promise<WorkspaceInfo>
   snapshotCreate(path: string, options: { name?: string; metadata?: Metadata }): Promise<SnapshotInfo>
   /** newest last */
   snapshotList(path: string): Promise<SnapshotInfo[]>

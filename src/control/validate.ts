@@ -99,6 +99,21 @@ function checkPathName(name: string, path: string, label: string): void {
   }
 }
 
+/** One name of a directory, such as `.snapshots`. */
+export function checkDirectoryName(value: unknown, label: string): string {
+  const name = checkString(value, label)
+  if (name === '') throw usage(`${label} is empty: give a name such as .snapshots`)
+  if (name === '.' || name === '..') throw usage(`${label} cannot be "${name}": give a name such as .snapshots`)
+  if (name.includes('/')) throw usage(`${label} ${shown(name)} has a "/" in it: give one name, such as .snapshots`)
+  if (controlCharacter.test(name)) throw usage(`${label} ${shown(name)} has a control character in it`)
+  if (Buffer.byteLength(name) > nameBytesMax) {
+    throw usage(`${label} ${shown(name)} is too long: at most ${nameBytesMax} bytes`)
+  }
+  // Half of a surrogate pair has no bytes of its own: two such names would be one.
+  if (/\p{Cs}/u.test(name)) throw usage(`${label} ${shown(name)} is no valid text`)
+  return name
+}
+
 /** Words that a snapshot is known by: an id, the start of one, or a name. */
 export function checkSnapshotReference(value: unknown, label: string): string {
   const text = checkString(value, label)

@@ -196,8 +196,8 @@ export class DaemonService implements api.Service {
     return this.#changing(() => renameWorkspace(this.#context, path, newPath))
   }
 
-  async workspaceUpdate(path: string, options: { metadata: api.Metadata }): Promise<api.WorkspaceInfo> {
-    return updateWorkspace(this.#context, path, options.metadata)
+  workspaceUpdate(path: string, options: api.WorkspaceWish): Promise<api.WorkspaceInfo> {
+    return this.#changing(() => updateWorkspace(this.#context, path, options))
   }
 
   snapshotCreate(path: string, options: { name?: string; metadata?: api.Metadata }): Promise<api.SnapshotInfo> {

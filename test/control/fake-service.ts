@@ -46,6 +46,8 @@ export const workspace: Required<WorkspaceInfo> = {
   bytes: 1536,
   snapshot_count: 1,
   parent: null,
+  snapshot_dir: '.snapshots',
+  snapshot_dir_hidden: false,
 }
 
 export const snapshot: Required<SnapshotInfo> = {
