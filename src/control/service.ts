@@ -75,6 +75,13 @@ export interface Change {
 export interface DiffInfo {
   from: string
   to: string
+  /**
+   * where the older side of the directory compared is seen in the filesystem, names as in a change's path; null where it is not:
+   * it was not there then, or the caller cannot look at it
+   */
+  from_path: string | null
+  /** the same of the newer side */
+  to_path: string | null
   changes: Change[]
   /** true when there were more than `limit` */
   truncated: boolean

@@ -71,7 +71,14 @@ export const changes: Change[] = [
   { path: 'evil\u001b[2J', change: 'added', kind: 'directory', what: [] },
 ]
 
-export const diff: Required<DiffInfo> = { from: snapshot.snapshot_id, to: 'live', changes, truncated: false }
+export const diff: Required<DiffInfo> = {
+  from: snapshot.snapshot_id,
+  to: 'live',
+  from_path: '/workspace/acme/.snapshots/before',
+  to_path: '/workspace/acme',
+  changes,
+  truncated: false,
+}
 
 export const restored: Required<RestoreInfo> = {
   path: '/workspace/acme',
