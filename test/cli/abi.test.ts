@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { summary } from '../../src/cli/commands/top.ts'
+import type { DiffStat, FileStat } from '../../src/cli/patch/stat.ts'
 import { changeBetween } from '../../src/control/metrics.ts'
 import { httpStatusOf } from '../../src/control/protocol.ts'
 import { packageRoot } from '../../src/control/version.ts'
@@ -34,6 +35,7 @@ import {
   workspace,
 } from '../control/fake-service.ts'
 
+const fileStat: Required<FileStat> = { path: '', change: 'renamed', from: '', added: 1, removed: null, uncounted: null }
 const frame = summary(changeBetween(metrics, { ...metrics, pid: metrics.pid + 1 }))
 const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')
 
@@ -70,6 +72,8 @@ t.test('fields and types of the JSON documents', async (t) => {
     Workspace: workspace,
     Snapshot: snapshot,
     Diff: diff,
+    'Diff in numbers': { from: '', to: '', files: [], added: 1, removed: 1, left_out: 0 } satisfies DiffStat,
+    'File in numbers': fileStat,
     Change: renamed,
     Restore: restored,
     Writer: restored.writers[0] ?? {},
