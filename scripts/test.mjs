@@ -35,6 +35,7 @@ const PROGRAMS = {
   'mkfs.ext4': 'e2fsprogs',
   losetup: 'mount',
   git: 'git',
+  patch: 'patch',
   make: 'make',
   fio: 'fio',
   zip: 'zip',

@@ -94,6 +94,31 @@ function isPrintable(text: string): boolean {
   return !CONTROL_CHARACTER.test(text)
 }
 
+/** One name of a directory, such as `.snapshots`. */
+export const directoryName = v.pipe(
+  string,
+  v.nonEmpty('is empty: give a name such as .snapshots'),
+  v.check(
+    (name) => name !== '.' && name !== '..',
+    ({ input }: Input<string>) => `cannot be "${input}": give a name such as .snapshots`,
+  ),
+  v.check(
+    (name) => !name.includes('/'),
+    ({ input }: Input<string>) => `${shown(input)} has a "/" in it: give one name, such as .snapshots`,
+  ),
+  v.check(isPrintable, ({ input }: Input<string>) => `${shown(input)} has a control character in it`),
+  v.check(
+    (name) => Buffer.byteLength(name) <= NAME_BYTES_MAX,
+    ({ input }: Input<string>) => `${shown(input)} is too long: at most ${NAME_BYTES_MAX} bytes`,
+  ),
+  // Half of a surrogate pair has no bytes of its own: two such names would be one.
+  v.check(
+    (name) => !/\p{Cs}/u.test(name),
+    ({ input }: Input<string>) => `${shown(input)} is no valid text`,
+  ),
+)
+export const checkDirectoryName = checkOf(directoryName)
+
 /** Words that a snapshot is known by: an id, the start of one, or a name. */
 export const snapshotReference = v.pipe(
   string,

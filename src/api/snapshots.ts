@@ -37,6 +37,11 @@ export type ChangeInfo = v.InferOutput<typeof change>
 export const diffInfo = record('Diff', {
   from: field(text, 'the older side'),
   to: field(text, 'the newer side'),
+  from_path: field(
+    nullOr(text),
+    "where the older side is seen in the filesystem, names as in a change's `path`; null where it is not: the directory was not there, the snapshot is of another one, an entry hides the snapshots, or the caller may not list the workspace's root",
+  ),
+  to_path: field(nullOr(text), 'the same of the newer side'),
   changes: field(listOf(change), 'at most `--limit`'),
   truncated: field(boolean, 'there were more'),
 })

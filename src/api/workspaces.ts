@@ -1,9 +1,9 @@
 /** Calls of workspaces, and forks of them. */
 import type * as v from 'valibot'
 import { call, optional, parameter } from './call.ts'
-import { flag, metadata, path as pathSchema, quota, snapshotReference } from './parameters.ts'
+import { directoryName, flag, metadata, path as pathSchema, quota, snapshotReference } from './parameters.ts'
 import { subject } from './parameters-access.ts'
-import { field, integer, listOf, mapOf, nullOr, number, record, text, time } from './schema.ts'
+import { boolean, field, integer, listOf, mapOf, nullOr, number, record, text, time } from './schema.ts'
 
 export type Metadata = v.InferOutput<typeof metadata>
 
@@ -17,6 +17,11 @@ export const workspaceInfo = record('Workspace', {
   bytes: field(integer, 'sum of file sizes'),
   snapshot_count: integer,
   parent: field(nullOr(text), 'id of the snapshot that it was forked from or last restored to'),
+  snapshot_dir: field(
+    text,
+    "the name in its root under which its snapshots are seen; a name that is not UTF-8 as in a change's `path`",
+  ),
+  snapshot_dir_hidden: field(boolean, 'it has an entry of that name itself, which is seen instead'),
 })
 export type WorkspaceInfo = v.InferOutput<typeof workspaceInfo>
 
@@ -33,14 +38,20 @@ const newPath = parameter('newPath', pathSchema)
 
 /** The one who becomes the owner; the caller when absent. */
 const owner = optional(subject)
+/** The name in its root under which its snapshots are seen. */
+const snapshotDir = optional(directoryName)
 const limits = { quotaBytes: optional(quota), quotaInodes: optional(quota) }
+
+/** What is absent stays as it is. */
+const wish = { metadata: optional(metadata), snapshotDir }
+export type WorkspaceWish = v.InferOutput<v.ObjectSchema<typeof wish, undefined>>
 
 export const workspaceCalls = {
   workspaceCreate: call({
     summary: 'make a workspace',
     effect: 'change',
     params: [path],
-    options: { metadata: optional(metadata), owner, ...limits },
+    options: { metadata: optional(metadata), owner, ...limits, snapshotDir },
     answer: workspaceInfo,
   }),
   workspaceList: call({
@@ -63,10 +74,10 @@ export const workspaceCalls = {
     answer: workspaceInfo,
   }),
   workspaceUpdate: call({
-    summary: 'set keys of the metadata; an empty value removes one',
+    summary: 'set keys of the metadata, of which an empty value removes one, or the name that snapshots are seen under',
     effect: 'change',
     params: [path],
-    options: { metadata },
+    options: wish,
     answer: workspaceInfo,
   }),
   fork: call({

@@ -1,11 +1,10 @@
 /** What a command works with, made from the options that all commands have. */
-
 import type { Service } from '../api/calls.ts'
 import { usage } from '../api/text.ts'
 import { connectControl } from '../client/client.ts'
 import { findSocket, seenMounts } from '../client/find.ts'
 import { systemCode } from '../errors.ts'
-import { hostSurroundings, resolvePath, type Shell } from '../host/location.ts'
+import { hostPathOf, hostSurroundings, resolvePath, type Shell } from '../host/location.ts'
 import { jsonOutput, type Output, textOutput } from './output.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -14,7 +13,7 @@ export interface Host {
   env: Readonly<Record<string, string | undefined>>
   /** the shell's directory; may throw ENOENT */
   cwd(): string
-  stdout(text: string): void
+  stdout(text: string | Uint8Array): void
   stderr(text: string): void
   /** true when somebody watches stderr on a terminal */
   isWatched?: boolean
@@ -33,6 +32,14 @@ export interface Invocation {
   output: Output
   /** The path in the filesystem that a PATH argument means (`resolvePath`). */
   resolve(argument: string): Promise<string>
+  /** Where this process sees a path in the filesystem; undefined where no mount shows it. */
+  hostPath(path: string): Promise<string | undefined>
+  /** Whether one JSON document is wanted. */
+  isJson: boolean
+  /** Writes what is no text in any encoding to stdout. */
+  write(bytes: Uint8Array): void
+  /** A line on stderr beside a result. */
+  note(line: string): void
   /** Shows a line that takes the place of the one before, when somebody watches. */
   progress?: (line: string) => void
   /** Takes the terminal, where there is one and text is wanted. */
@@ -55,16 +62,22 @@ export function openSession(options: GlobalOptions, host: Host): Invocation {
   const service = connectControl({ socketPath: () => find() })
   const output = options.json ? jsonOutput(host.stdout) : textOutput(host.stdout)
   let shown: Promise<Pick<Shell, 'mountpoint' | 'mounts'>> | undefined
+  const mounts = () => {
+    shown ??= service.status().then(({ mountpoint, data }) => ({ mountpoint, mounts: seenMounts(data, surroundings.uid) }))
+    return shown
+  }
   const resolve = async (argument: string) => {
     // First, because a call that is begun must be awaited.
     const cwd = cwdFor(argument, host)
     await find(argument)
-    shown ??= service.status().then(({ mountpoint, data }) => ({ mountpoint, mounts: seenMounts(data, surroundings.uid) }))
-    return resolvePath(argument, { cwd, ...(await shown) })
+    return resolvePath(argument, { cwd, ...(await mounts()) })
   }
+  const hostPath = async (path: string) => hostPathOf(path, await mounts())
   const progress = (line: string): void => host.stderr(`\r\u001b[K${line}`)
-  const terminal = options.json === true ? undefined : host.terminal
-  return { service, output, resolve, terminal, ...(host.isWatched === true && { progress }) }
+  const isJson = options.json === true
+  const terminal = isJson ? undefined : host.terminal
+  const plain = { isJson, write: (bytes: Uint8Array) => host.stdout(bytes), note: (line: string) => host.stderr(line) }
+  return { service, output, resolve, hostPath, terminal, ...plain, ...(host.isWatched === true && { progress }) }
 }
 
 /** Asked for relative paths only: the rest must work where the shell's directory was deleted. */

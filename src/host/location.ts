@@ -97,6 +97,18 @@ function through(path: string, { mountpoint, mounts = [] }: Shell): string | und
   return `${innermost.root}${rest === '/' ? '' : rest}`
 }
 
+/** Where a path in the filesystem is seen by this process: the other way round. Undefined: no mount shows it. */
+export function hostPathOf(path: string, shell: Pick<Shell, 'mountpoint' | 'mounts'>): string | undefined {
+  for (const { mountpoint, root } of shell.mounts ?? []) {
+    if (root === undefined || !isIn(path, root)) continue
+    const rest = root === '/' ? path : path.slice(root.length)
+    const there = rest === '/' || rest === '' ? mountpoint : `${mountpoint === '/' ? '' : mountpoint}${rest}`
+    // Another mount may lie over it.
+    if (through(there, { ...shell, cwd: '/' }) === path) return there
+  }
+  return undefined
+}
+
 function isIn(path: string, directory: string): boolean {
   return path === directory || directory === '/' || path.startsWith(`${directory}/`)
 }

@@ -8,6 +8,8 @@ import { NexusError } from '../errors.ts'
 import type { ForkOptions } from '../snapshots/fork.ts'
 import type { RestoreOptions } from '../snapshots/restore.ts'
 import { diffSnapshots, type SnapshotOptions } from '../snapshots/snapshots.ts'
+import { nodeOf } from '../vfs/place.ts'
+import { ROOT_INO } from '../volume/keys.ts'
 import type { Context, Permit } from '../workspaces/context.ts'
 import { explainFor, whoCanFor } from '../workspaces/tellable.ts'
 import { listWorkspaces, type NewWorkspace } from '../workspaces/workspaces.ts'
@@ -51,7 +53,12 @@ export function serviceFor(service: Service, context: Context, uid: number): Ser
     snapshotDiff: async (path, from, to, limit) => {
       const rule = (): void => policy.snapshotDiff(ask, path, from, to, limit)
       rule()
-      return await diffSnapshots(context, path, from, to, limit, { sees: caller.sees(), permit: still(caller, path, rule) })
+      const seesSnapshots = (): boolean => {
+        const { volume } = caller.lookUp(path)
+        return caller.has('read', context.core.place(nodeOf(volume.number, ROOT_INO)))
+      }
+      const options = { sees: caller.sees(), seesSnapshots, permit: still(caller, path, rule) }
+      return await diffSnapshots(context, path, from, to, limit, options)
     },
     restore: (path, snapshot, options) => {
       const permit = still(caller, path, () => policy.restore(ask, path, snapshot, options))

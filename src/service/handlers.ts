@@ -57,7 +57,7 @@ export const handlers: { readonly [K in CallName]: Handler<K> } = {
   workspaceShow: ({ context }, path) => showWorkspace(context, path),
   workspaceDelete: ({ context }, path) => deleteWorkspace(context, path),
   workspaceRename: ({ context }, path, newPath) => renameWorkspace(context, path, newPath),
-  workspaceUpdate: ({ context }, path, { metadata }) => updateWorkspace(context, path, metadata),
+  workspaceUpdate: ({ context }, path, options) => updateWorkspace(context, path, options),
   fork: ({ context }, path, newPath, options) => fork(context, path, newPath, options),
 
   snapshotCreate: ({ context }, path, options) => takeSnapshot(context, path, options),

@@ -11,7 +11,7 @@ import type { Change } from '../volume/change.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import { type Context, type Target, targetAt } from '../workspaces/context.ts'
-import { isInside, namesInVolume, namesOf } from '../workspaces/paths.ts'
+import { isInside, namesInVolume, namesOf, shownName } from '../workspaces/paths.ts'
 import type { SnapshotRecord } from '../workspaces/records.ts'
 import { stateOfSnapshot } from './snapshots.ts'
 
@@ -72,7 +72,7 @@ export function missingIn(context: Context, { target, missing, path }: Goal, rec
   if (then === undefined || found === undefined || source === undefined) {
     throw new NexusError(
       'NEXUS_NOT_FOUND',
-      `snapshot ${record.name ?? record.id} does not have ${path}: look into it under .snapshots, or restore the whole workspace`,
+      `snapshot ${record.name ?? record.id} does not have ${path}: look into it under ${shownName(context.registry.snapshotsNameOf(workspace.number))}, or restore the whole workspace`,
     )
   }
   if (record.ino === ROOT_INO || isInside(then, source, record.ino)) return found

@@ -273,8 +273,8 @@ function returnChanges({ core, registry, access }: Context, { root, ino_next }: 
 }
 
 /** What a workspace that is there keeps of the present. */
-function keptOf({ metadata, parent, quota }: WorkspaceRecord): Partial<WorkspaceRecord> {
-  return { metadata, parent, quota }
+function keptOf({ metadata, parent, quota, snapshot_dir }: WorkspaceRecord): Partial<WorkspaceRecord> {
+  return { metadata, parent, quota, snapshot_dir }
 }
 
 /** True when a workspace lay, at the time of the snapshot, in the directory that is restored. */

@@ -29,6 +29,7 @@ import { rightsChanged } from '../workspaces/rights.ts'
 import { visibleName } from '../workspaces/snapshotindex.ts'
 import { demandWithin } from '../workspaces/subjectlimits.ts'
 import { type Listed, pathChanges, type Sees } from './changes.ts'
+import { seenInSnapshot, seenLive } from './seen.ts'
 
 /** What is held besides, so that sorting is worth it. */
 const ROOM = 1000
@@ -140,6 +141,8 @@ export async function deleteSnapshot(context: Context, path: string, wanted: str
 export interface DiffOptions {
   /** leaves out what lies in other directories */
   sees?: Sees
+  /** whether the caller may look into the workspace's directory of snapshots: else they are not told the names on the way there */
+  seesSnapshots?: () => boolean
   permit?: Permit
 }
 
@@ -149,11 +152,14 @@ export async function diffSnapshots(
   from: string,
   to: string | null,
   limit: number,
-  { sees, permit }: DiffOptions = {},
+  { sees, seesSnapshots = () => true, permit }: DiffOptions = {},
 ): Promise<DiffInfo> {
   const target = targetAt(context, path)
   const first = findSnapshot(context, target, from)
   const before = stateOfSnapshot(context, first)
+  const directory = comparedIn(target, first)
+  const inSnapshot = (record: SnapshotRecord, state: State): string | null =>
+    seesSnapshots() ? seenInSnapshot(context, target, record, state.get(record.workspace), directory) : null
   const pin = context.core.volumes.pin(before.values())
   try {
     if (to !== null) {
@@ -162,7 +168,13 @@ export async function diffSnapshots(
       pin.add(after.values())
       const result = await least(compare(before, after, target, first, sees), limit)
       permit?.(target.place)
-      return { from: first.id, to: second.id, ...result }
+      return {
+        from: first.id,
+        to: second.id,
+        from_path: inSnapshot(first, before),
+        to_path: inSnapshot(second, after),
+        ...result,
+      }
     }
     await context.kernel.writeBack(volumesOf(context, target))
     const after = await context.core.volumes.merged(
@@ -176,7 +188,13 @@ export async function diffSnapshots(
     const result = await least(compare(before, after, target, first, sees), limit)
     // Once more: what was read is of states that do not change, but who asked may have lost the right to it.
     permit?.(target.place)
-    return { from: first.id, to: 'live', ...result }
+    return {
+      from: first.id,
+      to: 'live',
+      from_path: inSnapshot(first, before),
+      to_path: seenLive(context, target, directory),
+      ...result,
+    }
   } finally {
     pin.release()
   }
@@ -199,6 +217,11 @@ export function liveState({ core }: Context, states: ReadonlyMap<number, MergedS
   return new Map([...states].map(([number, { root, domain }]) => [number, core.volumes.view(number, domain, root)]))
 }
 
+/** The directory that a comparison with a snapshot is about: the one asked for, or in a workspace that of the snapshot. */
+function comparedIn(target: Target, snapshot: SnapshotRecord): number {
+  return target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
+}
+
 /** The changes from one state to another, in the directory that the target (or the snapshot) is about. */
 export function* compare(
   before: State,
@@ -207,7 +230,7 @@ export function* compare(
   snapshot: SnapshotRecord,
   sees?: Sees,
 ): Generator<Listed | undefined> {
-  const directory = target.place.ino === ROOT_INO ? snapshot.ino : target.place.ino
+  const directory = comparedIn(target, snapshot)
   // A directory that was made later has no names then, and no workspace lay in it.
   const top = namesTo(before, snapshot, target.workspace.number, directory)
   for (const [number, volume] of before) {

@@ -21,6 +21,7 @@ import type { Quotas } from './quotas.ts'
 import { TaintedFiles } from './tainted.ts'
 import { StaleSizes } from './touched.ts'
 
+/** The name under which a workspace shows its snapshots, unless its record has another. */
 export const SNAPSHOTS_NAME = '.snapshots'
 
 /** What the filesystem asks about workspaces and snapshots; `src/workspaces` answers. */
@@ -30,6 +31,8 @@ export interface Registry {
   /** where a snapshot of this workspace is seen: the node of its root in its view */
   snapshotNode(volume: number, name: string): number | undefined
   snapshotNames(volume: number): Iterable<{ name: string; node: number }>
+  /** the name in a workspace's root under which it shows its snapshots; an own entry of that name hides it */
+  snapshotsNameOf(volume: number): string
   /** grows when a snapshot is taken, changed or deleted */
   readonly snapshotsRevision: number
   /** in a view, the view of a workspace that lay inside; elsewhere the workspace itself */

@@ -8,7 +8,7 @@ import type { Volume } from '../volume/volume.ts'
 import { xattrCost } from '../volume/xattrbytes.ts'
 import { ACCESS_ACL, DEFAULT_ACL, decodeAcl, encodeAcl, inheritAcl } from './acl.ts'
 import { S_ISGID } from './attributes.ts'
-import { type Core, SNAPSHOTS_NAME } from './core.ts'
+import type { Core } from './core.ts'
 import type { Caller, Stat } from './filesystem.ts'
 import { ENTER, READ } from './guard.ts'
 import { inoOfNode, nodeOf, type Place, volumeOf } from './place.ts'
@@ -27,14 +27,14 @@ export function lookup(core: Core, caller: Caller, parent: number, name: string)
   const directory = core.directory(parent)
   core.demand(caller, directory, ENTER)
   if (name === '..') return core.statKnown(core.visible(caller, parentOf(core, directory)))
-  if (name === SNAPSHOTS_NAME && directory.ino === ROOT_INO && core.volumes.get(directory.volume.number) !== undefined) {
-    core.demand(caller, directory, READ)
-    return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
-  }
   const entry = directory.volume.entry(directory.ino, name)
-  return entry === undefined
-    ? undefined
-    : core.statEntry(directory, core.visible(caller, core.target(directory.volume, entry)), caller.pid)
+  if (entry !== undefined) {
+    return core.statEntry(directory, core.visible(caller, core.target(directory.volume, entry)), caller.pid)
+  }
+  // A snapshot shows no snapshots of its own.
+  if (!isReserved(core, directory, name) || core.isView(directory.volume.number)) return undefined
+  core.demand(caller, directory, READ)
+  return { ...core.snapshotsStat(directory.volume.number), isPrivate: core.guard.isMixed(directory) }
 }
 
 function lookupSnapshot(core: Core, caller: Caller, parent: number, name: string): Stat | undefined {
@@ -73,7 +73,7 @@ export function create(
     if (isDirectory(place.attr)) throw FS.EISDIR
     return core.statEntry(directory, core.visible(caller, place))
   }
-  checkName(directory, name)
+  checkName(core, directory, name)
   return makeIn(core, caller, directory, name, { mode: (mode & 0o7777) | S_IFREG, rdev: 0, umask })
 }
 
@@ -95,7 +95,7 @@ export function mkdir(core: Core, caller: Caller, parent: number, name: string, 
   const wanted = { mode: (mode & 0o7777) | S_IFDIR, rdev: 0, umask }
   if (!core.registry.makesWorkspace(directory.volume.number, directory.ino)) return make(core, caller, parent, name, wanted)
   const charged = core.guard.chargedSubject(caller.uid)
-  checkFree(directory, name)
+  checkFree(core, directory, name)
   core.quotas.admitWorkspace(charged)
   const maker = { charged, more: (number: number) => core.guard.owned(number, caller.uid) }
   return makeWorkspace(core, caller, parent, name, wanted, maker).stat
@@ -114,7 +114,7 @@ export function makeWorkspace(
   { charged, more = () => [] }: { charged?: string | undefined; more?: (number: number) => Change[] } = {},
 ): { stat: Stat; number: number } {
   const directory = core.writableDirectory(parent)
-  checkFree(directory, name)
+  checkFree(core, directory, name)
   core.quotas.admit(directory.volume.number, 0, 1)
   const { number, changes } = core.registry.addWorkspace(directory.volume.number, directory.ino, name, charged)
   const inode = newInode(core, caller, directory, number, ROOT_INO, { ...wanted, rdev: 0 })
@@ -154,7 +154,7 @@ export function link(core: Core, caller: Caller, node: number, newParent: number
   const { volume, ino, attr: before } = core.writable(node)
   if (volume !== directory.volume) throw FS.EXDEV
   if (isDirectory(before)) throw FS.EPERM
-  checkFree(directory, newName)
+  checkFree(core, directory, newName)
   if (before.nlink >= LINKS_MAX) throw FS.EMLINK
   admitPlain(core, caller, volume, before.nlink)
   core.otherNames.remember(volume.number, ino, before)
@@ -172,7 +172,7 @@ export function link(core: Core, caller: Caller, node: number, newParent: number
 
 export function unlink(core: Core, parent: number, name: string): void {
   const directory = core.writableDirectory(parent)
-  const entry = existing(directory, name)
+  const entry = existing(core, directory, name)
   const place = core.target(directory.volume, entry)
   if (isDirectory(place.attr)) throw FS.EISDIR
   core.volumes.commit([removeEntry(directory, entry), ...unlinked(core, place, directory, name), touched(core, directory, 0)])
@@ -180,7 +180,7 @@ export function unlink(core: Core, parent: number, name: string): void {
 
 export function rmdir(core: Core, parent: number, name: string): void {
   const directory = core.writableDirectory(parent)
-  const entry = existing(directory, name)
+  const entry = existing(core, directory, name)
   const place = core.target(directory.volume, entry)
   if (!isDirectory(place.attr)) throw FS.ENOTDIR
   core.volumes.commit([removeEntry(directory, entry), ...removedDirectory(core, entry, place), touched(core, directory, -1)])
@@ -238,28 +238,28 @@ export function removedDirectory(core: Core, entry: Dirent, place: Place): Chang
 }
 
 /** The entry of that name. @throws ENOENT */
-export function existing(directory: Place, name: string): Dirent {
+export function existing(core: Core, directory: Place, name: string): Dirent {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   const entry = directory.volume.entry(directory.ino, name)
-  if (entry === undefined) throw isReserved(directory, name) ? FS.EROFS : FS.ENOENT
+  if (entry === undefined) throw isReserved(core, directory, name) ? FS.EROFS : FS.ENOENT
   return entry
 }
 
 /** @throws EEXIST, ENAMETOOLONG, EINVAL when an entry of this name cannot be made */
-export function checkFree(directory: Place, name: string): void {
-  checkName(directory, name)
+export function checkFree(core: Core, directory: Place, name: string): void {
+  checkName(core, directory, name)
   if (directory.volume.entry(directory.ino, name) !== undefined) throw FS.EEXIST
 }
 
-function checkName(directory: Place, name: string): void {
+function checkName(core: Core, directory: Place, name: string): void {
   if (name.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   if (name.length === 0 || name.includes('/') || name.includes('\0')) throw FS.EINVAL
-  if (name === '.' || name === '..' || isReserved(directory, name)) throw FS.EEXIST
+  if (name === '.' || name === '..' || isReserved(core, directory, name)) throw FS.EEXIST
 }
 
-/** True for the name under which a workspace shows its snapshots. */
-export function isReserved(directory: Place, name: string): boolean {
-  return name === SNAPSHOTS_NAME && directory.ino === ROOT_INO
+/** True for the name under which a workspace shows its snapshots; an entry of that name, where there is one, comes first. */
+export function isReserved(core: Core, directory: Place, name: string): boolean {
+  return directory.ino === ROOT_INO && name === core.registry.snapshotsNameOf(directory.volume.number)
 }
 
 /** The change that puts an entry into a directory, in place of the one at `index` if that is given. */
@@ -302,7 +302,7 @@ interface Wanted {
 
 function make(core: Core, caller: Caller, parent: number, name: string, wanted: Wanted): Stat {
   const directory = core.writableDirectory(parent)
-  checkFree(directory, name)
+  checkFree(core, directory, name)
   return makeIn(core, caller, directory, name, wanted)
 }
 

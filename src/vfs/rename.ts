@@ -19,9 +19,9 @@ export function rename(core: Core, parent: number, name: string, newParent: numb
   if (newName.length > NAME_BYTES_MAX) throw FS.ENAMETOOLONG
   if (from.volume !== to.volume) throw FS.EXDEV
   if (!isName(newName)) throw FS.EINVAL
-  if (isReserved(to, newName)) throw FS.EEXIST
-  const entry = existing(from, name)
   const target = to.volume.entry(to.ino, newName)
+  if (target === undefined && isReserved(core, to, newName)) throw FS.EEXIST
+  const entry = existing(core, from, name)
   if (flags === RENAME_NOREPLACE && target !== undefined) throw FS.EEXIST
   if (flags === RENAME_EXCHANGE) {
     if (target === undefined) throw FS.ENOENT

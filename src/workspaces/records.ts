@@ -1,6 +1,7 @@
 /** What the catalog holds of workspaces and snapshots, as JSON under a key each. */
 import { NexusError } from '../errors.ts'
 import { VOLUMES_MAX } from '../vfs/place.ts'
+import { isName } from '../volume/dirent.ts'
 
 export interface WorkspaceRecord {
   number: number
@@ -17,6 +18,8 @@ export interface WorkspaceRecord {
   parent: string | null
   /** absent: none */
   quota?: QuotaRecord | undefined
+  /** latin1, the name in its root under which its snapshots are seen; absent: `.snapshots` */
+  snapshot_dir?: string | undefined
   /** the subject whose limit it counts for; absent: nobody's */
   charged?: string | undefined
 }
@@ -82,6 +85,9 @@ const isCountOrNull = (value: unknown): boolean => value === null || isCount(val
 const isNumber = (value: unknown): boolean => isCount(value) && (value as number) < VOLUMES_MAX
 const isRoot = (value: unknown): boolean => value === null || (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value))
 const isTextIfAny = (value: unknown): boolean => value === undefined || isText(value)
+/** One that an entry of a directory can have, one character a byte. */
+const isFileName = (value: unknown): boolean =>
+  typeof value === 'string' && isName(value) && value.length <= 255 && Buffer.from(value, 'latin1').toString('latin1') === value
 const isPairs = (value: unknown): boolean => isObject(value) && Object.values(value).every(isText)
 
 const quotaFields: Checks<QuotaRecord> = { bytes: isCountOrNull, inodes: isCountOrNull }
@@ -96,6 +102,7 @@ const workspaceFields: Checks<WorkspaceRecord> = {
   metadata: isPairs,
   parent: isTextOrNull,
   quota: (value) => value === undefined || hasAll(quotaFields, value),
+  snapshot_dir: (value) => value === undefined || isFileName(value),
   charged: isTextIfAny,
 }
 

@@ -6,6 +6,7 @@ import { LRUCache } from 'lru-cache'
 import { fromHex } from '../cas/address.ts'
 import { FS } from '../errors.ts'
 import type { Registry } from '../vfs/core.ts'
+import { SNAPSHOTS_NAME } from '../vfs/core.ts'
 import type { GateName } from '../vfs/lasting.ts'
 import { nodeOf, VOLUMES_MAX } from '../vfs/place.ts'
 import type { Change } from '../volume/change.ts'
@@ -232,6 +233,10 @@ export class WorkspaceRegistry implements Registry {
 
   *snapshotNames(volume: number): Generator<{ name: string; node: number }> {
     for (const record of this.#snapshots.of(volume)) yield { name: visibleName(record), node: nodeOf(record.view, record.ino) }
+  }
+
+  snapshotsNameOf(volume: number): string {
+    return this.workspace(volume)?.snapshot_dir ?? SNAPSHOTS_NAME
   }
 
   get snapshotsRevision(): number {

@@ -6,7 +6,6 @@
  * are marked: what it changes through a mapping is a request of nobody's.
  */
 import { NexusError } from '../errors.ts'
-import { SNAPSHOTS_NAME } from '../vfs/core.ts'
 import { nodeOf } from '../vfs/place.ts'
 import { ancestors } from '../volume/ancestors.ts'
 import { isDirectory } from '../volume/attr.ts'
@@ -94,6 +93,6 @@ function dropNames({ core, kernel }: Context, volume: Volume, ino: number): Prom
     entry.volume === 0 ? core.known.has(volume.number, entry.ino) : core.known.has(entry.volume, ROOT_INO),
   )
   const names = known.map((entry) => entry.name)
-  if (ino === ROOT_INO) names.push(SNAPSHOTS_NAME)
+  if (ino === ROOT_INO) names.push(core.registry.snapshotsNameOf(volume.number))
   return names.map((name) => kernel.invalidateEntry(node, name))
 }

@@ -1,8 +1,9 @@
 /** Workspaces: making, listing, renaming and deleting them by command. */
 import { type StoredTuple, storeTuple } from '../acl/tuples.ts'
-import type { Metadata, WorkspaceInfo } from '../api/workspaces.ts'
+import type { Metadata, WorkspaceInfo, WorkspaceWish } from '../api/workspaces.ts'
 import { FsError, NexusError } from '../errors.ts'
 import { Pace } from '../pace.ts'
+import { SNAPSHOTS_NAME } from '../vfs/core.ts'
 import { checkFree, existing, makeWorkspace, removeEntry, touched } from '../vfs/names.ts'
 import { nodeOf, type Place } from '../vfs/place.ts'
 import { rename } from '../vfs/rename.ts'
@@ -13,7 +14,7 @@ import { type Context, entryChanged, type Target, targetAt } from './context.ts'
 import { ownerTuple } from './grants.ts'
 import { demandRoom, quotaFor } from './limits.ts'
 import { removeSnapshots } from './lineage.ts'
-import { parentAt, pathOf } from './paths.ts'
+import { parentAt, pathOf, shownName } from './paths.ts'
 import { type WorkspaceRecord, workspaceKey } from './records.ts'
 import { rightsChanged, wayChanged } from './rights.ts'
 import { demandWithin } from './subjectlimits.ts'
@@ -27,6 +28,8 @@ export interface NewWorkspace {
   owner?: string
   quotaBytes?: number
   quotaInodes?: number
+  /** the name in its root under which its snapshots are seen, in UTF-8 */
+  snapshotDir?: string
   /** whether it is refused when its owner has as many as a subject may have; only root is not */
   isLimited?: boolean
 }
@@ -35,7 +38,7 @@ export interface NewWorkspace {
 export async function createWorkspace(
   context: Context,
   path: string,
-  { metadata, owner, quotaBytes, quotaInodes, isLimited }: NewWorkspace,
+  { metadata, owner, quotaBytes, quotaInodes, snapshotDir, isLimited }: NewWorkspace,
   also: readonly Change[] = [],
 ): Promise<WorkspaceInfo> {
   const { core, registry, access } = context
@@ -50,7 +53,8 @@ export async function createWorkspace(
     const record = registry.newRecord(parent.volume.number, parent.ino, name, number)
     const type = registry.isTenantsDirectory(parent.volume.number, parent.ino) ? 'tenant' : 'workspace'
     if (owner !== undefined) tuples.push(ownerTuple(context, number, type, owner))
-    const stored = { ...record, metadata: metadata ?? {}, ...charge, ...(quota && { quota }) }
+    const own = { ...charge, ...(quota && { quota }), ...(snapshotDir !== undefined && snapshotDirFor(snapshotDir)) }
+    const stored = { ...record, metadata: metadata ?? {}, ...own }
     return [registry.storeWorkspace(stored), ...tuples.map(storeTuple), ...also]
   }
   makeWorkspace(
@@ -101,11 +105,34 @@ export function showWorkspace(context: Context, path: string): WorkspaceInfo {
   return workspaceInfo(context, workspaceAt(context, path).workspace)
 }
 
-export function updateWorkspace(context: Context, path: string, metadata: Metadata): WorkspaceInfo {
-  const { workspace } = workspaceAt(context, path)
+/** @throws NexusError NEXUS_EXISTS when the workspace has an entry of the name that its snapshots are to be seen under */
+export async function updateWorkspace(context: Context, path: string, wish: WorkspaceWish): Promise<WorkspaceInfo> {
+  const { place, workspace } = workspaceAt(context, path)
+  const { core, registry, kernel } = context
+  const { number } = workspace
+  const { metadata = {}, snapshotDir } = wish
   const merged = Object.fromEntries(Object.entries({ ...workspace.metadata, ...metadata }).filter(([, value]) => value !== ''))
-  context.core.volumes.commit([context.registry.storeWorkspace({ ...workspace, metadata: merged })])
+  const before = registry.snapshotsNameOf(number)
+  const own = snapshotDir === undefined ? {} : snapshotDirFor(snapshotDir)
+  const after = snapshotDir === undefined ? before : (own.snapshot_dir ?? SNAPSHOTS_NAME)
+  if (after !== before && place.volume.entry(ROOT_INO, after) !== undefined) {
+    throw new NexusError(
+      'NEXUS_EXISTS',
+      `${path} has a file or directory ${shownName(after)}: give another name for its snapshots, or rename that first`,
+    )
+  }
+  core.volumes.commit([registry.storeWorkspace({ ...workspace, metadata: merged, ...own })])
+  if (after !== before) {
+    // The kernel may know that the one is there, and that the other is not.
+    await Promise.all([before, after].map((name) => kernel.invalidateEntry(nodeOf(number, ROOT_INO), name)))
+  }
   return showWorkspace(context, path)
+}
+
+/** What a record has for a name from a command; the usual name is not recorded, as in older stores. */
+function snapshotDirFor(name: string): Pick<WorkspaceRecord, 'snapshot_dir'> {
+  const bytes = Buffer.from(name).toString('latin1')
+  return { snapshot_dir: bytes === SNAPSHOTS_NAME ? undefined : bytes }
 }
 
 /** Deletes a workspace with everything in it, its snapshots too; takes as long for one file as for a million. */
@@ -118,7 +145,7 @@ export async function deleteWorkspace(context: Context, path: string): Promise<W
   const gone = [workspace, ...registry.inside(workspace.number)]
   const snapshots = registry.lostWith(gone.map((record) => record.number))
   const reached = removeSnapshots(context, snapshots, gone, [
-    removeEntry(parent, existing(parent, name)),
+    removeEntry(parent, existing(core, parent, name)),
     touched(core, parent, -1),
     ...gone.flatMap((record): Change[] => [
       { kind: 'catalog', key: workspaceKey(record.number), value: null },
@@ -166,7 +193,7 @@ export function freeParent({ core, registry }: Context, path: string): { parent:
     return 'is a directory, and no workspace: as root move it elsewhere (mv), then back, which makes a workspace of it'
   }
   try {
-    checkFree(found.parent, found.name)
+    checkFree(core, found.parent, found.name)
   } catch (error) {
     if (!(error instanceof FsError)) throw error
     if (error.code === 'EEXIST') throw new NexusError('NEXUS_EXISTS', `${path} ${whatIsThere(found)}`)
@@ -183,7 +210,9 @@ function workspaceAt(context: Context, path: string): Target {
 }
 
 function workspaceInfo({ core, registry }: Context, record: WorkspaceRecord): WorkspaceInfo {
-  const counters = core.volumes.get(record.number)?.super
+  const volume = core.volumes.get(record.number)
+  const counters = volume?.super
+  const snapshotsName = registry.snapshotsNameOf(record.number)
   return {
     path: pathOf(core, registry, record.number, ROOT_INO),
     number: record.number,
@@ -194,5 +223,7 @@ function workspaceInfo({ core, registry }: Context, record: WorkspaceRecord): Wo
     bytes: counters?.bytes ?? 0,
     snapshot_count: registry.snapshotCountOf(record.number),
     parent: record.parent,
+    snapshot_dir: shownName(snapshotsName),
+    snapshot_dir_hidden: volume?.entry(ROOT_INO, snapshotsName) !== undefined,
   }
 }

@@ -41,6 +41,7 @@ const taken: Record<string, unknown> = {
   bytes: null,
   inodes: 7,
   rate: 1,
+  snapshotDir: '.history',
 }
 
 /** What the document says must be there, of which kind, and nothing else. */

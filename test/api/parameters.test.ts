@@ -1,10 +1,34 @@
 import t from 'tap'
-import { checkLimit, checkMetadata, checkPath, checkSnapshotName, checkSnapshotReference } from '../../src/api/parameters.ts'
+import {
+  checkDirectoryName,
+  checkLimit,
+  checkMetadata,
+  checkPath,
+  checkSnapshotName,
+  checkSnapshotReference,
+} from '../../src/api/parameters.ts'
 import { NexusError } from '../../src/errors.ts'
 import { checkRows, type Row } from './check-rows.ts'
 
 const many = (pairs: number) => Object.fromEntries(Array.from({ length: pairs }, (_, i) => [`k${i}`, '']))
 const deep = (bytes: number) => `/${'a/'.repeat(bytes)}`.slice(0, bytes)
+
+const directoryNames: Row[] = [
+  { in: '.snapshots', want: '.snapshots' },
+  { in: '~history ü', want: '~history ü' },
+  { in: '...', want: '...' },
+  { in: 'n'.repeat(255), want: 'n'.repeat(255) },
+  { in: 'ü'.repeat(128), want: /too long: at most 255 bytes/ },
+  { in: '', want: /empty/ },
+  { in: '.', want: /cannot be "\."/ },
+  { in: '..', want: /cannot be "\.\."/ },
+  { in: 'a/b', want: /has a "\/" in it/ },
+  { in: 'a\0', want: /control character/ },
+  { in: 'a\n', want: /control character/ },
+  { in: 'a\ud800', want: /no valid text/ },
+  { in: 1, want: /must be a string/ },
+  { in: undefined, want: /missing/ },
+]
 
 const paths: Row[] = [
   { in: '/', want: '/' },
@@ -98,6 +122,7 @@ checkRows([
   ['paths', checkPath, paths],
   ['snapshot references', checkSnapshotReference, references],
   ['snapshot names', checkSnapshotName, names],
+  ['names of directories', checkDirectoryName, directoryNames],
   ['metadata', checkMetadata, metadata],
   ['limits', checkLimit, limits],
 ])

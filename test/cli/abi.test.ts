@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { httpStatusOf } from '../../src/api/protocol.ts'
 import { summary } from '../../src/cli/commands/top.ts'
+import type { DiffStat, FileStat } from '../../src/cli/patch/stat.ts'
 import { changeBetween } from '../../src/client/metrics.ts'
 import { type ErrorCode, NexusError, toExitStatus } from '../../src/errors.ts'
 import { packageRoot } from '../../src/host/version.ts'
@@ -34,6 +35,7 @@ import {
   workspace,
 } from '../service/fake-service.ts'
 
+const fileStat: Required<FileStat> = { path: '', change: 'renamed', from: '', added: 1, removed: null, uncounted: null }
 const frame = summary(changeBetween(metrics, { ...metrics, pid: metrics.pid + 1 }))
 const page = readFileSync(join(packageRoot(), 'docs/cli-abi.md'), 'utf8')
 
@@ -70,6 +72,8 @@ t.test('fields and types of the JSON documents', async (t) => {
     Workspace: workspace,
     Snapshot: snapshot,
     Diff: diff,
+    'Diff in numbers': { from: '', to: '', files: [], added: 1, removed: 1, left_out: 0 } satisfies DiffStat,
+    'File in numbers': fileStat,
     Change: renamed,
     Restore: restored,
     Writer: restored.writers[0] ?? {},

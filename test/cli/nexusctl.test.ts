@@ -47,6 +47,16 @@ t.test('words become calls, and --json prints the answer as one document', async
       call: ['workspaceUpdate', path, { metadata: { a: '' } }],
       want: workspace,
     },
+    {
+      in: `workspace update ${path} --snapshot-dir .history`,
+      call: ['workspaceUpdate', path, { snapshotDir: '.history' }],
+      want: workspace,
+    },
+    {
+      in: `workspace create ${path} --snapshot-dir .history`,
+      call: ['workspaceCreate', path, { snapshotDir: '.history' }],
+      want: workspace,
+    },
     { in: `snapshot ${path}`, call: ['snapshotCreate', path, {}], want: snapshot },
     { in: `snapshot create ${path}`, call: ['snapshotCreate', path, {}], want: snapshot },
     { in: 'snapshot acme', call: ['snapshotCreate', path, {}], want: snapshot },
@@ -126,7 +136,7 @@ t.test('wrong usage is one line on stderr and exit status 2', async (t) => {
     { in: ['quota', 'set', path, '--bytes', '10GB'], want: /It must be bytes, or a number of KiB/ },
     { in: ['quota', 'set', path, '--inodes', '-1'], want: /It must be a whole number/ },
     { in: ['workspace', 'create', path, '--quota-bytes', 'none'], want: /It must be bytes, or a number of KiB/ },
-    { in: ['workspace', 'update', path], want: /required option '--meta <k=v>' not specified/ },
+    { in: ['workspace', 'update', path], want: /nothing to change: give --meta or --snapshot-dir/ },
     ...['0', '99ms', '2h', 'soon', '-1s', '1e9'].map((time) => ({
       in: ['top', `--interval=${time}`],
       want: /It must be a time from 100ms to 1h/,

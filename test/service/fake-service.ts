@@ -35,6 +35,8 @@ export const workspace: Required<WorkspaceInfo> = {
   bytes: 1536,
   snapshot_count: 1,
   parent: null,
+  snapshot_dir: '.snapshots',
+  snapshot_dir_hidden: false,
 }
 
 export const snapshot: Required<SnapshotInfo> = {
@@ -58,7 +60,14 @@ export const changes: ChangeInfo[] = [
   { path: 'evil\u001b[2J', change: 'added', kind: 'directory', what: [] },
 ]
 
-export const diff: Required<DiffInfo> = { from: snapshot.snapshot_id, to: 'live', changes, truncated: false }
+export const diff: Required<DiffInfo> = {
+  from: snapshot.snapshot_id,
+  to: 'live',
+  from_path: '/workspace/acme/.snapshots/before',
+  to_path: '/workspace/acme',
+  changes,
+  truncated: false,
+}
 
 export const restored: Required<RestoreInfo> = {
   path: '/workspace/acme',

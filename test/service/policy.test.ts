@@ -65,7 +65,9 @@ const rows: { [K in CallName]: Row<K>[] } = {
   ],
   workspaceUpdate: [
     { args: [SPACE, { metadata: {} }], may: owners },
+    { args: [SPACE, { snapshotDir: '.history' }], may: owners },
     { args: [TENANT, { metadata: {} }], may: root },
+    { args: [TENANT, { snapshotDir: '.history' }], may: root },
   ],
   snapshotCreate: [
     { args: [SPACE, {}], may: editors },

@@ -1,13 +1,20 @@
 /** `nexusctl snapshot …` */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { Service } from '../../api/calls.ts'
 import type { DiffInfo, SnapshotInfo } from '../../api/snapshots.ts'
+import { usage } from '../../api/text.ts'
 import type { Metadata } from '../../api/workspaces.ts'
+import { NexusError } from '../../errors.ts'
 import { countChanges, describeChanges } from '../changes.ts'
 import { align, count, elapsed, localTime, printable, size, table } from '../format.ts'
 import { examples, limitOption, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'
-import type { OpenSession } from '../session.ts'
+import { pairsOf } from '../patch/pairs.ts'
+import { type Part, writePart } from '../patch/patch.ts'
+import { bytesOf, Side } from '../patch/side.ts'
+import { Spool } from '../patch/spool.ts'
+import { describeStat, diffStat } from '../patch/stat.ts'
+import type { Invocation, OpenSession } from '../session.ts'
 
 export async function runSnapshotCreate(
   service: Service,
@@ -51,6 +58,58 @@ export async function runSnapshotDiff(
   const diff = await service.snapshotDiff(path, from, to, limit)
   output.result(diff, () => describeDiff(diff))
 }
+
+/** As many as the daemon tells in one answer. */
+const CHANGES_MAX = 100_000
+
+export interface PatchWish {
+  path: string
+  from: string
+  to: string | null
+  patch: boolean
+  stat: boolean
+}
+
+/** The lines that differ, or their counts: the daemon tells which files, and their contents are read through the mount. */
+export async function runSnapshotPatch(
+  session: Pick<Invocation, 'service' | 'output' | 'hostPath' | 'isJson' | 'write' | 'note'>,
+  { path, from, to, patch, stat }: PatchWish,
+): Promise<void> {
+  const { service, output, hostPath, isJson } = session
+  if (patch && isJson) throw usage('a patch is text: leave out --json, or take --stat for the counts')
+  const diff = await service.snapshotDiff(path, from, to, CHANGES_MAX)
+  if (diff.truncated) {
+    throw new NexusError('NEXUS_UNSUPPORTED', `more than ${CHANGES_MAX} changes: compare a directory in ${path}`)
+  }
+  const sideAt = async (place: string | null): Promise<Side | undefined> => {
+    if (place === null) return undefined
+    const host = await hostPath(place)
+    if (host !== undefined) return new Side(bytesOf(host), place)
+    throw new NexusError(
+      'NEXUS_UNSUPPORTED',
+      `${place} is not mounted where this program runs, and files are read through the mount`,
+    )
+  }
+  const sides = { before: await sideAt(diff.from_path), after: await sideAt(diff.to_path) }
+  const { pairs, leftOut } = pairsOf(diff, sides)
+  const spool = new Spool()
+  try {
+    const parts: Part[] = []
+    let silent = leftOut
+    for (const pair of pairs) {
+      const part = writePart(pair, sides, (text) => patch && spool.write(text))
+      if (part === undefined) silent++
+      else parts.push(part)
+    }
+    if (stat) output.result(diffStat(diff, { parts, leftOut: silent }), () => describeStat(parts) + (patch ? '\n' : ''))
+    if (patch) spool.drain(session.write)
+    if (patch && silent > 0) session.note(`nexusctl: ${count(silent, 'change')} ${leftOutNote}\n`)
+  } finally {
+    spool.close()
+  }
+}
+
+const leftOutNote = 'not in a patch: rights, owners, times, empty directories, special files (see "snapshot diff" without -p)'
 
 function title({ name, automatic }: SnapshotInfo): string {
   if (name !== null) return `snapshot "${printable(name)}"`
@@ -162,11 +221,24 @@ function addDiff(snapshot: Command, open: OpenSession): void {
     .command('diff <PATH> <FROM> [TO]')
     .description('show what changed from one snapshot to another, or to the live state')
     .addOption(limitOption())
-    .addHelpText('after', examples('snapshot diff /workspace/acme before-upgrade'))
-    .action(async (path: string, from: string, to: string | undefined, { limit }: { limit: number }) => {
-      const { service, output, resolve } = open()
-      await runSnapshotDiff(service, { path: await resolve(path), from, to: to ?? null, limit }, output)
+    .addOption(new Option('-p, --patch', 'show the lines that differ, for git apply or patch -p1').conflicts('limit'))
+    .addOption(new Option('--stat', 'show how many lines were added and removed').conflicts('limit'))
+    .addHelpText(
+      'after',
+      examples('snapshot diff /workspace/acme before-upgrade', 'snapshot diff -p . before-upgrade | git apply -R'),
+    )
+    .action(async (path: string, from: string, to: string | undefined, { limit, patch, stat }: DiffOptions) => {
+      const session = open()
+      const wish = { path: await session.resolve(path), from, to: to ?? null }
+      if (patch !== true && stat !== true) await runSnapshotDiff(session.service, { ...wish, limit }, session.output)
+      else await runSnapshotPatch(session, { ...wish, patch: patch === true, stat: stat === true })
     })
+}
+
+interface DiffOptions {
+  limit: number
+  patch?: true
+  stat?: true
 }
 
 function addDelete(snapshot: Command, open: OpenSession): void {

@@ -1,7 +1,8 @@
 /** `nexusctl workspace …` */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { Service } from '../../api/calls.ts'
-import type { Metadata, WorkspaceInfo } from '../../api/workspaces.ts'
+import { usage } from '../../api/text.ts'
+import type { Metadata, WorkspaceInfo, WorkspaceWish } from '../../api/workspaces.ts'
 import { align, count, localTime, printable, size, table } from '../format.ts'
 import { examples, type MetaOptions, metadataOf, metaOption } from '../options.ts'
 import type { Output } from '../output.ts'
@@ -10,7 +11,7 @@ import { quotaOptions } from './quota.ts'
 
 export async function runWorkspaceCreate(
   service: Service,
-  { path, ...options }: { path: string; metadata?: Metadata; owner?: string; quotaBytes?: number; quotaInodes?: number },
+  { path, ...options }: { path: string; metadata?: Metadata } & NewOptions,
   output: Output,
 ): Promise<void> {
   const info = await service.workspaceCreate(path, options)
@@ -44,12 +45,15 @@ export async function runWorkspaceRename(
 
 export async function runWorkspaceUpdate(
   service: Service,
-  { path, metadata }: { path: string; metadata: Metadata },
+  { path, ...wish }: { path: string } & WorkspaceWish,
   output: Output,
 ): Promise<void> {
-  const info = await service.workspaceUpdate(path, { metadata })
+  const info = await service.workspaceUpdate(path, wish)
   output.result(info, () => describeWorkspace(info))
 }
+
+/** What is to be done where snapshots cannot be seen. */
+const hiddenNote = ' (hidden: it has a file or directory of that name; see workspace update --snapshot-dir)'
 
 function describeWorkspace(info: WorkspaceInfo): string {
   return align([
@@ -60,6 +64,7 @@ function describeWorkspace(info: WorkspaceInfo): string {
     ['size', size(info.bytes)],
     ['snapshots', String(info.snapshot_count)],
     ['parent', info.parent ?? '-'],
+    ['seen under', `${info.snapshot_dir}${info.snapshot_dir_hidden ? hiddenNote : ''}`],
     ...Object.entries(info.metadata).map(([key, value]) => ['meta', `${key}=${value}`]),
   ])
 }
@@ -104,6 +109,7 @@ function addCreate(workspace: Command, open: OpenSession): void {
     .option('--owner <SUBJECT>', 'grant this subject owner on it')
     .addOption(bytes)
     .addOption(inodes)
+    .addOption(snapshotDirOption())
     .addHelpText('after', examples('workspace create /workspace/acme --meta team=red --owner alice'))
     .action(async (path: string, { meta, ...others }: MetaOptions & NewOptions) => {
       const { service, output, resolve } = open()
@@ -116,6 +122,12 @@ interface NewOptions {
   owner?: string
   quotaBytes?: number
   quotaInodes?: number
+  snapshotDir?: string
+}
+
+/** For trees that have a `.snapshots` of their own. */
+function snapshotDirOption(): Option {
+  return new Option('--snapshot-dir <NAME>', 'the name in it under which its snapshots are seen (default: .snapshots)')
 }
 
 function addList(workspace: Command, open: OpenSession): void {
@@ -165,11 +177,17 @@ function addRename(workspace: Command, open: OpenSession): void {
 function addUpdate(workspace: Command, open: OpenSession): void {
   workspace
     .command('update <PATH>')
-    .description('set metadata; a key with an empty value is removed')
-    .addOption(metaOption().makeOptionMandatory())
-    .addHelpText('after', examples('workspace update /workspace/acme --meta team=blue --meta old='))
-    .action(async (path: string, options: Required<MetaOptions>) => {
+    .description('set metadata, where a key with an empty value is removed, or the name that its snapshots are seen under')
+    .addOption(metaOption())
+    .addOption(snapshotDirOption())
+    .addHelpText(
+      'after',
+      examples('workspace update /workspace/acme --meta team=blue --meta old=', 'workspace update . --snapshot-dir .history'),
+    )
+    .action(async (path: string, { meta, snapshotDir }: MetaOptions & { snapshotDir?: string }) => {
+      if (meta === undefined && snapshotDir === undefined) throw usage('nothing to change: give --meta or --snapshot-dir')
       const { service, output, resolve } = open()
-      await runWorkspaceUpdate(service, { path: await resolve(path), metadata: options.meta }, output)
+      const wish = { ...metadataOf(meta === undefined ? {} : { meta }), ...(snapshotDir !== undefined && { snapshotDir }) }
+      await runWorkspaceUpdate(service, { path: await resolve(path), ...wish }, output)
     })
 }
