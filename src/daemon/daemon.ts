@@ -102,7 +102,7 @@ export async function preparePlaces(options: {
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { mountpoint, data, singleUser, suid, dev, rebuildIndex, memory, subjectLimits, logger, handover, supervisor } = options
   const clock = new RequestClock()
-  const known = new KnownNodes(handover.slabs)
+  const known = new KnownNodes(handover.slabs, handover.generation)
   const now = (): Time => clock.now()
   const alarm = (ring: () => void): WallAlarm => new WallAlarm(ring)
   const how = { singleUser, suid, dev, rebuildIndex, memory, known, subjectLimits }

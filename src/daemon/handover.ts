@@ -2,6 +2,7 @@
  * What a serving process leaves to the next one that serves the same mount: memory that the supervisor keeps. All else
  * is in the log. It is written as things happen, because nobody is asked before he is killed.
  */
+import { randomInt } from 'node:crypto'
 import { NexusError } from '../errors.ts'
 import { mapShared, memoryFile } from '../fuse/binding.ts'
 import type { Negotiated } from '../fuse/init.ts'
@@ -11,7 +12,11 @@ import { SLAB_BYTES, type Slabs } from '../vfs/known.ts'
 /** Sparse: what the kernel does not hold costs nothing. */
 const BYTES = 1 << 30
 /** 'nxh', and the version of the layout and of what the kernel goes by: a program that has another cannot take over. */
-const MAGIC = 0x6e786803
+const MAGIC = 0x6e786804
+/** A program from before `Word.generation` leaves this. Its mount goes on as it was made, so that program can take it back. */
+const MAGIC_BEFORE = 0x6e786803
+/** Below 2^31, so that what `KnownNodes` adds stays within 32 bits. */
+const GENERATION_MAX = 2 ** 31 - 1
 
 /** Positions of words in the first slab; the others are those of `KnownNodes`. */
 const Word = {
@@ -20,6 +25,8 @@ const Word = {
   negotiated: 1,
   /** how many changes are at work that the kernel is not told of yet */
   telling: 6,
+  /** what generations begin at: a number of this mount, or 0 in one that was made before there was any */
+  generation: 7,
   /** a request is noted */
   noted: 8,
   uniqueLow: 9,
@@ -57,12 +64,20 @@ export class Handover implements RequestMark {
     const memory = mapShared(fd)
     this.#words = new Uint32Array(memory, 0, Math.min(SLAB_BYTES, memory.byteLength) >>> 2)
     const magic = this.#words[Word.magic]
-    if (memory.byteLength < SLAB_BYTES || (magic !== 0 && magic !== MAGIC)) {
+    if (memory.byteLength < SLAB_BYTES || (magic !== 0 && magic !== MAGIC && magic !== MAGIC_BEFORE)) {
       throw new NexusError('NEXUS_TOO_NEW', 'this nexusd cannot take over from the one that serves: unmount, and mount again')
     }
-    this.#words[Word.magic] = MAGIC
+    if (magic === 0) {
+      this.#words[Word.generation] = randomInt(1, GENERATION_MAX)
+      this.#words[Word.magic] = MAGIC
+    }
     const slabs = Math.floor(memory.byteLength / SLAB_BYTES) - 1
     this.slabs = { slab: (index) => (index < slabs ? new Uint8Array(memory, (index + 1) * SLAB_BYTES, SLAB_BYTES) : undefined) }
+  }
+
+  /** What generations of inodes begin at, for `KnownNodes`. */
+  get generation(): number {
+    return this.#words[Word.generation] as number
   }
 
   /** What INIT agreed on with a process before this one; undefined when there was none. */

@@ -65,10 +65,10 @@ export interface Offer {
  *   returns -EIOCBQUEUED to generic_file_direct_write), so a page that is read in between stays stale for ever. One thread
  *   serves: requests in parallel would gain nothing
  * - POSIX_LOCKS, FLOCK_LOCKS: the kernel's own locks are exact on one machine, and die with their owner
- * - EXPORT_SUPPORT: handles (name_to_handle_at) are good while the kernel has the inode in its cache
  * - SECURITY_CTX, CREATE_SUPP_GROUP, PASSTHROUGH: nothing here uses them
  */
 const WANTED =
+  InitFlag.EXPORT_SUPPORT | // a handle of an inode that the kernel has dropped (open_by_handle_at) is asked for by LOOKUP of "."
   InitFlag.ASYNC_READ | // several READs of one readahead at a time
   InitFlag.BIG_WRITES | // more than a page in a WRITE
   InitFlag.DONT_MASK | // the umask is ours to apply, because a default ACL overrules it

@@ -7,15 +7,14 @@ import type { Reply } from './reply.ts'
 import { KERNEL, type Request } from './request.ts'
 
 /**
- * A name that is not in the kernel's cache. "." and ".." come only from open_by_handle_at(2), for an
+ * A name that is not in the kernel's cache. "." and ".." come only from open_by_handle_at(2) and NFS, for an
  * inode the kernel has dropped. An answer is cached for ever, and so is "no such name" (node 0); a
  * filesystem that *throws* ENOENT instead is asked again the next time.
  */
 function lookup({ fs, probe }: Connection, request: Request, reply: Reply): number {
   const name = request.name(0)
   if (probe !== undefined && name === probe.name) return reply.entry(0, probeStat(probe))
-  if (name === '.') return reply.entry(0, fs.getattr(request.caller, request.node))
-  const stat = fs.lookup(request.caller, request.node, name)
+  const stat = name === '.' ? fs.lookupNode(request.caller, request.node) : fs.lookup(request.caller, request.node, name)
   return stat === undefined ? reply.noEntry(0) : reply.entry(0, stat)
 }
 

@@ -89,6 +89,8 @@ export interface Touch {
 export interface Filesystem {
   /** undefined: no such name, and the kernel may remember that until it is told otherwise */
   lookup(caller: Caller, parent: number, name: string): Stat | undefined
+  /** the inode of a handle that the kernel has dropped (open_by_handle_at); undefined: there is none, or none for this caller */
+  lookupNode(caller: Caller, node: number): Stat | undefined
   /** the kernel gives back `times` of the references that answers with a Stat gave it */
   forget(node: number, times: number): void
   /** what `getattr` for this caller has to wait for; undefined, as nearly always: for nothing */

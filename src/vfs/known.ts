@@ -5,6 +5,7 @@
  * kernel caches, in memory that another process can go on with: only this knows what the kernel holds.
  */
 import { NexusError } from '../errors.ts'
+import { ROOT_INO } from '../volume/keys.ts'
 
 /** Memory in pieces of SLAB_BYTES, zeroed and aligned to 8 bytes; the same piece for the same index. */
 export interface Slabs {
@@ -58,6 +59,7 @@ interface KnownVolume {
 
 export class KnownNodes {
   readonly #slabs: Slabs
+  readonly #generation: number
   readonly #memories: Memory[] = []
   readonly #volumes = new Map<number, KnownVolume>()
   /** pages that were given back; the next ones are those that no one has had, from `#fresh` on */
@@ -66,9 +68,14 @@ export class KnownNodes {
   #fresh = 1
   #inodes = 0
 
-  /** @param slabs goes on with what they hold */
-  constructor(slabs: Slabs = privateSlabs()) {
+  /**
+   * @param slabs goes on with what they hold
+   * @param generation what generations begin at. Each mount has a number of its own: numbers of workspaces and snapshots may be
+   * given again after an unmount, and a handle of a file (name_to_handle_at) must not lead to another file then
+   */
+  constructor(slabs: Slabs = privateSlabs(), generation = 0) {
     this.#slabs = slabs
+    this.#generation = generation
     this.#load()
   }
 
@@ -128,10 +135,13 @@ export class KnownNodes {
 
   /** What the kernel is told with an inode: it takes another for another inode. */
   generation(volume: number, ino: number): number {
+    // The kernel makes the root's inode before it asks, with generation 0 (fs/fuse/inode.c, fuse_get_root_inode).
+    if (volume === 0 && ino === ROOT_INO) return 0
     const known = this.#volumes.get(volume)
-    if (known === undefined) return 0
+    if (known === undefined) return this.#generation
     const page = known.pages.get(Math.floor(ino / PAGE_INODES))
-    return known.generation + (page === undefined ? 0 : (page.bytes[generationAt(page, ino)] as number))
+    const own = page === undefined ? 0 : (page.bytes[generationAt(page, ino)] as number)
+    return (this.#generation + known.generation + own) >>> 0
   }
 
   /** Gives an inode that the kernel holds another generation. */

@@ -9,12 +9,16 @@
  *   (which makes data of it). Only files with a READ that touched a hole or the last page cost anything more.
  * - INVAL_INODE with a range writes dirty pages back, waits for that, and drops them (`invalidate_inode_pages2_range`).
  *   It takes no inode lock, only locks of pages. Afterwards a store into one needs a READ again.
- * - LSEEK, FALLOCATE, COPY_FILE_RANGE and a WRITE past the page cache hold the inode's lock and no page's; a buffered WRITE
- *   holds pages. So it is answered at once, and for an instant its page may still show what will not be in the file. Linkers
- *   leave gaps and read back: so for a buffered WRITE nothing is done unless a mapping has been written back before.
+ * - LSEEK, FALLOCATE, COPY_FILE_RANGE and a WRITE past the page cache hold the inode's lock and no page's. A buffered WRITE
+ *   holds a page only if it was not cached before and is not written whole (`fuse_fill_write_pages`): such a page no mapping has.
+ *   So the answer to it waits as well, but not for ever: a last page that was given back to the system before is held by it.
+ *   Linkers leave gaps and read back: so for a buffered WRITE nothing is done unless a mapping has been written back before.
+ * - When a WRITE is answered, the program may store into the gap through a mapping. Nothing tells those stores from what lay there
+ *   before. So a write-back is never cleared on account of a WRITE: what a program has stored must not be lost.
  * - While SETATTR sets a size, the kernel sends no write-back (`fuse_set_nowrite`). Right after the answer it writes all dirty pages
  *   back and drops them (`fuse_do_setattr`), before the program that asked goes on.
  */
+import { atMost } from './atmost.ts'
 import type { Core } from './core.ts'
 import type { PageDropper } from './direct.ts'
 import { HolePages } from './holepages.ts'
@@ -22,6 +26,9 @@ import { type KnownNodes, STORED_INTO, TAIL_PAGE } from './known.ts'
 import { PAGE_BYTES, pageAfter, pageOf } from './pages.ts'
 import { inoOfNode, volumeOf } from './place.ts'
 import type { Hole } from './seek.ts'
+
+/** Longest wait of a buffered WRITE that may hold the page itself. What lay in the gap stays there then. */
+const LOCKED_MS_MAX = 500
 
 /** Bytes of the last page that were behind the end of a file, and are not any more. */
 interface Tail {
@@ -97,10 +104,9 @@ export class MappedPages {
     const dropped = this.#kernel.invalidateRange(node, pageOf(size), PAGE_BYTES)
     // Until it is answered the kernel goes by the size before, and leaves out what is behind that.
     if (!isLocked) return dropped
-    // A notify that waits for a page that is locked until this answer: so the answer does not wait. Its failure is in the log.
-    dropped.catch(() => undefined)
-    this.#setTail(node, size, offset)
-    return undefined
+    const ignored = (): void => undefined
+    // A notify that fails is in the log; the write itself is done.
+    return atMost(dropped.catch(ignored), LOCKED_MS_MAX, ignored)
   }
 
   /** Bytes that the kernel writes back, which lie in `buffer` at `start`. */

@@ -44,6 +44,25 @@ function lookupSnapshot(core: Core, caller: Caller, parent: number, name: string
   return node === undefined ? undefined : core.statKnown(core.place(node))
 }
 
+/**
+ * The inode of a handle that was made before the kernel dropped it. Whether the handle is of this inode, and of this mount, the
+ * kernel sees by the generation.
+ * @returns undefined for what has no name any more, and for what relations do not show to the caller: node numbers can be guessed
+ */
+export function lookupNode(core: Core, caller: Caller, node: number): Stat | undefined {
+  if (core.isSnapshots(node)) return undefined
+  const number = volumeOf(node)
+  const volume = core.volumes.get(number) ?? core.registry.view(number)
+  const ino = inoOfNode(node)
+  // Not core.place: an inode that a restore removed does not come back for a handle.
+  const attr = volume?.attr(ino)
+  if (volume === undefined || attr === undefined || attr.nlink === 0) return undefined
+  const place = { volume, ino, attr }
+  if (core.guard.rwx(caller.uid, place) === 0) return undefined
+  // Without its directory it cannot be told what the kernel may keep: the next look asks in the usual way.
+  return { ...core.statKnown(place), isPrivate: true, isFleeting: true }
+}
+
 /** The directory that holds this one. */
 export function parentOf(core: Core, { volume, ino, attr }: Place): Place {
   if (ino !== ROOT_INO) return core.place(nodeOf(volume.number, attr.parent || ROOT_INO))

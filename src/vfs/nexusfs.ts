@@ -8,7 +8,21 @@ import { copyFileRange, fallocate, read, write } from './data.ts'
 import type { Caller, DirectorySink, Filesystem, SetStat, Stat, StatFs } from './filesystem.ts'
 import { READ, WRITE } from './guard.ts'
 import { passHidden, readdir } from './listing.ts'
-import { create, forget, link, lookup, mkdir, mknod, NAME_BYTES_MAX, readlink, rmdir, symlink, tmpfile, unlink } from './names.ts'
+import {
+  create,
+  forget,
+  link,
+  lookup,
+  lookupNode,
+  mkdir,
+  mknod,
+  NAME_BYTES_MAX,
+  readlink,
+  rmdir,
+  symlink,
+  tmpfile,
+  unlink,
+} from './names.ts'
 import { volumeOf } from './place.ts'
 import { rename } from './rename.ts'
 import { lseek } from './seek.ts'
@@ -53,6 +67,13 @@ export class NexusFs implements Filesystem {
   lookup(caller: Caller, parent: number, name: string): Stat | undefined {
     this.core.gates.heard(caller.pid)
     return lookup(this.core, caller, parent, name)
+  }
+
+  lookupNode(caller: Caller, node: number): Stat | undefined {
+    // A thread of ours looks for what the kernel holds. What it had to ask for is not held.
+    if (this.core.touchers.has(caller.pid)) return undefined
+    this.core.gates.heard(caller.pid)
+    return lookupNode(this.core, caller, node)
   }
 
   forget(node: number, times: number): void {

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import fc from 'fast-check'
 import t from 'tap'
-import { type Edit, editsBetween, linesOf } from '../../src/cli/patch/lines.ts'
+import { editsBetween, type LineEdit, linesOf } from '../../src/cli/patch/lines.ts'
 import { bytesOf } from '../../src/cli/patch/side.ts'
 import { quoted } from '../../src/cli/patch/text.ts'
 import { shownName } from '../../src/workspaces/paths.ts'
@@ -10,7 +10,7 @@ import { shownName } from '../../src/workspaces/paths.ts'
 /** On an idle machine the worst of these takes 0.3 s. */
 const BUSY_MS_MAX = 20_000
 
-function applied(before: readonly string[], after: readonly string[], edits: readonly Edit[]): string[] {
+function applied(before: readonly string[], after: readonly string[], edits: readonly LineEdit[]): string[] {
   const made: string[] = []
   let at = 0
   for (const { oldStart, oldEnd, newStart, newEnd } of edits) {

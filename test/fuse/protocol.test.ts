@@ -85,6 +85,7 @@ class RecordingFilesystem implements Filesystem {
     return result
   }
   lookup = (...a: unknown[]) => this.#record(a[2] === 'none' ? undefined : STAT, 'lookup', ...a)
+  lookupNode = (...a: unknown[]) => this.#record(STAT, 'lookupNode', ...a)
   forget = (...a: unknown[]) => this.#record(undefined, 'forget', ...a)
   getattr = (...a: unknown[]) => this.#record(STAT, 'getattr', ...a)
   setattr = (...a: unknown[]) => this.#record(STAT, 'setattr', ...a)
@@ -241,7 +242,7 @@ const who = [CALLER, Number(NODE)] as const
 const rows: Row[] = [
   { op: 'LOOKUP', body: pack('caf\xe9'), call: ['lookup', ...who, 'caf\xe9'], answer: ENTRY },
   { op: 'LOOKUP', body: pack('none'), call: ['lookup', ...who, 'none'], answer: NO_ENTRY },
-  { op: 'LOOKUP', body: pack('.'), call: ['getattr', ...who], answer: ENTRY },
+  { op: 'LOOKUP', body: pack('.'), call: ['lookupNode', ...who], answer: ENTRY },
   { op: 'LOOKUP', body: pack('..'), call: ['lookup', ...who, '..'], answer: ENTRY },
   { op: 'LOOKUP', body: Buffer.from('endless'), error: EINVAL },
   { op: 'LOOKUP', body: pack('', ''), error: EINVAL },

@@ -78,6 +78,7 @@ const STAT: Stat = { node: 9, mode: 0o100644, nlink: 1, uid: 0, gid: 0, rdev: 0,
 /** Agrees to everything. */
 const yes = {
   lookup: () => STAT,
+  lookupNode: () => STAT,
   forget: () => {},
   getattr: () => STAT,
   setattr: () => STAT,

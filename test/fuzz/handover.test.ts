@@ -19,6 +19,7 @@ const extreme = fc.constantFrom(
   0x6e786801,
   0x6e786802,
   0x6e786803,
+  0x6e786804,
   2 ** 21,
   2 ** 21 + 1,
   2 ** 26 - 1,
@@ -94,7 +95,7 @@ t.test('the note of requests', async (t) => {
     handover.isDeadly(1, 2)
     handover.kernelIsFresh()
     void handover.negotiated
-    use(new KnownNodes(handover.slabs))
+    use(new KnownNodes(handover.slabs, handover.generation))
   }
   await tryAll(t, { seeds: [], inputs: garbage, check, runs: 300 })
 })

@@ -131,6 +131,24 @@ def grown(name, grow, size=100, dirty_again=False):
     results[f"{name}: stored after"] = file.content()[size : size + 5] == b"valid"
 
 
+def kept(name, offset, rounds=200):
+    """What is stored in the gap that a buffered write leaves, right after it: how often it is there, of so many times."""
+    file = File(name, PAGE, [])
+    os.ftruncate(file.fd, 16 * PAGE)
+    mapped = mmap.mmap(file.fd, 16 * PAGE)
+    count = 0
+    for i in range(rounds):
+        os.ftruncate(file.fd, PAGE + 100)
+        mapped[PAGE + 10] = 1 + i % 200
+        mapped.flush()
+        os.pwrite(file.fd, b"far", offset)
+        mapped[PAGE + 900 : PAGE + 905] = b"there"
+        mapped.flush()
+        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        count += os.pread(file.fd, 5, PAGE + 900) == b"there"
+    results[f"{name}: all there"] = count == rounds or count
+
+
 def in_copy(file, size):
     with open(os.path.join(directory, "source"), "wb") as source:
         source.write(b"w" * PAGE)
@@ -155,5 +173,8 @@ for name, grow in GROWINGS.items():
     grown(name, grow)
     grown(f"{name} of several pages", grow, 3 * PAGE + 17)
     grown(f"{name} after a sync", grow, 100, True)
+
+kept("stored in a gap in the page", PAGE + 2000)
+kept("stored in a gap behind the page", 9 * PAGE + 50)
 
 print(json.dumps(results))

@@ -1,12 +1,12 @@
 /** From the changes that the daemon tells to pairs of files, each of which is one part of a patch. */
 import type { ChangeInfo, DiffInfo } from '../../api/snapshots.ts'
 import { NexusError } from '../../errors.ts'
-import { bytesOf, type FoundSide, type Name, type Side } from './side.ts'
+import { bytesOf, type FoundSide, type Side, type SideName } from './side.ts'
 
 /** A file on one side or on both. */
 export interface Pair {
-  old?: { name: Name; found: FoundSide } | undefined
-  new?: { name: Name; found: FoundSide } | undefined
+  old?: { name: SideName; found: FoundSide } | undefined
+  new?: { name: SideName; found: FoundSide } | undefined
   /** false where the daemon has said that the contents are equal */
   mayDiffer: boolean
 }
@@ -36,16 +36,16 @@ export function pairsOf({ changes }: Pick<DiffInfo, 'changes'>, sides: Sides): P
 
 class Plan {
   readonly #sides: Sides
-  readonly #old = new Map<Name, FoundSide>()
-  readonly #new = new Map<Name, FoundSide>()
+  readonly #old = new Map<SideName, FoundSide>()
+  readonly #new = new Map<SideName, FoundSide>()
   /** what is at the new name was at the old one */
-  readonly #moved = new Map<Name, Name>()
-  readonly #movedFrom = new Set<Name>()
+  readonly #moved = new Map<SideName, SideName>()
+  readonly #movedFrom = new Set<SideName>()
   /** the last directory of each side of which all files are known */
-  readonly #walked = new Map<Map<Name, FoundSide>, Name>()
-  readonly #directories: { from: Name; to: Name }[] = []
+  readonly #walked = new Map<Map<SideName, FoundSide>, SideName>()
+  readonly #directories: { from: SideName; to: SideName }[] = []
   /** what the daemon has said of a file that is there on both sides */
-  readonly #what = new Map<Name, readonly string[]>()
+  readonly #what = new Map<SideName, readonly string[]>()
   #leftOut = 0
 
   constructor(sides: Sides) {
@@ -67,7 +67,7 @@ class Plan {
     }
   }
 
-  #takeFile(change: ChangeInfo, name: Name): void {
+  #takeFile(change: ChangeInfo, name: SideName): void {
     // What lies in a directory has changes of its own.
     if (change.kind === 'directory') {
       this.#leftOut++
@@ -78,7 +78,7 @@ class Plan {
     this.#add(this.#new, this.#after, name)
   }
 
-  #takeMove(change: ChangeInfo, from: Name, to: Name): void {
+  #takeMove(change: ChangeInfo, from: SideName, to: SideName): void {
     const files = [this.#add(this.#old, this.#before, from), this.#add(this.#new, this.#after, to)]
     if (change.kind === 'directory') {
       this.#directories.push({ from, to })
@@ -90,7 +90,7 @@ class Plan {
   }
 
   /** A file, or all files in a directory. @returns whether there is any */
-  #add(files: Map<Name, FoundSide>, side: Side, name: Name): boolean {
+  #add(files: Map<SideName, FoundSide>, side: Side, name: SideName): boolean {
     const walked = this.#walked.get(files)
     // Changes come by path: those in a directory right behind it.
     if (walked !== undefined && name.startsWith(`${walked}/`)) return true
@@ -107,14 +107,14 @@ class Plan {
     return files.size > before
   }
 
-  #put(files: Map<Name, FoundSide>, name: Name, found: FoundSide): void {
+  #put(files: Map<SideName, FoundSide>, name: SideName, found: FoundSide): void {
     if (found.kind === 'other') return
     files.set(name, found)
     if (files.size <= FILES_MAX) return
     throw new NexusError('NEXUS_UNSUPPORTED', `more than ${FILES_MAX} files differ: compare a directory in it`)
   }
 
-  #move(from: Name, to: Name): void {
+  #move(from: SideName, to: SideName): void {
     if (this.#movedFrom.has(from) || this.#moved.has(to)) return
     this.#moved.set(to, from)
     this.#movedFrom.add(from)
@@ -144,14 +144,14 @@ class Plan {
   }
 
   /** Like git, and because GNU patch goes from file to file: only what leaves a name free and takes a free one is a move. */
-  #isPlainMove(from: Name, to: Name): boolean {
+  #isPlainMove(from: SideName, to: SideName): boolean {
     const [old, fresh] = [this.#old.get(from), this.#new.get(to)]
     // A rename says nothing of the kind, and GNU patch takes what it renames for a file.
     if (old?.kind !== 'file' || fresh?.kind !== 'file') return false
     return !this.#new.has(from) && !this.#old.has(to) && !to.startsWith(`${from}/`) && !from.startsWith(`${to}/`)
   }
 
-  #pairsFor(name: Name, found: FoundSide): Pair[] {
+  #pairsFor(name: SideName, found: FoundSide): Pair[] {
     const from = this.#moved.get(name) ?? name
     const old = this.#old.get(from)
     const fresh = { name, found }
@@ -165,7 +165,7 @@ class Plan {
   }
 
   /** The files in a directory that was moved are told of where something is not as it was. */
-  #mayDiffer(old: { name: Name; found: FoundSide }, fresh: { name: Name; found: FoundSide }): boolean {
+  #mayDiffer(old: { name: SideName; found: FoundSide }, fresh: { name: SideName; found: FoundSide }): boolean {
     const what = this.#what.get(fresh.name) ?? (this.#moved.has(fresh.name) ? this.#what.get(old.name) : undefined)
     if (what !== undefined) return what.some((one) => one === 'content' || one === 'target')
     return !this.#moved.has(fresh.name) || old.found.size !== fresh.found.size || old.found.mtime !== fresh.found.mtime

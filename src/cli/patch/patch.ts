@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto'
 import { editsBetween, type LineEdit, linesOf } from './lines.ts'
 import type { Pair, Sides } from './pairs.ts'
-import type { FoundSide, Name, Side } from './side.ts'
+import type { FoundSide, Side, SideName } from './side.ts'
 import { fileLine, hunks, NOTHING, quotedInPatch } from './text.ts'
 
 /** Larger files are not compared by lines: both sides, their lines and edits take some ten times as much. */
-export const FILE_BYTES_MAX = 8 * 1024 * 1024
+export const PATCH_FILE_BYTES_MAX = 8 * 1024 * 1024
 /** git takes a file with a NUL among so many bytes for binary (xdiff-interface.c). */
 const LOOKED_AT = 8000
 const NO_HASH = '0'.repeat(40)
@@ -14,9 +14,9 @@ const NO_HASH = '0'.repeat(40)
 /** What one pair comes to. */
 export interface Part {
   change: 'added' | 'removed' | 'modified' | 'renamed'
-  name: Name
+  name: SideName
   /** the name before, of what was renamed */
-  from?: Name
+  from?: SideName
   /** lines; null where they are not counted: binary, or too large */
   added: number | null
   removed: number | null
@@ -84,7 +84,7 @@ export function writePart(pair: Pair, sides: Sides, write: (text: string) => voi
   }
 }
 
-type Half = { name: Name; found: FoundSide } | undefined
+type Half = { name: SideName; found: FoundSide } | undefined
 
 function readText(half: Half, side: Side | undefined): Text | undefined {
   if (half === undefined) return ABSENT
@@ -92,8 +92,8 @@ function readText(half: Half, side: Side | undefined): Text | undefined {
     const target = side?.target(half.name)
     return target && textOf(target, true)
   }
-  if (half.found.size > FILE_BYTES_MAX) return { size: half.found.size, hash: NO_HASH, lines: undefined, isLarge: true }
-  const content = side?.read(half.name, FILE_BYTES_MAX)
+  if (half.found.size > PATCH_FILE_BYTES_MAX) return { size: half.found.size, hash: NO_HASH, lines: undefined, isLarge: true }
+  const content = side?.read(half.name, PATCH_FILE_BYTES_MAX)
   if (content !== undefined) return textOf(content, false)
   // It has grown since it was looked at, or is gone.
   const now = side?.look(half.name)
@@ -139,7 +139,7 @@ function writeHeader({ old, new: fresh }: Pair, compared: Compared, write: (text
 function writeUncounted({ old, new: fresh }: Pair, isLarge: boolean, write: (text: string) => void): void {
   const nameOf = (half: Half, side: 'a' | 'b'): string => (half === undefined ? NOTHING : quotedInPatch(`${side}/${half.name}`))
   write(`Binary files ${nameOf(old, 'a')} and ${nameOf(fresh, 'b')} differ\n`)
-  if (isLarge) write(`(larger than ${FILE_BYTES_MAX} bytes: not compared by lines)\n`)
+  if (isLarge) write(`(larger than ${PATCH_FILE_BYTES_MAX} bytes: not compared by lines)\n`)
 }
 
 /** How much of the larger side is in both, in percent. */

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import { NexusError, systemCode } from '../../errors.ts'
 
 /** Names are latin1 below, one character a byte, with `/` between them. */
-export type Name = string
+export type SideName = string
 
 export interface FoundSide {
   /** file: a regular one; other: what a patch cannot hold */
@@ -18,13 +18,13 @@ export interface FoundSide {
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK
 
 /** The bytes of a name as the daemon shows it: odd ones are \xNN there. */
-export function bytesOf(shown: string): Name {
+export function bytesOf(shown: string): SideName {
   const bytes = Buffer.from(shown).toString('latin1')
   return bytes.replace(/\\x([0-9a-f]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
 }
 
 export class Side {
-  readonly #root: Name
+  readonly #root: SideName
   readonly #what: string
   readonly #device: bigint
 
@@ -32,7 +32,7 @@ export class Side {
    * @param root the host's path of the directory compared, in bytes
    * @param what as in `what cannot be read`
    */
-  constructor(root: Name, what: string) {
+  constructor(root: SideName, what: string) {
     this.#root = root
     this.#what = what
     try {
@@ -43,7 +43,7 @@ export class Side {
   }
 
   /** undefined where nothing is, or what is there is no part of the mount: a symlink has come into the way to it. */
-  look(name: Name): FoundSide | undefined {
+  look(name: SideName): FoundSide | undefined {
     try {
       const stat = fs.lstatSync(this.#path(name), { bigint: true })
       return stat.dev === this.#device ? foundOf(stat) : undefined
@@ -54,7 +54,7 @@ export class Side {
   }
 
   /** The content of a regular file; undefined when it has gone or grown beyond `most` bytes meanwhile. */
-  read(name: Name, most: number): Buffer | undefined {
+  read(name: SideName, most: number): Buffer | undefined {
     let fd: number | undefined
     try {
       fd = fs.openSync(this.#path(name), OPEN_FLAGS)
@@ -71,7 +71,7 @@ export class Side {
   }
 
   /** Where a symlink leads; undefined when it has gone. */
-  target(name: Name): Buffer | undefined {
+  target(name: SideName): Buffer | undefined {
     try {
       return fs.readlinkSync(this.#path(name), 'buffer')
     } catch (error) {
@@ -81,8 +81,8 @@ export class Side {
   }
 
   /** All that lies somewhere in a directory, and is no directory: names relative to it. */
-  *below(directory: Name): Generator<[inside: Name, found: FoundSide]> {
-    const waiting: Name[] = ['']
+  *below(directory: SideName): Generator<[inside: SideName, found: FoundSide]> {
+    const waiting: SideName[] = ['']
     for (let at = waiting.pop(); at !== undefined; at = waiting.pop()) {
       for (const entry of this.#list(at === '' ? directory : `${directory}/${at}`)) {
         const inside = at === '' ? entry : `${at}/${entry}`
@@ -93,7 +93,7 @@ export class Side {
     }
   }
 
-  #list(directory: Name): Name[] {
+  #list(directory: SideName): SideName[] {
     try {
       return fs.readdirSync(this.#path(directory), { encoding: 'buffer' }).map((name) => name.toString('latin1'))
     } catch (error) {
@@ -102,16 +102,16 @@ export class Side {
     }
   }
 
-  #path(name: Name): Buffer {
+  #path(name: SideName): Buffer {
     return bytes(name === '' ? this.#root : `${this.#root}/${name}`)
   }
 
-  #shown(name: Name): string {
+  #shown(name: SideName): string {
     return `${bytes(name).toString()} in ${this.#what}`
   }
 }
 
-function bytes(name: Name): Buffer {
+function bytes(name: SideName): Buffer {
   return Buffer.from(name, 'latin1')
 }
 
