@@ -14,6 +14,7 @@ import { restore } from '../snapshots/restore.ts'
 import { deleteSnapshot, diffSnapshots, listSnapshots, showSnapshot, takeSnapshot } from '../snapshots/snapshots.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import type { LookForHolders } from '../vfs/holders.ts'
+import type { LookForWatches } from '../vfs/watches.ts'
 import { type Context, SNAPSHOT_ID_PREFIX } from '../workspaces/context.ts'
 import {
   addIdentity,
@@ -58,6 +59,7 @@ export interface ServiceOptions {
   toucher?: FileToucher
   /** there is none without a mount */
   lookForHolders?: LookForHolders | undefined
+  lookForWatches?: LookForWatches | undefined
   session: Pick<Session, 'protocol' | 'counts'> & Partial<Pick<Session, 'metrics'>>
   mountpoint: string
   data: string
@@ -82,7 +84,7 @@ export class DaemonService implements api.Service {
   constructor(options: ServiceOptions) {
     this.#options = options
     const ulid = monotonicFactory()
-    const { engine, kernel, toucher, lookForHolders } = options
+    const { engine, kernel, toucher, lookForHolders, lookForWatches } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
       inBackground: (what, run) => this.#inBackground(what, run),
@@ -93,6 +95,7 @@ export class DaemonService implements api.Service {
       kernel,
       toucher,
       lookForHolders,
+      lookForWatches,
       now: () => new Date(),
       newId,
     }

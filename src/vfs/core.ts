@@ -18,6 +18,7 @@ import { MappedPages } from './mapped.ts'
 import { OtherNames } from './othernames.ts'
 import type { Quotas } from './quotas.ts'
 import { TaintedFiles } from './tainted.ts'
+import { Tidings } from './tidings.ts'
 import { StaleSizes } from './touched.ts'
 
 const TWO_32 = 0x1_0000_0000
@@ -124,6 +125,7 @@ export class Core {
   readonly staleSizes = new StaleSizes()
   /** threads of ours that touch files through the mount: what they ask for changes nothing */
   readonly touchers = new Set<number>()
+  readonly tidings = new Tidings(this)
   /** how often it was looked whether relations let a user do something, and how often they did not */
   accessChecks = 0
   accessRefusals = 0
