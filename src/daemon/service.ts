@@ -87,7 +87,8 @@ export class DaemonService implements api.Service {
     const { engine, kernel, toucher, lookForHolders, lookForWatches } = options
     const newId = (): string => SNAPSHOT_ID_PREFIX + ulid()
     this.#context = {
-      inBackground: (what, run) => this.#inBackground(what, run),
+      inBackground: (what, run) => this.#aside(what, () => this.#changing(run)),
+      aside: (what, run) => this.#aside(what, run),
       core: engine.fs.core,
       registry: engine.registry,
       access: engine.access,
@@ -124,8 +125,8 @@ export class DaemonService implements api.Service {
     return this.#options.handover?.telling(run) ?? run()
   }
 
-  #inBackground(what: string, run: () => Promise<void>): void {
-    this.#changing(run).catch((error: unknown) => this.#options.logger.error({ err: error }, `${what} failed`))
+  #aside(what: string, run: () => Promise<void>): void {
+    run().catch((error: unknown) => this.#options.logger.error({ err: error }, `${what} failed`))
   }
 
   /** The same calls with a user's rights. */

@@ -15,7 +15,7 @@ import type { Touch } from '../vfs/filesystem.ts'
 import type { KnownNodes } from '../vfs/known.ts'
 import type { Tiding } from '../vfs/tidings.ts'
 import type { Watches } from '../vfs/watches.ts'
-import { isDirectory, isRegular, S_IFDIR, S_IFREG } from '../volume/attr.ts'
+import { type Attr, isDirectory, isRegular, S_IFDIR, S_IFREG } from '../volume/attr.ts'
 import { ROOT_INO } from '../volume/keys.ts'
 import type { Context } from '../workspaces/context.ts'
 import { bytesPathOf } from '../workspaces/paths.ts'
@@ -118,6 +118,7 @@ class Teller {
     const { tidings: shown } = this.#core
     const again: Tiding[] = []
     for (const batch of batchesOf(tidings)) {
+      if (this.#left <= 0) return []
       for (const tiding of batch) shown.add(tiding)
       const errands = batch.map((tiding) => ({ tiding, errand: this.#nameErrand(tiding) }))
       const sent = errands.flatMap(({ tiding, errand }) => (errand === undefined ? [] : [{ tiding, errand }]))
@@ -127,10 +128,17 @@ class Teller {
           for (const tiding of batch) shown.delete(tiding)
         },
       )
-      for (const [i, { tiding }] of sent.entries()) if (isKnownAlready(tiding, results?.[i])) again.push(tiding)
+      for (const [i, { tiding }] of sent.entries()) if (this.#isKnownAlready(tiding, results?.[i])) again.push(tiding)
     }
     await Promise.all(again.map(({ directory, name }) => this.#context.kernel.invalidateEntry(directory, name)))
     return again
+  }
+
+  /** Only directories are left as they are: what is mounted or works in one would lose its path for a moment. */
+  #isKnownAlready({ kind, directory, name, type }: Tiding, errno: number | undefined): boolean {
+    if (kind === 'went') return errno === ENOENT
+    const entry = this.#core.volumes.get(volumeOf(directory))?.entry(inoOfNode(directory), name)
+    return errno === EEXIST && type !== S_IFDIR && entry?.type === type
   }
 
   async #run<T>(items: readonly T[], errandsOf: (item: T) => Touch[]): Promise<void> {
@@ -187,12 +195,19 @@ class Teller {
     const [number, ino] = [volumeOf(node), inoOfNode(node)]
     const attr = this.#core.volumes.get(number)?.attr(ino)
     if (attr === undefined) return []
-    // While we have it open for writing no process could execute it (ETXTBSY).
-    if (kind === 'written' && (!isRegular(attr) || (attr.mode & ANY_EXECUTE) !== 0)) return []
+    if (kind === 'written' && !this.#canBeOpened(number, ino, attr)) return []
     const { atime, mtime, parent, name } = attr
     if (this.#core.known.has(number, ino)) return [this.#touchOf(node, kind) ?? []].flat()
     const directory = this.#touchOf(nodeOf(number, parent), kind)
     return directory === undefined ? [] : [{ ...directory, name, atime, mtime }]
+  }
+
+  /**
+   * While we have a file open for writing no process could execute it (ETXTBSY). And a close takes the error of a page that was
+   * not written back (fuse_flush), which is for those who stored it.
+   */
+  #canBeOpened(number: number, ino: number, attr: Attr): boolean {
+    return isRegular(attr) && (attr.mode & ANY_EXECUTE) === 0 && !this.#core.known.isTainted(number, ino)
   }
 
   #touchOf(node: number, kind: Touch['kind']): Touch | undefined {
@@ -217,11 +232,6 @@ class Teller {
   #isWatched(node: number): boolean {
     return this.#watches === undefined || this.#watches.nodes.has(node)
   }
-}
-
-/** Only directories are left as they are: what is mounted or works in one would lose its path for a moment. */
-function isKnownAlready({ kind, type }: Tiding, errno: number | undefined): boolean {
-  return kind === 'came' ? errno === EEXIST && type !== S_IFDIR : errno === ENOENT
 }
 
 function* batchesOf<T>(items: readonly T[]): Generator<T[]> {

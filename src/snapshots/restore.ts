@@ -112,7 +112,7 @@ async function restorePinned(
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
   await settleSizes(context, changed.resized)
-  context.inBackground('telling programs that watch restored files', () => tellWatchers(context, changed.news))
+  context.aside('telling programs that watch restored files', () => tellWatchers(context, changed.news))
   await snapshotsChanged(context, undo.workspace, undo.id)
   await pruneUndos(context, undo.workspace)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))

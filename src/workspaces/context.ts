@@ -26,6 +26,8 @@ export interface Context {
   lookForWatches?: LookForWatches | undefined
   /** for what follows a call and nobody waits for; failures are logged */
   inBackground(what: string, run: () => Promise<void>): void
+  /** the same, for what the kernel need not be told: a process that takes over does not drop all that the kernel has cached */
+  aside(what: string, run: () => Promise<void>): void
   now(): Date
   newId(): string
 }

@@ -99,13 +99,33 @@ static int32_t change_name(int directory, const char *name, const struct errand 
   return unlinkat(directory, name, errand->type == S_IFDIR ? AT_REMOVEDIR : 0) == 0 ? 0 : -errno;
 }
 
+/* The node at a path, if it is that node still. */
+static int open_node_at(int mount, const char *path, uint64_t node, uint64_t flags) {
+  int fd = open_path(mount, path, flags);
+  struct stat stat;
+  if (fd < 0 || (fstat(fd, &stat) == 0 && stat.st_ino == node)) return fd;
+  close(fd);
+  return -ESTALE;
+}
+
+/*
+ * The node of an errand. A handle leads to no directory whose name the kernel has dropped (ESTALE): a watch of inotify(7) keeps the
+ * inode alone (exportfs_decode_fh wants a connected name of a directory). Nor does it without CAP_DAC_READ_SEARCH. Then the path
+ * does, but not where ESTALE is an answer: that the kernel has no such file, whose size it could have wrong.
+ */
+static int open_errand(int mount, const struct errand *errand, const char *path, bool is_file, int flags) {
+  int fd = open_node(mount, errand->node, errand->generation, flags);
+  if (fd == -EPERM) return open_path(mount, path, (uint64_t)flags);
+  if (fd == -ESTALE && !is_file) return open_node_at(mount, path, errand->node, (uint64_t)flags);
+  return fd;
+}
+
 /* What an errand is to, opened: a node, or below it a name. Returns a descriptor or a negative errno. */
 static int open_target(int mount, const struct errand *errand, const char *path, const char *name) {
   bool is_whole = *name == '\0' || errand->kind == CAME || errand->kind == WENT;
   int flags = (errand->kind == WRITTEN ? O_WRONLY | O_NONBLOCK | O_NOCTTY : O_PATH) | O_CLOEXEC;
-  int node = open_node(mount, errand->node, errand->generation, is_whole ? flags : O_PATH | O_CLOEXEC);
-  /* Without CAP_DAC_READ_SEARCH only paths are left. */
-  if (node == -EPERM) node = open_path(mount, path, is_whole ? (uint64_t)flags : O_PATH);
+  bool is_file = *name == '\0' && errand->kind == CONTENT;
+  int node = open_errand(mount, errand, path, is_file, is_whole ? flags : O_PATH | O_CLOEXEC);
   if (node < 0 || is_whole) return node;
   int fd = open_path(node, name, (uint64_t)flags);
   close(node);
