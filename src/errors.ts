@@ -33,6 +33,7 @@ export const FS = {
   EPERM: new FsError('EPERM', e.EPERM),
   ENOENT: new FsError('ENOENT', e.ENOENT),
   EINTR: new FsError('EINTR', e.EINTR),
+  ECANCELED: new FsError('ECANCELED', e.ECANCELED),
   EIO: new FsError('EIO', e.EIO),
   ENXIO: new FsError('ENXIO', e.ENXIO),
   E2BIG: new FsError('E2BIG', e.E2BIG),

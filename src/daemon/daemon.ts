@@ -170,6 +170,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       kernel,
       toucher,
       lookForHolders: look,
+      lookForWatches: search && (() => search.watches()),
       session,
       handover,
       mountpoint,

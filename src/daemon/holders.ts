@@ -15,15 +15,20 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from '../logger.ts'
 import type { Holders, Process } from '../vfs/holders.ts'
+import type { Watches } from '../vfs/watches.ts'
 import type { ScanResult } from './procscan.ts'
 
-/** What the child is asked, a line each: what not to look into (procscan-child.ts). */
-export interface ScanQuestion {
-  skip: string[]
-}
+/** What the child is asked, a line each: for holders, and what not to look into; or for what is watched (procscan-child.ts). */
+export type ScanQuestion = { skip: string[] } | 'watches'
 
-/** What it says, a line each; `done` is the last of an answer. */
-export type ScanLine = { look: Process } | { found: ScanResult } | { done: { seesAll: boolean } }
+/** What it says, a line each; `done` is the last of an answer, `watches` the only one. */
+export type ScanLine = { look: Process } | { found: ScanResult } | { done: { seesAll: boolean } } | { watches: FoundWatches }
+
+interface FoundWatches {
+  nodes: number[]
+  leased: number[]
+  isComplete: boolean
+}
 
 export interface HolderSearchOptions {
   /** of the filesystem, as `major:minor` in mountinfo */
@@ -55,6 +60,8 @@ export class HolderSearch {
   readonly #options: HolderSearchOptions
   #running: Promise<Holders> | undefined
   #next: Promise<Holders> | undefined
+  /** the child is asked one thing after the other */
+  #turn: Promise<unknown> = Promise.resolve()
   #stuck: { process: Process; until: number }[] = []
   #child: Child | undefined
   #isStopped = false
@@ -73,6 +80,16 @@ export class HolderSearch {
     return this.#next
   }
 
+  /** @returns undefined when something may be watched that cannot be seen */
+  watches(): Promise<Watches | undefined> {
+    return this.#inTurn(async () => {
+      if (this.#isStopped) return undefined
+      const found = await this.#usableChild().watches()
+      if (found?.isComplete !== true) return undefined
+      return { nodes: new Set(found.nodes), leased: new Set(found.leased) }
+    })
+  }
+
   /** Ends the child; a search that runs ends incomplete. */
   stop(): void {
     this.#isStopped = true
@@ -80,19 +97,29 @@ export class HolderSearch {
   }
 
   #begin(): Promise<Holders> {
-    const running = this.#search().finally(() => {
+    const running = this.#inTurn(() => this.#search()).finally(() => {
       if (this.#running === running) this.#running = undefined
     })
     this.#running = running
     return running
   }
 
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(run, run)
+    this.#turn = turn
+    return turn
+  }
+
+  #usableChild(): Child {
+    if (this.#child?.isUsable !== true) this.#child = new Child(this.#options)
+    return this.#child
+  }
+
   async #search(): Promise<Holders> {
     const now = performance.now()
     this.#stuck = this.#stuck.filter(({ until }) => until > now)
     for (let looks = 0; looks < STUCK_MAX && !this.#isStopped; looks++) {
-      if (this.#child?.isUsable !== true) this.#child = new Child(this.#options)
-      const look = await this.#child.look(this.#skipped())
+      const look = await this.#usableChild().look(this.#skipped())
       if (look.end === 'done') return this.#answer(look, look.seesAll)
       if (look.end === 'failed') return this.#answer(look, false)
       this.#options.logger.warn(
@@ -131,6 +158,7 @@ class Child {
   readonly #options: HolderSearchOptions
   readonly #process: ChildProcess
   #look: (Look & { looked?: Process; resolve: (look: Look) => void }) | undefined
+  #watching: ((found: FoundWatches | undefined) => void) | undefined
   /** of the silence while it looks, and of the pause after that */
   #timer: NodeJS.Timeout | undefined
   #hasEnded = false
@@ -156,18 +184,29 @@ class Child {
 
   /** Whether it can be asked. */
   get isUsable(): boolean {
-    return !this.#hasEnded && this.#look === undefined
+    return !this.#hasEnded && this.#look === undefined && this.#watching === undefined
   }
 
   /** Never rejects. */
   look(skip: string[]): Promise<Look> {
     return new Promise((resolve) => {
       this.#look = { holders: [], unreadable: [], end: 'failed', seesAll: false, resolve }
-      this.#keepsRunning(true)
-      this.#wait(START_MS)
-      const question: ScanQuestion = { skip }
-      this.#process.stdin?.write(`${JSON.stringify(question)}\n`)
+      this.#ask({ skip })
     })
+  }
+
+  /** Never rejects. @returns undefined when it could not be found out */
+  watches(): Promise<FoundWatches | undefined> {
+    return new Promise((resolve) => {
+      this.#watching = resolve
+      this.#ask('watches')
+    })
+  }
+
+  #ask(question: ScanQuestion): void {
+    this.#keepsRunning(true)
+    this.#wait(START_MS)
+    this.#process.stdin?.write(`${JSON.stringify(question)}\n`)
   }
 
   /** It may wait in the kernel for long; nothing waits for it. */
@@ -181,6 +220,11 @@ class Child {
   }
 
   #hear(line: ScanLine): void {
+    if ('watches' in line) {
+      this.#watched(line.watches)
+      this.#rest()
+      return
+    }
     const look = this.#look
     if (look === undefined) return
     this.#wait(this.#options.silenceMs ?? SILENCE_MS)
@@ -192,10 +236,22 @@ class Child {
       else look.unreadable.push(looked)
     } else {
       look.seesAll = line.done.seesAll
-      this.#keepsRunning(false)
       this.#answer('done')
-      this.#timer = setTimeout(() => this.end(), KEEP_MS).unref()
+      this.#rest()
     }
+  }
+
+  /** It has answered, and may be asked again. */
+  #rest(): void {
+    this.#keepsRunning(false)
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.end(), KEEP_MS).unref()
+  }
+
+  #watched(found: FoundWatches | undefined): void {
+    const resolve = this.#watching
+    this.#watching = undefined
+    resolve?.(found)
   }
 
   /** Gives up when nothing is heard for so long. */
@@ -212,6 +268,7 @@ class Child {
   #ended(): void {
     this.#hasEnded = true
     clearTimeout(this.#timer)
+    this.#watched(undefined)
     if (this.#look === undefined) return
     const said = this.#said.slice(0, 500)
     this.#options.logger.error({ said }, 'the processes that have files open for writing cannot be looked for')

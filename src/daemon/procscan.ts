@@ -52,10 +52,61 @@ export function seesAll(): boolean {
   }
 }
 
+/**
+ * Finds what processes watch, and files with leases. A descriptor of inotify(7) or fanotify(7) has a line for each watch in its
+ * fdinfo, with the inode's number and its device (fs/notify/fdinfo.c); a file on a mount or a whole filesystem has one without.
+ * Tables of descriptors that a thread has for itself are not looked into, nor are processes that may not be.
+ */
+export function scanWatches(device: string): { nodes: number[]; leased: number[]; isComplete: boolean } {
+  const [major = 0, minor = 0] = device.split(':').map(Number)
+  // MKDEV of linux/kdev_t.h
+  const here = (major * 2 ** 20 + minor).toString(16)
+  const nodes = new Set<number>()
+  let isComplete = seesAll()
+  for (const pid of numbersIn('/proc')) {
+    for (const text of fdinfosOf(pid)) {
+      if (!text.includes('notify ')) continue
+      for (const [, node] of text.matchAll(new RegExp(`^[if]a?notify .*?ino:([0-9a-f]+) sdev:${here} `, 'gm'))) {
+        nodes.add(Number.parseInt(node ?? '', 16))
+      }
+      if (/^fanotify (mnt_id|sdev):/m.test(text)) isComplete = false
+    }
+  }
+  return { nodes: [...nodes], leased: leasedFiles(major, minor), isComplete }
+}
+
+function* fdinfosOf(pid: number): Generator<string> {
+  const directory = `/proc/${pid}/fdinfo`
+  for (const fd of readable(() => readdirSync(directory)) ?? []) {
+    // Links of other kinds are longer to read than to leave out: `anon_inode:inotify`, `anon_inode:[fanotify]`.
+    const link = readable(() => readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? ''
+    if (link.includes('notify')) yield readable(() => readFileSync(`${directory}/${fd}`, 'utf8')) ?? ''
+  }
+}
+
+/** From lines like `1: LEASE  ACTIVE    READ 4711 fe:00:1234 0 EOF` (proc_locks(5)). */
+function leasedFiles(major: number, minor: number): number[] {
+  const device = [major, minor].map((part) => part.toString(16).padStart(2, '0')).join(':')
+  const text = readable(() => readFileSync('/proc/locks', 'utf8')) ?? ''
+  const pattern = new RegExp(`^\\d+: (?:LEASE|DELEG) .* ${device}:(\\d+) `, 'gm')
+  return [...text.matchAll(pattern)].map(([, node]) => Number(node))
+}
+
+/** undefined when it is not there any more, or not for us. */
+function readable<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error
+    return undefined
+  }
+}
+
 /** Looks at every process once. */
 export function scanProcesses(options: ProcScanOptions): void {
   const scan = new ProcScan(options)
-  const seen = new Set<number>([process.pid, ...options.skip.pids])
+  // The process that serves has files open for a moment, to tell programs that watch them.
+  const seen = new Set<number>([process.pid, process.ppid, ...options.skip.pids])
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const pids = numbersIn('/proc').filter((pid) => !seen.has(pid))
     if (pids.length === 0) return

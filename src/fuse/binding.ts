@@ -283,12 +283,17 @@ export class Channel {
 }
 
 /** sizeof(struct errand) in native/touch.c */
-const ERRAND_BYTES = 48
+const ERRAND_BYTES = 56
+/** enum kind there */
+const ERRANDS: readonly Touch['kind'][] = ['attributes', 'content', 'written', 'came', 'went']
 
-function encodeErrand(mountpoint: string, { node, generation, atime, mtime, path }: Touch): Buffer {
-  const [at, to] = [Buffer.from(`${mountpoint}\0`), Buffer.from(`${path}\0`, 'latin1')]
+function encodeErrand(mountpoint: string, touch: Touch): Buffer {
+  const { kind, node, generation, atime, mtime, path, name = '', type = 0 } = touch
+  const [at, to] = [Buffer.from(`${mountpoint}\0`), Buffer.from(`${path}\0${name}\0`, 'latin1')]
   const message = Buffer.alloc(ERRAND_BYTES + at.length + to.length)
+  message.writeUInt32LE(ERRANDS.indexOf(kind), 0)
   message.writeUInt32LE(generation, 4)
+  message.writeUInt32LE(type, 48)
   message.writeBigUInt64LE(BigInt(node), 8)
   for (const [i, time] of [atime, mtime].entries()) {
     message.writeBigInt64LE(BigInt(time.s), 16 + 8 * i)
@@ -371,7 +376,7 @@ export class Notifier {
   }
 
   /**
-   * Touches files through the mount, one after the other.
+   * Does errands through the mount, one after the other.
    * @returns for each 0 or a negative errno (-ESTALE: the kernel has no such inode)
    */
   touch(mountpoint: string, files: readonly Touch[]): Promise<number[]> {

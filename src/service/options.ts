@@ -4,6 +4,7 @@ import type { FuseSession } from '../fuse/session.ts'
 import type { Logger } from '../logger.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import type { LookForHolders } from '../vfs/holders.ts'
+import type { LookForWatches } from '../vfs/watches.ts'
 import type { LoopDelay } from './measure.ts'
 
 /** How often another process took the mount over, and when it last did. */
@@ -29,6 +30,8 @@ export interface ServiceOptions {
   toucher?: FileToucher
   /** there is none without a mount */
   lookForHolders?: LookForHolders | undefined
+  /** there is none without a mount */
+  lookForWatches?: LookForWatches | undefined
   session: Pick<FuseSession, 'protocol' | 'counts'> & Partial<Pick<FuseSession, 'metrics'>>
   mountpoint: string
   data: string

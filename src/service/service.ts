@@ -24,15 +24,16 @@ export interface DaemonService extends Service {
 }
 
 export function daemonService(options: ServiceOptions): DaemonService {
-  const { engine, kernel, toucher, lookForHolders, handover, logger } = options
+  const { engine, kernel, toucher, lookForHolders, lookForWatches, handover, logger } = options
   /** A change that the kernel has to be told of: should this process end before it is, the next one tells it. */
   const changing = <T>(run: () => Promise<T>): Promise<T> => handover?.telling(run) ?? run()
-  const inBackground = (run: () => Promise<void>, failure: string): void => {
-    changing(run).catch((error: unknown) => logger.error({ err: error }, failure))
+  const aside = (run: () => Promise<void>, failure: string): void => {
+    run().catch((error: unknown) => logger.error({ err: error }, failure))
   }
   const ulid = monotonicFactory()
   const context: Context = {
-    inBackground: (what, run) => inBackground(run, `${what} failed`),
+    inBackground: (what, run) => aside(() => changing(run), `${what} failed`),
+    aside: (what, run) => aside(run, `${what} failed`),
     core: engine.fs.core,
     registry: engine.registry,
     access: engine.access,
@@ -40,14 +41,15 @@ export function daemonService(options: ServiceOptions): DaemonService {
     kernel,
     toucher,
     lookForHolders,
+    lookForWatches,
     now: () => new Date(),
     newId: () => SNAPSHOT_ID_PREFIX + ulid(),
   }
   const daemon: Answering = { ...options, context, startedAt: new Date() }
   // For changes that nobody waits for.
   engine.access.onChanged = (volumes, revoked) =>
-    inBackground(
-      () => rightsChanged(context, volumes, revoked),
+    aside(
+      () => changing(() => rightsChanged(context, volumes, revoked)),
       'the kernel was not told of changed rights; the daemon goes by them',
     )
 

@@ -5,13 +5,14 @@
 import type { Core, Replacement } from '../vfs/core.ts'
 import type { KernelCaches } from '../vfs/filesystem.ts'
 import { nodeOf } from '../vfs/place.ts'
-import { isDirectory, isRegular, S_IFDIR } from '../volume/attr.ts'
+import { isRegular, S_IFDIR } from '../volume/attr.ts'
 import type { Change } from '../volume/change.ts'
 import { INO_MAX, plainKey, ROOT_INO } from '../volume/keys.ts'
 import type { Volume } from '../volume/volume.ts'
 import type { Context } from '../workspaces/context.ts'
 import { tellAll } from '../workspaces/tell.ts'
 import { type InodeDiff, inodeDiffs } from './inodediffs.ts'
+import type { News } from './news.ts'
 
 /**
  * Keeps pages of the state before a restore from being written into the state after it. A mapping may dirty pages at
@@ -81,13 +82,12 @@ export function isDifferent(before: Volume, after: Volume, ino: number): boolean
   return before.tree.diff(before.root, after.root, plainKey(ino, 0), end).next().done !== true
 }
 
-/** What the kernel holds and a restore changed, as nodes. */
+/** What a restore changed. */
 export interface Changed {
-  /** files of which it has the size of before */
+  /** nodes of files of which the kernel has the size of before */
   resized: Set<number>
-  /** directories whose entries changed, then files */
-  directories: Set<number>
-  files: Set<number>
+  /** what programs that watch are told */
+  news: News
 }
 
 /** @param changed takes up what is found */
@@ -102,21 +102,16 @@ export async function invalidateBetween(
   function* batches(): Generator<Promise<void>[]> {
     for (const diff of inodeDiffs(before, after)) {
       const isKnown = context.core.known.has(number, diff.ino)
-      if (isKnown) note(nodeOf(number, diff.ino), diff, changed)
+      if (isKnown && isResized(diff)) changed.resized.add(nodeOf(number, diff.ino))
+      changed.news.add(context.core.known, number, diff)
       yield isKnown ? invalidateInode(context, number, diff, guard) : []
     }
   }
   await tellAll(batches())
 }
 
-function note(node: number, { before, after, added, removed }: InodeDiff, changed: Changed): void {
-  if (before === undefined || after === undefined) return
-  if (isDirectory(after)) {
-    if (added.length + removed.length > 0) changed.directories.add(node)
-  } else {
-    changed.files.add(node)
-    if (isRegular(after) && before.size !== after.size) changed.resized.add(node)
-  }
+function isResized({ before, after }: InodeDiff): boolean {
+  return before !== undefined && after !== undefined && isRegular(after) && before.size !== after.size
 }
 
 function invalidateInode({ core, kernel }: Context, number: number, diff: InodeDiff, guard: PageGuard): Promise<void>[] {

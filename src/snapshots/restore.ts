@@ -28,7 +28,8 @@ import { repointed } from './fork.ts'
 import { haunt, layGhosts } from './ghosts.ts'
 import { type Goal, goalAt, type Made, makeMissing, missingIn } from './gone.ts'
 import { graft, originOf } from './graft.ts'
-import { settleSizes, tellWatchers } from './sizes.ts'
+import { News, tellWatchers } from './news.ts'
+import { settleSizes } from './sizes.ts'
 import { compare, firstOf, liveState, rootOf, type State, snapshotChanges, snapshotRecord, stateOfSnapshot } from './snapshots.ts'
 import { pruneUndos } from './undos.ts'
 import { demandNoWriters, type Restored, reportWriters, type WritersOptions } from './writers.ts'
@@ -98,7 +99,7 @@ async function restorePinned(
       return { undo: made, before: old, guards, reached }
     },
   )
-  const changed: Changed = { resized: new Set(), directories: new Set(), files: new Set() }
+  const changed: Changed = { resized: new Set(), news: new News() }
   try {
     // What leads to a grant deep inside may be gone.
     await core.gates.expire(before.keys())
@@ -111,8 +112,7 @@ async function restorePinned(
     for (const [number, guard] of guards) unguardPages(core, number, guard)
   }
   await settleSizes(context, changed.resized)
-  const rest = [...changed.directories, ...changed.files].filter((node) => !changed.resized.has(node))
-  context.inBackground('telling those who watch restored files', () => tellWatchers(context, rest))
+  context.aside('telling programs that watch restored files', () => tellWatchers(context, changed.news))
   await snapshotsChanged(context, undo.workspace, undo.id)
   await pruneUndos(context, undo.workspace)
   context.inBackground('keeping what a restore removed and somebody has open', () => layGhosts(core))

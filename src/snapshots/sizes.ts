@@ -1,6 +1,6 @@
 /**
  * After a restore files are touched through the mount: the kernel has the size of before of each that was changed, and takes
- * the right one then; and inotify tells of system calls alone, so those who watch hear IN_ATTRIB of what is touched.
+ * the right one then. Programs that watch such a file hear IN_MODIFY of it; all else that they are told is in `news.ts`.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Touch } from '../vfs/filesystem.ts'
@@ -14,9 +14,6 @@ import { bytesPathOf } from '../workspaces/paths.ts'
  * that as long as it likes; until then appends are put in the right place by us.
  */
 const SETTLE_MS_MAX = 5000
-/** Each costs a request: of a restore that changed more, no one will want to be told of every file. */
-const WATCHED_MAX = 10_000
-const WATCHED_BATCH = 500
 /** The kernel has no such inode: no process can have a size of it. */
 const ESTALE = -116
 
@@ -32,16 +29,6 @@ export async function settleSizes(context: Context, nodes: Iterable<number>): Pr
   })
   await Promise.race([settled, sleep(SETTLE_MS_MAX, undefined, { ref: false })])
   if (!isSettled) context.inBackground('telling the kernel the sizes of restored files', () => settled)
-}
-
-/**
- * Has inotify tell of what a restore changed: of a file under its name, of a directory as itself, upon which whoever watches
- * it lists it again. Who watches is not known, so all that the kernel holds is touched.
- * @param nodes directories first
- */
-export async function tellWatchers(context: Context, nodes: readonly number[]): Promise<void> {
-  const touches = nodes.slice(0, WATCHED_MAX).flatMap((node) => touchOf(context, node, () => true) ?? [])
-  for (let at = 0; at < touches.length; at += WATCHED_BATCH) await context.toucher?.touch(touches.slice(at, at + WATCHED_BATCH))
 }
 
 /** Resolves when the kernel has the sizes of all files that it holds. */
@@ -62,16 +49,16 @@ async function settle({ core, kernel, toucher }: Context, files: readonly Touch[
   await Promise.all(core.staleSizes.takeMisplaced((node) => touched.has(node)).map((node) => kernel.invalidateNode(node)))
 }
 
-/** Undefined for what is not wanted, or is gone. */
-function touchOf({ core, registry }: Context, node: number, isWanted = isRegular): [Touch] | undefined {
+/** Undefined for what is no regular file, or is gone. */
+function touchOf({ core, registry }: Context, node: number): [Touch] | undefined {
   const [number, ino] = [volumeOf(node), inoOfNode(node)]
   const volume = core.volumes.get(number)
   const attr = volume?.attr(ino)
-  if (volume === undefined || attr === undefined || !isWanted(attr)) {
+  if (volume === undefined || attr === undefined || !isRegular(attr)) {
     core.staleSizes.settled(node)
     return undefined
   }
   const { atime, mtime } = attr
   const path = bytesPathOf(core, registry, { volume, ino, attr })
-  return [{ node, generation: core.known.generation(number, ino), atime, mtime, path }]
+  return [{ kind: 'content', node, generation: core.known.generation(number, ino), atime, mtime, path }]
 }

@@ -19,6 +19,7 @@ import { OtherNames } from './othernames.ts'
 import { inoOfNode, nodeOf, type Place, volumeOf } from './place.ts'
 import type { Quotas } from './quotas.ts'
 import { TaintedFiles } from './tainted.ts'
+import { Tidings } from './tidings.ts'
 import { StaleSizes } from './touched.ts'
 
 /** The name under which a workspace shows its snapshots, unless its record has another. */
@@ -103,6 +104,7 @@ export class Core {
   readonly staleSizes = new StaleSizes()
   /** threads of ours that touch files through the mount: what they ask for changes nothing */
   readonly touchers = new Set<number>()
+  readonly tidings = new Tidings(this)
   /** how often it was looked whether relations let a user do something, and how often they did not */
   accessChecks = 0
   accessRefusals = 0

@@ -74,16 +74,28 @@ export interface StatFs {
  */
 export type DirectorySink = (name: string, node: number, mode: number, cookie: number, stat: Stat | undefined) => boolean
 
-/** A file that the kernel is to look at again. */
+/**
+ * An errand of a thread of ours through the mount. It changes nothing, but the kernel takes the attributes that it is
+ * answered, and tells programs that watch (inotify(7)):
+ * - `attributes`: IN_ATTRIB
+ * - `content`: IN_MODIFY
+ * - `written`: IN_OPEN and IN_CLOSE_WRITE; leases of the file are broken
+ * - `came`, `went`: IN_CREATE and IN_DELETE of a name in the node
+ */
 export interface Touch {
+  kind: 'attributes' | 'content' | 'written' | 'came' | 'went'
   node: number
   /** as the kernel was told it with the node */
   generation: number
   /** what it has: nothing is lost should a request of ours be taken for somebody's */
   atime: Time
   mtime: Time
-  /** from the mountpoint to the file, one character a byte; for where it cannot be opened by its node */
+  /** from the mountpoint to the node, one character a byte; for where it cannot be opened by its node */
   path: string
+  /** a name in the node, which is a directory; without it the errand is to the node itself */
+  name?: string
+  /** S_IFMT bits, of a name that came or went */
+  type?: number
 }
 
 export interface Filesystem {
@@ -200,4 +212,10 @@ export interface FileToucher {
    * @returns for each 0 or a negative errno
    */
   touch(files: readonly Touch[]): Promise<number[]>
+  /**
+   * The same, for what can be left out: when too many threads wait, nothing is done.
+   * @param onDone called when nothing more of it will be done
+   * @returns also when it is not done after a while: then undefined
+   */
+  tell(errands: readonly Touch[], onDone: () => void): Promise<number[] | undefined>
 }

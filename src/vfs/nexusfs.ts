@@ -66,7 +66,8 @@ export class NexusFs implements Filesystem {
 
   lookup(caller: Caller, parent: number, name: string): Stat | undefined {
     this.core.gates.heard(caller.pid)
-    return lookup(this.core, caller, parent, name)
+    const told = this.#isOurs(caller) ? this.core.tidings.lookup(parent, name) : undefined
+    return told ?? lookup(this.core, caller, parent, name)
   }
 
   lookupNode(caller: Caller, node: number): Stat | undefined {
@@ -96,7 +97,7 @@ export class NexusFs implements Filesystem {
   }
 
   setattr(caller: Caller, node: number, change: SetStat): Stat {
-    if (this.core.touchers.has(caller.pid)) return this.core.touched(node)
+    if (this.#isOurs(caller)) return this.core.touched(node)
     this.#demand(caller, node, WRITE)
     // The kernel knows of set-id bits, and is about to let a caller write who loses them (__remove_privs, fs/inode.c). It asks
     // for no change, because clearing is ours; but it waits for this answer before it writes, and keeps the mode that it has.
@@ -110,26 +111,37 @@ export class NexusFs implements Filesystem {
   }
 
   symlink(caller: Caller, parent: number, name: string, target: Uint8Array): Stat {
+    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return symlink(this.core, caller, parent, name, target)
   }
 
   mknod(caller: Caller, parent: number, name: string, mode: number, rdev: number, umask: number): Stat {
+    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return mknod(this.core, caller, parent, name, mode, rdev, umask)
   }
 
   mkdir(caller: Caller, parent: number, name: string, mode: number, umask: number): Stat {
+    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return mkdir(this.core, caller, parent, name, mode, umask)
   }
 
   unlink(caller: Caller, parent: number, name: string): void {
+    if (this.#isOurs(caller)) {
+      this.core.tidings.demand('went', parent, name)
+      return
+    }
     this.#demand(caller, parent, WRITE)
     unlink(this.core, parent, name)
   }
 
   rmdir(caller: Caller, parent: number, name: string): void {
+    if (this.#isOurs(caller)) {
+      this.core.tidings.demand('went', parent, name)
+      return
+    }
     this.#demand(caller, parent, WRITE)
     rmdir(this.core, parent, name)
   }
@@ -271,6 +283,19 @@ export class NexusFs implements Filesystem {
   removexattr(caller: Caller, node: number, name: string): void {
     this.#demand(caller, node, WRITE)
     removexattr(this.core, node, name)
+  }
+
+  /** A thread of ours makes what has come: it is there. */
+  #made(caller: Caller, parent: number, name: string): Stat {
+    this.core.tidings.demand('came', parent, name)
+    const stat = lookup(this.core, caller, parent, name)
+    if (stat === undefined) throw FS.ECANCELED
+    return stat
+  }
+
+  /** Whether a thread of ours asks: then nothing is changed. */
+  #isOurs(caller: Caller): boolean {
+    return this.core.touchers.has(caller.pid)
   }
 
   /** @throws EACCES when relations do not give the caller all of these bits; whatever the kernel thought, this decides */

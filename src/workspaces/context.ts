@@ -7,6 +7,7 @@ import type { Core } from '../vfs/core.ts'
 import type { FileToucher, KernelCaches } from '../vfs/filesystem.ts'
 import type { LookForHolders } from '../vfs/holders.ts'
 import { nodeOf, type Place } from '../vfs/place.ts'
+import type { LookForWatches } from '../vfs/watches.ts'
 import { ROOT_INO, SNAPSHOTS_INO } from '../volume/keys.ts'
 import type { MergedState } from '../volume/table.ts'
 import { directoryAt, isInside } from './paths.ts'
@@ -24,8 +25,12 @@ export interface Context {
   toucher?: FileToucher | undefined
   /** finds the processes that have files open for writing; there is none without a mount */
   lookForHolders?: LookForHolders | undefined
+  /** finds what programs watch; there is none without a mount */
+  lookForWatches?: LookForWatches | undefined
   /** for what follows a call and nobody waits for; failures are logged */
   inBackground(what: string, run: () => Promise<void>): void
+  /** the same, for what the kernel need not be told: a process that takes over does not drop all that the kernel has cached */
+  aside(what: string, run: () => Promise<void>): void
   now(): Date
   newId(): string
 }

@@ -10,7 +10,6 @@ import fcntl
 import json
 import mmap
 import os
-import select
 import socket
 import stat
 import struct
@@ -18,34 +17,6 @@ import sys
 import time
 
 libc = ctypes.CDLL(None, use_errno=True)
-IN = {'MODIFY': 0x2, 'ATTRIB': 0x4, 'CREATE': 0x100, 'DELETE': 0x200, 'DELETE_SELF': 0x400}
-
-
-class Watch:
-    """inotify on some paths."""
-
-    def __init__(self, *paths):
-        self.fd = libc.inotify_init1(os.O_NONBLOCK)
-        self.paths = {}
-        for path in paths:
-            number = libc.inotify_add_watch(self.fd, os.fsencode(path), sum(IN.values()))
-            if number < 0:
-                raise OSError(ctypes.get_errno(), path)
-            self.paths[number] = path
-
-    def events(self, wait=1.0):
-        """What was heard until nothing came for a moment: [path, event, name]."""
-        heard = []
-        while select.select([self.fd], [], [], wait)[0]:
-            data = os.read(self.fd, 65536)
-            at = 0
-            while at < len(data):
-                number, mask, _, length = struct.unpack_from('iIII', data, at)
-                name = data[at + 16:at + 16 + length].rstrip(b'\0').decode('latin1')
-                heard += [[self.paths.get(number, ''), word, name] for word, bit in IN.items() if mask & bit]
-                at += 16 + length
-            wait = 0.1
-        return heard
 
 
 def plain(value):

@@ -189,7 +189,7 @@ async function worldFor(t: Test): Promise<World> {
   let ids = 0
   const context: Context = {
     ...{ core: engine.fs.core, registry: engine.registry, access: engine.access, quotas: engine.quotas, kernel },
-    ...{ now: () => new Date(), newId: () => `snap_${ids++}`, inBackground: () => undefined },
+    ...{ now: () => new Date(), newId: () => `snap_${ids++}`, inBackground: () => undefined, aside: () => undefined },
   }
   return { made, context, as: (role) => service.forUser(typeof role === 'number' ? role : uids[role]) }
 }
