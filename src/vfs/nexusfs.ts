@@ -26,6 +26,7 @@ import {
 import { volumeOf } from './place.ts'
 import { rename } from './rename.ts'
 import { lseek } from './seek.ts'
+import { ERRAND_GID } from './tidings.ts'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 
 export interface NexusFsOptions extends CoreOptions {
@@ -111,25 +112,25 @@ export class NexusFs implements Filesystem {
   }
 
   symlink(caller: Caller, parent: number, name: string, target: Uint8Array): Stat {
-    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
+    if (this.#isTiding(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return symlink(this.core, caller, parent, name, target)
   }
 
   mknod(caller: Caller, parent: number, name: string, mode: number, rdev: number, umask: number): Stat {
-    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
+    if (this.#isTiding(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return mknod(this.core, caller, parent, name, mode, rdev, umask)
   }
 
   mkdir(caller: Caller, parent: number, name: string, mode: number, umask: number): Stat {
-    if (this.#isOurs(caller)) return this.#made(caller, parent, name)
+    if (this.#isTiding(caller)) return this.#made(caller, parent, name)
     this.#demand(caller, parent, WRITE)
     return mkdir(this.core, caller, parent, name, mode, umask)
   }
 
   unlink(caller: Caller, parent: number, name: string): void {
-    if (this.#isOurs(caller)) {
+    if (this.#isTiding(caller)) {
       this.core.tidings.demand('went', parent, name)
       return
     }
@@ -138,7 +139,7 @@ export class NexusFs implements Filesystem {
   }
 
   rmdir(caller: Caller, parent: number, name: string): void {
-    if (this.#isOurs(caller)) {
+    if (this.#isTiding(caller)) {
       this.core.tidings.demand('went', parent, name)
       return
     }
@@ -296,6 +297,11 @@ export class NexusFs implements Filesystem {
   /** Whether a thread of ours asks: then nothing is changed. */
   #isOurs(caller: Caller): boolean {
     return this.core.touchers.has(caller.pid)
+  }
+
+  /** Whether a name is made or removed for the kernel to tell of, by a thread of ours or of a process that served before. */
+  #isTiding(caller: Caller): boolean {
+    return this.#isOurs(caller) || (caller.gid === ERRAND_GID && caller.uid === 0)
   }
 
   /** @throws EACCES when relations do not give the caller all of these bits; whatever the kernel thought, this decides */

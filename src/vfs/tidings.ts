@@ -2,7 +2,8 @@
  * Names that came or went with a restore, while a thread of ours has the kernel tell of them (FileToucher). Only system calls
  * make IN_CREATE and IN_DELETE, so that thread makes or removes the name once more, and is answered as if that had not been done.
  *
- * - A request of that thread changes nothing and leaves no record. Any other request is answered as always.
+ * - A request of that thread changes nothing and leaves no record. Any other request is answered as always. When the process
+ *   ends before it has answered, the kernel sends the request to the next one, which knows it by its group and refuses it.
  * - An answer is given only while it is true: a name that came is there, a name that went is not. Otherwise the thread gets
  *   an error, upon which the kernel tells of nothing.
  * - No other process sees what the thread is answered. The kernel holds the directory's lock from its LOOKUP until the answer to
@@ -22,6 +23,9 @@ export interface Tiding {
   /** S_IFMT bits */
   type: number
 }
+
+/** The group of such a request of root's, also where the thread is not known: of a process that ended (src/fuse/native/touch.c). */
+export const ERRAND_GID = 0xffff_fffd
 
 /** The kernel is told nodes from there on downwards for names that are gone; one of its own is above them (PROBE_NODE). */
 const PHANTOM_MAX = Number.MAX_SAFE_INTEGER - 1
