@@ -48,11 +48,17 @@ export function sealRun(run: SealRun, read: LogReader, store: bigint): Sealed[] 
       sealed.push({ kind: 'damaged', length: part.length, segment: part.segment, offset: part.offset })
     } else {
       good.push(part)
-      bytes.push(data.subarray(part.offset - part.base, part.offset - part.base + part.length))
+      bytes.push(partOf(data, part))
     }
   }
   finish()
   return sealed
+}
+
+/** A view where most of the record is wanted, else a copy: a thousand small parts would hold a thousand whole records in memory. */
+function partOf(data: Buffer, { base, offset, length }: RunPart): Buffer {
+  const view = data.subarray(offset - base, offset - base + length)
+  return length * 2 > data.length ? view : Buffer.from(view)
 }
 
 function cut(parts: readonly RunPart[], bytes: Buffer, store: bigint): Sealed[] {

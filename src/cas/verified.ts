@@ -1,4 +1,5 @@
 /** Bytes of the log that no chunk covers yet, checked against the checksum of the record that holds them. */
+import { LRUCache } from 'lru-cache'
 import { systemCode } from '../errors.ts'
 import { xxh64 } from '../journal/checksum.ts'
 import { PASSING } from '../journal/disk.ts'
@@ -16,30 +17,36 @@ interface Part {
   length: number
 }
 
-/** Data of records, checked against their checksums; the last one is kept for the next part of it. */
+/** A large record that was overwritten in small pieces is read for every other part of the file: so much is kept of the latest. */
+const KEPT_BYTES_MAX = 8 * 1024 * 1024
+
+/** Above each offset in a segment. */
+const TWO_32 = 2 ** 32
+
+/** Data of records, checked against their checksums; the latest are kept for the next part of them. */
 export class VerifiedRecords {
   readonly #read: LogReader
   readonly #store: bigint
-  #segment = -1
-  #base = -1
-  #data: Buffer | undefined
+  /** by segment and base */
+  readonly #kept = new LRUCache<number, Buffer>({ maxSize: KEPT_BYTES_MAX, sizeCalculation: (data) => Math.max(1, data.length) })
 
   constructor(read: LogReader, store: bigint) {
     this.#read = read
     this.#store = store
   }
 
-  /** The whole data of the record that holds a part, or undefined when it is not what was written. */
+  /**
+   * The whole data of the record that holds a part, or undefined when it is not what was written. A caller that keeps a small part
+   * of it copies that: a view would hold the whole record in memory.
+   */
   data(part: Part): Buffer | undefined {
-    if (part.segment !== this.#segment || part.base !== this.#base) {
-      const data = this.#load(part)
-      // What could not be read now may be readable later.
-      if (data === undefined) return undefined
-      this.#segment = part.segment
-      this.#base = part.base
-      this.#data = data
-    }
-    return this.#data
+    const key = part.segment * TWO_32 + part.base
+    const kept = this.#kept.get(key)
+    if (kept !== undefined) return kept
+    const data = this.#load(part)
+    // What could not be read now may be readable later.
+    if (data !== undefined) this.#kept.set(key, data)
+    return data
   }
 
   #load(part: Part): Buffer | undefined {

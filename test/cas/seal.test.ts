@@ -12,6 +12,7 @@ import { MemoryDisk, newLog, STORE } from '../journal/support.ts'
 import { noise } from './support.ts'
 
 const KIB = 1024
+const MIB = 1024 * KIB
 const NOTHING = Buffer.alloc(0)
 
 /** A run of these bytes, written in pieces of these lengths; each record holds some that is not of the run. */
@@ -125,3 +126,44 @@ t.test('a segment that is missing or short damages what lies in it', (t) => {
   t.equal(readBack(log, sealed).filter((byte, i) => byte !== content[i]).length > 0, true)
   t.end()
 })
+
+t.test('small parts of large records, each of them read once and none kept whole', (t) => {
+  const log = newLog(new MemoryDisk())
+  const large = noise(MIB, 4)
+  const { segment, offset: base } = log.append(1, large, NOTHING)
+  let [bytes, held] = [0, 0]
+  // The record lies in each of many segments.
+  const read: LogReader = (_, offset, length, into, at) => {
+    bytes += length
+    held = Math.max(held, process.memoryUsage().arrayBuffers)
+    log.read(segment, offset, length, into, at)
+  }
+  const part = (i: number): RunPart => ({ segment: i, base, offset: base + i * 1000, length: 1000 })
+  const before = process.memoryUsage().arrayBuffers
+  const many = Array.from({ length: 600 }, (_, i) => part(i))
+  t.ok(readBack(log, onRecord(sealRun(many, read, STORE), segment)).equals(large.subarray(0, 600_000)))
+  t.ok(held - before < 300 * MIB, `${Math.round((held - before) / MIB)} MiB were held of 600`)
+
+  bytes = 0
+  const countingReader: LogReader = (...place) => {
+    bytes += place[2]
+    log.read(...place)
+  }
+  const overwritten = Array.from({ length: 600 }, (_, i): RunPart => {
+    if (i % 2 === 0) return { ...part(i), segment }
+    const span = log.append(1, large.subarray(i * 1000, (i + 1) * 1000), NOTHING)
+    return { segment: span.segment, base: span.offset, offset: span.offset, length: 1000 }
+  })
+  t.ok(readBack(log, sealRun(overwritten, countingReader, STORE)).equals(large.subarray(0, 600_000)))
+  t.ok(bytes < 2 * MIB, `${bytes} bytes were read`)
+  t.end()
+})
+
+/** The same chunks, with all their parts in one segment. */
+function onRecord(sealed: readonly Sealed[], segment: number): Sealed[] {
+  return sealed.map((stretch) => {
+    if (stretch.kind === 'damaged') return stretch
+    const parts = stretch.location.parts.map((part) => ({ ...part, segment }))
+    return { ...stretch, location: { ...stretch.location, parts } }
+  })
+}
