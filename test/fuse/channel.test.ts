@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, mkdtempSync, openSync, readSync, rmdirSync, statSync, writeSync } from 'node:fs'
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmdirSync, rmSync, statSync, writeSync } from 'node:fs'
 import { mkdir, stat } from 'node:fs/promises'
 import { createConnection, createServer } from 'node:net'
 import { constants as os, tmpdir } from 'node:os'
@@ -357,7 +357,10 @@ t.test('a notifier writes a filesystem out, and rejects with the errno', async (
 })
 
 t.test('peerCredentials names the process at the other end', async (t) => {
-  const path = `${t.testdir()}/socket`
+  // Not in the checkout: sun_path has room for 107 bytes (unix(7)), and Node cuts off the rest.
+  const directory = mkdtempSync(join(tmpdir(), 'nexus-peer-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const path = join(directory, 'socket')
   const server = createServer().listen(path)
   t.teardown(() => server.close())
   await once(server, 'listening')

@@ -878,6 +878,7 @@ t.test('a process that stood still looks at what is done before it takes it for 
 const OFFERED = 0x73fffffb
 const WANTED_IN_5_10 =
   InitFlag.ASYNC_READ |
+  InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
   InitFlag.DONT_MASK |
   InitFlag.DO_READDIRPLUS |
