@@ -4,8 +4,8 @@
  * writes back the dirty ones. Data stays cached. How this is kept rare:
  *
  * - A file of which no READ touched a hole has no such pages: HOLE_PAGE says so for each inode.
- * - Holes that were dropped stay without pages until a READ touches them again. Of a few files it is remembered where that is
- *   so, and as it costs no more, the holes behind are dropped as well. `cp` then costs a notify for each readahead.
+ * - Of a few files it is remembered where READs touched holes. `cp` reads data alone, but for some readahead at the start.
+ * - The holes behind are dropped as well, which costs no more: a listing of holes waits once for many.
  */
 import type { Core } from './core.ts'
 import type { PageDropper } from './direct.ts'
@@ -15,11 +15,13 @@ import { type Hole, holesOf } from './seek.ts'
 
 /** Holes that are dropped at a time. */
 const HOLES_MAX = 64
-/** Files of which it is remembered where they have no pages in holes: whoever is forgotten costs a notify more. */
+/** Files of which it is remembered where they have pages in holes. Of the others each hole costs a notify. */
 const FILES_MAX = 256
+/** Stretches that are remembered of a file; beyond that it is one, from the first to the last. */
+const STRETCHES_MAX = 64
 
-/** No hole in [from, to) has a page. */
-interface Bare {
+/** The holes in [from, to) may have pages. */
+interface Stretch {
   from: number
   to: number
 }
@@ -27,8 +29,8 @@ interface Bare {
 export class HolePages {
   readonly #core: Core
   readonly #known: KnownNodes
-  /** by node */
-  readonly #bare = new Map<number, Bare>()
+  /** by node, where READs touched holes: no other hole of the file has a page. Of a file that is not here any hole may. */
+  readonly #touched = new Map<number, Stretch[]>()
   /** files with a page that could not be written back, while the kernel holds them: what is data there is not known */
   readonly #unknown = new Set<number>()
 
@@ -39,30 +41,32 @@ export class HolePages {
 
   /** The kernel is handed a page that begins in a hole, in [offset, offset + length). */
   handed(node: number, offset: number, length: number): void {
-    this.#known.setPages(volumeOf(node), inoOfNode(node), HOLE_PAGE)
-    const bare = this.#bare.get(node)
-    if (bare === undefined || offset >= bare.to || offset + length <= bare.from) return
-    if (offset <= bare.from) bare.from = offset + length
-    else bare.to = offset
-    if (bare.from >= bare.to) this.#bare.delete(node)
+    const [number, ino] = [volumeOf(node), inoOfNode(node)]
+    const isFirst = !this.#known.hasPages(number, ino, HOLE_PAGE)
+    this.#known.setPages(number, ino, HOLE_PAGE)
+    const stretches = isFirst ? [] : this.#touched.get(node)
+    if (stretches === undefined) return
+    this.#keep(node, withStretch(stretches, { from: offset, to: offset + length }))
   }
 
   /** What an answer has to wait for that depends on this hole: until then it is not known what the hole holds. */
   settled(kernel: PageDropper, node: number, hole: Hole): Promise<unknown> | undefined {
     const [number, ino] = [volumeOf(node), inoOfNode(node)]
-    if (!this.#known.hasPages(number, ino, HOLE_PAGE) || this.#isBare(node, hole)) return undefined
+    if (!this.#known.hasPages(number, ino, HOLE_PAGE) || !this.#mayHavePages(node, hole)) return undefined
     // To drop what could not be written back would be to lose it.
     if (this.#unknown.has(node)) return undefined
     // In a snapshot nothing is dirty.
     const volume = this.#core.volumes.get(number)
     if (volume === undefined) return undefined
     const dropped: Hole[] = []
+    let [to, looked] = [hole[1], 0]
     for (const one of holesOf(volume, ino, volume.attr(ino)?.size ?? 0, hole[0])) {
-      dropped.push(one)
-      if (dropped.length === HOLES_MAX) break
+      to = one[1]
+      if (this.#mayHavePages(node, one)) dropped.push(one)
+      if (++looked === HOLES_MAX) break
     }
-    this.#note(node, { from: hole[0], to: dropped.at(-1)?.[1] ?? hole[1] })
-    return Promise.all(dropped.map(([from, to]) => kernel.invalidateRange(node, from, to - from)))
+    this.#keep(node, withoutStretch(this.#touched.get(node) ?? EVERYWHERE, { from: hole[0], to }))
+    return Promise.all(dropped.map(([from, end]) => kernel.invalidateRange(node, from, end - from)))
   }
 
   /** A page could not be written back. The kernel has it still, for reads, and takes it for clean. */
@@ -75,19 +79,42 @@ export class HolePages {
   }
 
   forgotten(node: number): void {
-    this.#bare.delete(node)
+    this.#touched.delete(node)
     this.#unknown.delete(node)
   }
 
-  #isBare(node: number, [from, to]: Hole): boolean {
-    const bare = this.#bare.get(node)
-    return bare !== undefined && bare.from <= from && bare.to >= to
+  #mayHavePages(node: number, [from, to]: Hole): boolean {
+    return this.#touched.get(node)?.some((one) => one.from < to && one.to > from) ?? true
   }
 
-  #note(node: number, bare: Bare): void {
-    this.#bare.delete(node)
-    this.#bare.set(node, bare)
-    const [oldest] = this.#bare.keys()
-    if (this.#bare.size > FILES_MAX && oldest !== undefined) this.#bare.delete(oldest)
+  #keep(node: number, stretches: Stretch[]): void {
+    this.#touched.delete(node)
+    this.#touched.set(node, stretches)
+    const [oldest] = this.#touched.keys()
+    if (this.#touched.size > FILES_MAX && oldest !== undefined) this.#touched.delete(oldest)
   }
+}
+
+const EVERYWHERE: readonly Stretch[] = [{ from: 0, to: Number.MAX_SAFE_INTEGER }]
+
+function withStretch(stretches: readonly Stretch[], { from, to }: Stretch): Stretch[] {
+  const isApart = (one: Stretch): boolean => one.to < from || one.from > to
+  const joined = [{ from, to }, ...stretches.filter((one) => !isApart(one))]
+  return bounded([...stretches.filter(isApart), hullOf(joined)])
+}
+
+function withoutStretch(stretches: readonly Stretch[], { from, to }: Stretch): Stretch[] {
+  const left = stretches.flatMap((one) => [
+    { from: one.from, to: Math.min(one.to, from) },
+    { from: Math.max(one.from, to), to: one.to },
+  ])
+  return bounded(left.filter((one) => one.from < one.to))
+}
+
+function bounded(stretches: Stretch[]): Stretch[] {
+  return stretches.length <= STRETCHES_MAX ? stretches : [hullOf(stretches)]
+}
+
+function hullOf(stretches: readonly Stretch[]): Stretch {
+  return { from: Math.min(...stretches.map((one) => one.from)), to: Math.max(...stretches.map((one) => one.to)) }
 }
