@@ -7,8 +7,9 @@ stays. What is opened here is used by the rows of losing.test.ts. A row raises O
 
 def imports():
     """As root: an interpreter of root's own may be closed to other users."""
-    global array, shutil, signal, subprocess, tempfile, threading
+    global array, select, shutil, signal, subprocess, tempfile, threading
     import array
+    import select
     import shutil
     import signal
     import subprocess
