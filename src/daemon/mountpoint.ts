@@ -223,6 +223,12 @@ function explainMount(mountpoint: string, cause: unknown): unknown {
       cause,
     })
   }
+  if (cause.syscall === 'fusermount3' && /could not determine username/.test(cause.message)) {
+    const how = 'let root give it one in /etc/passwd, or mount as root'
+    return new NexusError('NEXUS_UNSUPPORTED', `this uid has no name, and fusermount3 mounts for users with one only: ${how}`, {
+      cause,
+    })
+  }
   if (cause.syscall === 'mount' && code === 'EPERM') {
     const how = 'a container needs --cap-add SYS_ADMIN, and often --security-opt apparmor=unconfined'
     return new NexusError('NEXUS_DENIED', `cannot mount on ${mountpoint}: this root may not (EPERM); ${how}`, { cause })

@@ -79,7 +79,7 @@ export class Scrape {
     } catch (error) {
       const code = systemCode(error)
       if (code === 'EADDRINUSE')
-        throw new NexusError('NEXUS_BUSY', `--metrics: somebody listens on ${host} port ${port}: choose another`)
+        throw new NexusError('NEXUS_BUSY', `--metrics: another program listens on ${host} port ${port}: choose another`)
       throw new NexusError('NEXUS_USAGE', `--metrics: cannot listen on ${host} port ${port} (${code}): choose another`)
     }
   }

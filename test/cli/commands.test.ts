@@ -22,7 +22,7 @@ import {
   runWorkspaceUpdate,
 } from '../../src/cli/commands/workspace.ts'
 import type { Distribution } from '../../src/histogram.ts'
-import { diff, forked, metrics, restored, snapshot, workspace } from '../service/fake-service.ts'
+import { diff, forked, metrics, restored, snapshot, status, workspace } from '../service/fake-service.ts'
 import { type CommandRow, checkCommands } from './command-rows.ts'
 
 process.env['TZ'] = 'UTC'
@@ -253,6 +253,20 @@ const rows: CommandRow[] = [
       'disk        50.0 MiB free',
       'limits      1000 workspaces, any number of snapshots, 8 calls at a time for each user and agent',
       'taken over  2 times, last 2026-01-31 12:50:00',
+    ],
+  },
+  {
+    name: 'status for a user, who is told nothing of the whole',
+    run: runStatus,
+    service: { status: async () => ({ ...status, pid: 0, workspaces: 0, memory_bytes: 0, taken_over_at: null }) },
+    want: [
+      'nexusd      0.1.0',
+      'state       ok',
+      'mountpoint  /mnt/nexus',
+      'data        /var/lib/nexus',
+      'started     2026-01-31 12:00:00 (1 h 2 min ago)',
+      'protocol    7.40',
+      'limits      1000 workspaces, any number of snapshots, 8 calls at a time for each user and agent',
     ],
   },
   {

@@ -179,7 +179,7 @@ t.test('a port that somebody has, and an address that is none', { skip }, async 
   t.teardown(() => server.close())
   const { port } = server.address() as net.AddressInfo
   const rows: [string, number, RegExp][] = [
-    [`127.0.0.1:${port}`, 1, /--metrics: somebody listens on 127\.0\.0\.1 port/],
+    [`127.0.0.1:${port}`, 1, /--metrics: another program listens on 127\.0\.0\.1 port/],
     ['203.0.113.7:9469', 2, /--metrics: cannot listen on 203\.0\.113\.7 port 9469 \(EADDRNOTAVAIL\)/],
     ...[
       '9469',
@@ -209,7 +209,7 @@ t.test('a port that somebody has, and an address that is none', { skip }, async 
     '--background',
   ])
   t.equal(status, 1)
-  t.match(stderr, /somebody listens on/)
+  t.match(stderr, /another program listens on/)
 })
 
 t.test('the log of a daemon in the background is put aside when it is large', { skip }, async (t) => {

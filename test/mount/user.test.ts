@@ -9,6 +9,8 @@ import { isOneLine, isRunning, mountsBelow, needsRoot, PACKAGE, type RunOptions,
 const skip = noMount ?? needsRoot
 const UID = 65534
 const OTHER_UID = 4711
+/** of no user in /etc/passwd */
+const NAMELESS_UID = 64_321
 const DEVICE = '/dev/fuse'
 
 /** As udev has it on Debian; this machine's may differ. */
@@ -143,6 +145,13 @@ t.test('without access to /dev/fuse, or without fusermount3, it says so', { skip
   const noHelper = await scratch.nexusd(['mount', path.join(home, 'mnt')], without)
   t.match(noHelper, { status: 1, stderr: /fusermount3 is missing, and only root mounts without it: apt-get install fuse3/ })
   t.ok(isOneLine(noHelper.stderr))
+  const own = scratch.dir('nameless')
+  fs.mkdirSync(path.join(own, 'mnt'))
+  for (const directory of [own, path.join(own, 'mnt')]) fs.chownSync(directory, NAMELESS_UID, NAMELESS_UID)
+  const words = ['mount', path.join(own, 'mnt'), '--data', path.join(own, 'data')]
+  const nameless = await scratch.nexusd(words, { uid: NAMELESS_UID, cwd: '/' })
+  t.match(nameless, { status: 1, stderr: /this uid has no name.*\/etc\/passwd, or mount as root/ })
+  t.ok(isOneLine(nameless.stderr), nameless.stderr)
   fs.chmodSync(DEVICE, 0o600)
   t.teardown(() => fs.chmodSync(DEVICE, 0o666))
   const closed = await scratch.nexusd(['mount', path.join(home, 'mnt')], as)

@@ -19,13 +19,23 @@ export async function runCheckpoint(service: Service, output: Output): Promise<v
 
 /** Exported for `nexusd status`, which says the same. */
 export function describeStatus(info: StatusInfo): string {
+  // Users other than root are told nothing of the store as a whole (docs/cli-abi.md): zeros that are no figures.
+  const isWhole = info.pid !== 0
   return align([
-    ['nexusd', `${info.version}, pid ${info.pid}${info.single_user ? ', single user' : ''}`],
+    ['nexusd', [info.version, ...(isWhole ? [`pid ${info.pid}`] : []), ...(info.single_user ? ['single user'] : [])].join(', ')],
     ['state', info.reason === null ? info.state : `${info.state}: ${info.reason}`],
     ['mountpoint', info.mountpoint],
     ['data', info.data],
     ['started', `${localTime(info.started_at)} (${uptime(info.uptime_s)} ago)`],
     ['protocol', info.kernel_protocol],
+    ...(isWhole ? describeStore(info) : []),
+    ['limits', describeLimits(info)],
+    ...(info.taken_over_at === null ? [] : [['taken over', `${times(info.takeovers)}, last ${localTime(info.taken_over_at)}`]]),
+  ])
+}
+
+function describeStore(info: StatusInfo): string[][] {
+  return [
     ['workspaces', String(info.workspaces)],
     ['snapshots', String(info.snapshots)],
     ['memory', size(info.memory_bytes)],
@@ -33,9 +43,7 @@ export function describeStatus(info: StatusInfo): string {
     ['requests', pairs(info.requests) || '-'],
     ['stalls', `${count(info.stalls, 'request')} of more than 50 ms`],
     ['disk', `${size(info.disk_free_bytes)} free`],
-    ['limits', describeLimits(info)],
-    ...(info.taken_over_at === null ? [] : [['taken over', `${times(info.takeovers)}, last ${localTime(info.taken_over_at)}`]]),
-  ])
+  ]
 }
 
 /** Of each user and agent, and what the caller has of it. */
