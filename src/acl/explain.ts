@@ -1,5 +1,4 @@
 /** Why a check is answered as it is: the chain of tuples that gives a right, or the ways that were tried. */
-
 import type { RelationPlan, Step, TypePlan } from './rewrite.ts'
 import { EvaluationError, isOneObject, type Relationships, Run, type Subject, typeOf } from './run.ts'
 

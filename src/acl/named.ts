@@ -5,7 +5,6 @@
  * Subjects are gathered by directory, not by workspace: however many are granted something on one directory, nothing
  * changes for an inode beside it.
  */
-
 import { NAMED_MAX } from '../vfs/guard.ts'
 import { nodeOf, type Place } from '../vfs/place.ts'
 import { isDirectory } from '../volume/attr.ts'

@@ -1,5 +1,4 @@
 /** Metrics in the text format of Prometheus, version 0.0.4: seconds and bytes, one family after the other. */
-
 import type { Distribution } from '../histogram.ts'
 import type { MetricsInfo } from './metrics.ts'
 

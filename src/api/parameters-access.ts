@@ -1,7 +1,7 @@
 /** What the API accepts where it is about who may: subjects, relations, times, groups, tenants. See `parameters.ts`. */
 import * as v from 'valibot'
-import { string } from './parameters.ts'
-import { checkOf } from './schema.ts'
+import { isPrintable, isShort, string } from './parameters.ts'
+import { checkOf, type Input } from './schema.ts'
 import { shown } from './text.ts'
 
 const UID_MAX = 2 ** 32 - 2
@@ -14,15 +14,12 @@ const NAME = /^[A-Za-z0-9._@+-]{1,128}$/
 const NAME_RULE = '1 to 128 of the characters A-Z a-z 0-9 . _ @ + -'
 const WORD = /^[a-z][a-z0-9_]{0,49}$/
 const TIME = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/
-const CONTROL_CHARACTER = /\p{Cc}/u
 const BINARY_CHARACTER = /[^\P{Cc}\t\n\r]/u
 
 /** Subjects that are one process's owner, and those that stand for all their members. */
 const PERSONS = ['user', 'agent']
 const SETS = ['group', 'tenant']
 const MEMBERS = '#member'
-
-type Input<T> = { input: T }
 
 /** Gives the value in its one spelling, or what is wrong with it in words that follow its name. */
 type Normalise = (text: string) => { value: string } | { problem: string }
@@ -181,12 +178,9 @@ export const directories = v.pipe(
         (name) => !name.includes('/'),
         ({ input }: Input<string>) => `has ${shown(input)} in it: give single names, without "/"`,
       ),
+      v.check(isPrintable, ({ input }: Input<string>) => `has ${shown(input)} in it, with a control character`),
       v.check(
-        (name) => !CONTROL_CHARACTER.test(name),
-        ({ input }: Input<string>) => `has ${shown(input)} in it, with a control character`,
-      ),
-      v.check(
-        (name) => Buffer.byteLength(name) <= NAME_BYTES_MAX,
+        isShort,
         ({ input }: Input<string>) => `has a name that is too long, at most ${NAME_BYTES_MAX} bytes: ${shown(input)}`,
       ),
     ),

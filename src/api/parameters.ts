@@ -3,7 +3,7 @@
  * filesystem.
  */
 import * as v from 'valibot'
-import { checkOf } from './schema.ts'
+import { checkOf, type Input } from './schema.ts'
 import { shown } from './text.ts'
 
 const NAME_BYTES_MAX = 255
@@ -20,34 +20,23 @@ const METADATA_KEY = /^[A-Za-z0-9._-]{1,64}$/
 /** What every snapshot id starts with, and so no snapshot name may. */
 export const SNAPSHOT_ID_PREFIX = 'snap_'
 
-type Input<T> = { input: T }
-
 /** Any string. */
 export const string = v.string(({ input }) => (input === undefined ? 'is missing' : 'must be a string'))
 
 export const flag = v.boolean('must be true or false')
 
+function wholeNumber(from: number, to: number, message: string) {
+  return v.pipe(v.number(message), v.safeInteger(message), v.minValue(from, message), v.maxValue(to, message))
+}
+
 /** How many changes to list. */
-export const limit = v.pipe(
-  v.number(`must be a whole number from 0 to ${CHANGES_MAX}`),
-  v.integer(`must be a whole number from 0 to ${CHANGES_MAX}`),
-  v.minValue(0, `must be a whole number from 0 to ${CHANGES_MAX}`),
-  v.maxValue(CHANGES_MAX, `must be a whole number from 0 to ${CHANGES_MAX}`),
-)
+export const limit = wholeNumber(0, CHANGES_MAX, `must be a whole number from 0 to ${CHANGES_MAX}`)
 
 /** Bytes a second. */
-export const rate = v.pipe(
-  v.number('must be a whole number of bytes a second, from 1 on'),
-  v.safeInteger('must be a whole number of bytes a second, from 1 on'),
-  v.minValue(1, 'must be a whole number of bytes a second, from 1 on'),
-)
+export const rate = wholeNumber(1, Number.MAX_SAFE_INTEGER, 'must be a whole number of bytes a second, from 1 on')
 
 /** Bytes or inodes of a quota. */
-export const quota = v.pipe(
-  v.number('must be a whole number, from 0 on'),
-  v.safeInteger('must be a whole number, from 0 on'),
-  v.minValue(0, 'must be a whole number, from 0 on'),
-)
+export const quota = wholeNumber(0, Number.MAX_SAFE_INTEGER, 'must be a whole number, from 0 on')
 
 /** A JSON object: neither null nor an array. */
 export const object = v.custom<Record<string, unknown>>(
@@ -84,14 +73,18 @@ function problemOfNames(given: string): string | undefined {
   for (const name of bare.slice(1).split('/')) {
     if (name === '') return `${shown(given)} has an empty name in it: write "/" once between names`
     if (name === '.' || name === '..') return `${shown(given)} has "${name}" in it: write the path out`
-    if (Buffer.byteLength(name) > NAME_BYTES_MAX)
-      return `has a name that is too long, at most ${NAME_BYTES_MAX} bytes: ${shown(name)}`
+    if (!isShort(name)) return `has a name that is too long, at most ${NAME_BYTES_MAX} bytes: ${shown(name)}`
   }
   return undefined
 }
 
-function isPrintable(text: string): boolean {
+export function isPrintable(text: string): boolean {
   return !CONTROL_CHARACTER.test(text)
+}
+
+/** Whether an entry of a directory may have such a name. */
+export function isShort(name: string): boolean {
+  return Buffer.byteLength(name) <= NAME_BYTES_MAX
 }
 
 /** One name of a directory, such as `.snapshots`. */
@@ -107,10 +100,7 @@ export const directoryName = v.pipe(
     ({ input }: Input<string>) => `${shown(input)} has a "/" in it: give one name, such as .snapshots`,
   ),
   v.check(isPrintable, ({ input }: Input<string>) => `${shown(input)} has a control character in it`),
-  v.check(
-    (name) => Buffer.byteLength(name) <= NAME_BYTES_MAX,
-    ({ input }: Input<string>) => `${shown(input)} is too long: at most ${NAME_BYTES_MAX} bytes`,
-  ),
+  v.check(isShort, ({ input }: Input<string>) => `${shown(input)} is too long: at most ${NAME_BYTES_MAX} bytes`),
   // Half of a surrogate pair has no bytes of its own: two such names would be one.
   v.check(
     (name) => !/\p{Cs}/u.test(name),
@@ -151,10 +141,7 @@ export const snapshotName = v.pipe(
     (name) => !name.startsWith(SNAPSHOT_ID_PREFIX),
     ({ input }: Input<string>) => `${shown(input)} starts with "${SNAPSHOT_ID_PREFIX}", which means an id: choose another`,
   ),
-  v.check(
-    (name) => Buffer.byteLength(name) <= NAME_BYTES_MAX,
-    ({ input }: Input<string>) => `${shown(input)} is too long: at most ${NAME_BYTES_MAX} bytes`,
-  ),
+  v.check(isShort, ({ input }: Input<string>) => `${shown(input)} is too long: at most ${NAME_BYTES_MAX} bytes`),
 )
 export const checkSnapshotName = checkOf(snapshotName)
 

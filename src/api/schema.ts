@@ -9,8 +9,8 @@
 import * as v from 'valibot'
 import { usage } from './text.ts'
 
-/** Takes a value of unknown type and gives a `T`, which may be another spelling of it. */
-export type Schema<T = unknown> = v.GenericSchema<unknown, T> | v.GenericSchema<never, T>
+/** The part of an issue that messages quote: the value that was refused. */
+export type Input<T> = { input: T }
 
 /** Turns an unknown value into a `T` or throws NEXUS_USAGE; `label` names the value in the message. */
 export type Check<T> = (value: unknown, label: string) => T

@@ -1,5 +1,4 @@
 /** What a check goes by: every state of the store and the catalog, all of one instant. */
-
 import { TUPLE_KIND } from '../acl/tuples.ts'
 import { type Address, fromHex } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'

@@ -1,5 +1,4 @@
 /** The check of a whole store: of every live volume, snapshot and ghost, all as of one instant, beside running writers. */
-
 import type { Finding } from '../api/store.ts'
 import { type Address, toHex } from '../cas/address.ts'
 import { NexusError } from '../errors.ts'

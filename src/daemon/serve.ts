@@ -2,7 +2,6 @@
  * The process that serves a mount for the supervisor which keeps it (supervisor.ts): it may die at any time, and the
  * next one goes on.
  */
-
 import { builtinModel } from '../acl/model.ts'
 import { keepHeapSmall } from '../engine/memory.ts'
 import { type ErrorCode, NexusError } from '../errors.ts'

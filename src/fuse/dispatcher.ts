@@ -3,7 +3,6 @@
  * done here once: finding the opcode, checking the frame, turning exceptions into errnos, counting,
  * logging. It knows no descriptor: answers go to a function.
  */
-
 import { integersOf } from '../bytes.ts'
 import { FS } from '../errors.ts'
 import type { Logger } from '../logger.ts'

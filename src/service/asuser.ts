@@ -1,5 +1,4 @@
 /** The calls of the daemon as one user has them: each asks the policy first, and answers with what is his business. */
-
 import type { ExplainInfo } from '../api/access.ts'
 import type { Service } from '../api/calls.ts'
 import { type CallName, callNames } from '../api/calls.ts'

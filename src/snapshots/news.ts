@@ -8,7 +8,6 @@
  * - A file that is watched, or whose directory is, is told of, and no other: a child process looks into /proc for watches.
  *   Where it cannot see all processes, everything counts as watched.
  */
-
 import { Pace } from '../pace.ts'
 import type { Core } from '../vfs/core.ts'
 import type { Touch } from '../vfs/filesystem.ts'

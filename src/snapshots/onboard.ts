@@ -1,5 +1,4 @@
 /** A new tenant: its workspace with folders, an owner and a first snapshot, all of it or nothing. */
-
 import type { TenantInfo } from '../api/tenants.ts'
 import type { Metadata } from '../api/workspaces.ts'
 import { FS, FsError, NexusError } from '../errors.ts'

@@ -1,5 +1,4 @@
 /** Taking, listing, comparing and deleting snapshots. */
-
 import type { DiffInfo, SnapshotInfo } from '../api/snapshots.ts'
 import type { Metadata } from '../api/workspaces.ts'
 import { fromHex, toHex } from '../cas/address.ts'

@@ -3,7 +3,6 @@
  * drops its pages of what is written before it asks us to write (fs/fuse/file.c, fuse_direct_io); a page that is read
  * between the two would stay as it was. So we have it drop them again after the write, if it has read anything since.
  */
-
 import type { KnownNodes } from './known.ts'
 import { inoOfNode, volumeOf } from './place.ts'
 

@@ -7,7 +7,6 @@
  * Node ids are durable integers below 2^53 (see docs/architecture.md, "Node ids").
  * The caller of each request is passed in, because permission is a property of the caller.
  */
-
 import type { Time } from '../volume/attr.ts'
 
 export interface Caller {

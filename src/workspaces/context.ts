@@ -1,5 +1,4 @@
 /** What commands on workspaces and snapshots work with. */
-
 import type { Access } from '../acl/access.ts'
 import { SNAPSHOT_ID_PREFIX } from '../api/parameters.ts'
 import { NexusError } from '../errors.ts'

@@ -1,10 +1,10 @@
 /** Whoever writes, or reads, by where a file ends goes by where it ends after a restore. */
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
-import type { RestoreInfo } from '../../src/api/snapshots.ts'
-import { Guest, scriptOf, sh } from './guest.ts'
-import { mountFor, noMount, type TestMount } from './harness.ts'
+import t from 'tap'
+import { Guest, sh } from './guest.ts'
+import { noMount } from './harness.ts'
+import { restore, worldFor } from './world.ts'
 
 const skip = noMount ?? false
 const isRoot = process.getuid?.() === 0
@@ -14,32 +14,13 @@ const WRITERS = [
   ...['splice', 'fallocate', 'truncate'],
 ]
 
-interface World {
-  mount: TestMount
-  dir: string
-  guest: Guest
-}
-
-async function worldFor(t: Test): Promise<World> {
-  const mount = await mountFor(t)
-  const dir = mount.at('workspace/a')
-  fs.mkdirSync(dir)
-  const guest = new Guest(t, dir)
-  await guest.run(`sys.path.insert(0, ${JSON.stringify(scriptOf('.'))}); sys.dont_write_bytecode = True; import appends`)
-  return { mount, dir, guest }
-}
-
-function restore(mount: TestMount, name: string): RestoreInfo {
-  return mount.json<RestoreInfo>('restore', '/workspace/a', name, '--force')
-}
-
 /** Longer than a page, so that pages at the wrong place are others. */
 function block(letter: string, blocks = 3): string {
   return `${letter.repeat(5000)}\n`.repeat(blocks)
 }
 
 t.test('every way of appending, after a restore to less and one to more', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'appends')
   t.same((await guest.run<string[]>('sorted(appends.WRITERS)')).sort(), [...WRITERS].sort(), 'each is asked for')
   for (const name of WRITERS) {
     fs.writeFileSync(`${dir}/${name}`, block('a'))
@@ -68,7 +49,7 @@ t.test('every way of appending, after a restore to less and one to more', { skip
 })
 
 t.test('every way of reading up to the end', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'appends')
   const sizes = { grown: [10, 3_000_000], shrunk: [3_000_000, 10], emptied: [5000, 0], filled: [0, 5000] } as const
   for (const [name, [size]] of Object.entries(sizes)) fs.writeFileSync(`${dir}/${name}`, 'x'.repeat(size))
   mount.ctl('snapshot', '/workspace/a', '--name', 'first')
@@ -90,7 +71,7 @@ t.test('every way of reading up to the end', { skip }, async (t) => {
 })
 
 t.test('a mapping reaches as far as the file does', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'appends')
   fs.writeFileSync(`${dir}/file`, 'long'.repeat(5000))
   mount.ctl('snapshot', '/workspace/a', '--name', 'long')
   await guest.run("fd = os.open('file', os.O_RDWR); memory = mmap.mmap(fd, 20000)")
@@ -102,7 +83,7 @@ t.test('a mapping reaches as far as the file does', { skip }, async (t) => {
 })
 
 t.test('programs that append without a rest, while it is restored again and again', { skip }, async (t) => {
-  const { mount, dir } = await worldFor(t)
+  const { mount, dir } = await worldFor(t, 'appends')
   const flags = ['os.O_APPEND', 'os.O_APPEND | os.O_DIRECT', 'os.O_APPEND | os.O_SYNC']
   fs.mkdirSync(`${dir}/d`)
   for (const [i] of flags.entries()) fs.writeFileSync(`${dir}/d/${i}`, 'begin\n')
@@ -154,7 +135,7 @@ thread.start()`),
 })
 
 t.test('a program that holds a file locked keeps no restore waiting for long', { skip: skip || !isRoot }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'appends')
   fs.writeFileSync(`${dir}/file`, block('a'))
   mount.ctl('snapshot', '/workspace/a', '--name', 'short')
   fs.appendFileSync(`${dir}/file`, block('b'))

@@ -3,35 +3,16 @@ import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
-import type { RestoreInfo } from '../../src/api/snapshots.ts'
+import t from 'tap'
 import { ERRAND_GID } from '../../src/vfs/tidings.ts'
 import { Guest, scriptOf, sh } from './guest.ts'
-import { mountFor, noMount, type TestMount } from './harness.ts'
+import { noMount } from './harness.ts'
+import { restore, worldFor } from './world.ts'
 
 const skip = noMount ?? false
 const isRoot = process.getuid?.() === 0
 /** Busy machines tell late; what is never told takes so long to find out. */
 const HEARD_MS_MAX = 100_000
-
-interface World {
-  mount: TestMount
-  dir: string
-  guest: Guest
-}
-
-async function worldFor(t: Test): Promise<World> {
-  const mount = await mountFor(t)
-  const dir = mount.at('workspace/a')
-  fs.mkdirSync(dir)
-  const guest = new Guest(t, dir)
-  await guest.run(`sys.path.insert(0, ${JSON.stringify(scriptOf('.'))}); sys.dont_write_bytecode = True; import remembers`)
-  return { mount, dir, guest }
-}
-
-function restore(mount: TestMount, name: string): RestoreInfo {
-  return mount.json<RestoreInfo>('restore', '/workspace/a', name, '--force')
-}
 
 /** What a watcher heard, as `path EVENT name`, until all that is wanted was there and then nothing more for a while. */
 async function heard(guest: Guest, wanted: readonly string[], watcher = 'w'): Promise<string[]> {
@@ -69,7 +50,7 @@ const CHANGED = `
 `
 
 t.test('each event of a watched directory', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'remembers')
   sh(BEFORE, dir)
   mount.ctl('snapshot', '/workspace/a', '--name', 'old')
   sh(CHANGED, dir)
@@ -104,7 +85,7 @@ t.test('each event of a watched directory', { skip }, async (t) => {
 })
 
 t.test('it changes nothing: no times, no content, no record in the log', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'remembers')
   sh(BEFORE, dir)
   const look = 'stat -c "%n %i %A %h %s %x %y %z" . d $(find d | sort); cat d/content; cat d/back || true; ls -A d'
   const before = sh(look, dir)
@@ -126,7 +107,7 @@ t.test('it changes nothing: no times, no content, no record in the log', { skip 
 })
 
 t.test('a watched file alone, its directory not', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'remembers')
   sh('mkdir d; echo 1 > d/content; echo 1 > d/mode; echo 1 > d/other', dir)
   mount.ctl('snapshot', '/workspace/a', '--name', 'old')
   sh('echo 2 > d/content; chmod 600 d/mode; echo 2 > d/other; echo 3 > d/made', dir)
@@ -137,7 +118,7 @@ t.test('a watched file alone, its directory not', { skip }, async (t) => {
 })
 
 t.test('a program that lists its directory and looks at each name as soon as it hears anything', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'remembers')
   sh('mkdir d; for i in $(seq 300); do echo 1 > d/f$i; done', dir)
   mount.ctl('snapshot', '/workspace/a', '--name', 'old')
   sh('rm d/f*; for i in $(seq 300); do echo 2 > d/g$i; done', dir)
@@ -153,7 +134,7 @@ t.test('a program that lists its directory and looks at each name as soon as it 
 })
 
 t.test('fs.watch', { skip }, async (t) => {
-  const { mount, dir } = await worldFor(t)
+  const { mount, dir } = await worldFor(t, 'remembers')
   sh('mkdir d; echo 1 > d/content; echo 1 > d/back', dir)
   mount.ctl('snapshot', '/workspace/a', '--name', 'old')
   sh('echo 2 > d/content; rm d/back; echo 3 > d/made', dir)
@@ -172,7 +153,7 @@ t.test(
   'a directory that a program holds for ever keeps nothing waiting, and others hear',
   { skip: skip || !isRoot },
   async (t) => {
-    const { mount, dir, guest } = await worldFor(t)
+    const { mount, dir, guest } = await worldFor(t, 'remembers')
     sh('mkdir d held; echo 1 > d/content; echo 1 > held/back; echo 1 > held/content', dir)
     mount.ctl('snapshot', '/workspace/a', '--name', 'old')
     sh('echo 2 > d/content; rm held/back; echo longer > held/content', dir)
@@ -192,7 +173,7 @@ t.test(
   'what a process that died had asked for is not done by the next one',
   { skip: isRoot ? skip : 'needs root' },
   async (t) => {
-    const { mount, dir } = await worldFor(t)
+    const { mount, dir } = await worldFor(t, 'remembers')
     sh('mkdir d; echo 1 > d/file; mkdir d/directory', dir)
     // As the kernel sends it again: from a thread that nobody knows, with the group of such requests.
     const ask = (call: string): string =>
@@ -211,7 +192,7 @@ t.test(
 )
 
 t.test('of what is large and not watched nothing is told, and of what is watched all', { skip }, async (t) => {
-  const { mount, dir, guest } = await worldFor(t)
+  const { mount, dir, guest } = await worldFor(t, 'remembers')
   // NEXUS_LARGE=1: a hundred thousand files, to measure.
   const each = process.env['NEXUS_LARGE'] === '1' ? 1000 : 20
   sh(`mkdir n src; echo 1 > src/main; for i in {1..100}; do mkdir n/$i; (cd n/$i && touch {1..${each}}); done`, dir)
